@@ -1,0 +1,24 @@
+"""The one way this lab reports bad input: what, where, what is allowed, how to fix it.
+
+Every mistake that a user can make ends in a `DanteError`; `train.py` prints it as one paragraph and exits non-zero.
+"""
+
+
+class DanteError(ValueError):
+    """A mistake in the input, told in one paragraph.
+
+    Args:
+        what: what is wrong, with the bad value.
+        where: the config key, or the file and line.
+        allowed: what would have been accepted.
+        fix: what to type or change.
+    """
+
+    def __init__(self, what: str, *, where: str = "", allowed: str = "", fix: str = "") -> None:
+        self.what, self.where, self.allowed, self.fix = what, where, allowed, fix
+        parts = [what.rstrip(".") + "."]
+        parts += [f"{label}: {text.rstrip('.')}." for label, text in self._labelled() if text]
+        super().__init__(" ".join(parts))
+
+    def _labelled(self) -> tuple[tuple[str, str], ...]:
+        return ("Where", self.where), ("Allowed", self.allowed), ("Fix", self.fix)

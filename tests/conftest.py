@@ -1,0 +1,11 @@
+"""Shape and dtype annotations are executed: every function of the lab is checked by beartype while the tests run."""
+
+import os
+
+from jaxtyping import install_import_hook
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+install_import_hook("dante", "beartype.beartype")
