@@ -1,0 +1,134 @@
+"""Stage `release`: the trained weights as a folder that plain transformers loads, with a model card.
+
+`init/model` gives architecture, tokenizer and chat template; `fit/student.safetensors` gives fp32 weights under the
+model's own names (a tied head stored once). They are loaded strictly: a missing or unexpected tensor is an error, not
+a warning. The card tells the recipe, the compute, the limits and the licences. Results are not known yet and this
+directory never changes once complete, so its `model-index` names the model without results; the report writes the
+same card with results filled in.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from safetensors.torch import load_file
+from transformers import GenerationConfig, PreTrainedModel
+
+from dante.errors import DanteError
+from dante.pipeline import Step
+from dante.students.chat import ChatRenderer
+from dante.students.load import DTYPES, count_parameters, load_pretrained, load_tokenizer
+
+
+def run(step: Step) -> None:
+    """Writes the released model into `step.out`.
+
+    Settings: `dtype` (of the released weights: bfloat16, float16 or float32), `name` (title of the model card).
+
+    Raises:
+        DanteError: unknown dtype, or the fit's tensors do not match the initialisation's architecture.
+    """
+    dtype = step.settings["dtype"]
+    if dtype not in DTYPES:
+        raise DanteError(f"unknown dtype {dtype!r}", where="release: dtype", allowed=", ".join(DTYPES))
+    shutil.rmtree(step.out, ignore_errors=True)  # a half-written folder of an interrupted attempt is not worth keeping
+    step.out.mkdir(parents=True)
+    source = step.inputs["init"] / "model"
+    model = load_pretrained(source, torch.float32)
+    load_trained(model, step.inputs["fit"] / "student.safetensors")
+    model.to(DTYPES[dtype])
+
+    tokenizer = load_tokenizer(source)
+    renderer = ChatRenderer(tokenizer)
+    model.generation_config = _generation_config(renderer)
+    model.save_pretrained(step.out)
+    tokenizer.save_pretrained(step.out)
+    (step.out / "README.md").write_text(model_card(step, count_parameters(model)), encoding="utf-8")
+
+
+def load_trained(model: PreTrainedModel, file: Path) -> None:
+    """Loads trained tensors into a model, in place, strictly: every parameter is given once, a tied one only once.
+
+    Raises:
+        DanteError: tensors are missing, unexpected or of another shape.
+    """
+    trained = load_file(file)
+    own = model.state_dict()
+    needed = {name for name, _ in [*model.named_parameters(), *model.named_buffers()]} & own.keys()  # a tied head once
+    missing = sorted(needed - trained.keys())
+    unexpected = sorted(trained.keys() - own.keys())
+    shapes = [name for name in trained.keys() & own.keys() if trained[name].shape != own[name].shape]
+    if missing or unexpected or shapes:
+        raise DanteError(
+            f"the trained weights do not fit the model: missing {missing[:5]}, unexpected {unexpected[:5]}, "
+            f"other shape {sorted(shapes)[:5]}",
+            where=str(file),
+            allowed="exactly the parameters of the initialisation",
+            fix="rerun the fit from this initialisation",
+        )
+    model.load_state_dict(trained, strict=False)  # names were compared above, tied ones included
+
+
+def model_card(step: Step, parameters: int) -> str:
+    """README.md of the release: YAML front matter with `model-index`, then recipe, compute, limits and licences.
+
+    Args:
+        step: the release step, whose inputs hold teacher.json, manifest.json, init.json, summary.json and step.json.
+        parameters: number of parameters of the released model, a tied head counted once.
+    """
+    facts = {
+        "name": step.settings["name"],
+        "dtype": step.settings["dtype"],
+        "parameters": parameters,
+        "fingerprint": step.fingerprint,
+        "seed": step.seed,
+        "teacher": _read(step.inputs["teacher"] / "teacher.json"),
+        "init": _read(step.inputs["init"] / "init.json"),
+        "cache": _read(step.inputs["cache"] / "manifest.json"),
+        "summary": _read(step.inputs["fit"] / "summary.json"),
+        "fit": _read(step.inputs["fit"] / "step.json").get("settings", {}),
+    }
+    environment = Environment(
+        loader=PackageLoader("dante", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )  # Markdown made of settings and counts: no text of a model is in it, so nothing is escaped for HTML
+    environment.filters |= {"plain": _plain, "settings_rows": _flat}
+    return environment.get_template("model_card.md.jinja").render(facts)
+
+
+def _generation_config(renderer: ChatRenderer) -> GenerationConfig:
+    """Greedy, ending at the end of the turn: a chat student that stops only at the end of text would run on."""
+    end = renderer.end_of_turn_id
+    pad = renderer.tokenizer.pad_token_id
+    return GenerationConfig(
+        do_sample=False,
+        bos_token_id=renderer.tokenizer.bos_token_id,
+        eos_token_id=end,
+        pad_token_id=end if pad is None else pad,
+    )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested settings as rows `(dotted key, value)`, in their order."""
+    rows: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        rows += _flat(value, f"{name}.") if isinstance(value, dict) and value else [(name, value)]
+    return rows
+
+
+def _plain(value: Any) -> str:
+    """A value as the text of one Markdown table cell."""
+    if isinstance(value, float):
+        value = f"{value:.6g}"
+    elif isinstance(value, list | tuple):
+        value = ", ".join(_plain(item) for item in value)
+    elif isinstance(value, dict):
+        value = ", ".join(f"{key}: {_plain(item)}" for key, item in value.items())
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
