@@ -16,9 +16,13 @@ class DanteError(ValueError):
 
     def __init__(self, what: str, *, where: str = "", allowed: str = "", fix: str = "") -> None:
         self.what, self.where, self.allowed, self.fix = what, where, allowed, fix
-        parts = [what.rstrip(".") + "."]
-        parts += [f"{label}: {text.rstrip('.')}." for label, text in self._labelled() if text]
+        parts = [_sentence(what)]
+        parts += [_sentence(f"{label}: {text}") for label, text in self._labelled() if text]
         super().__init__(" ".join(parts))
 
     def _labelled(self) -> tuple[tuple[str, str], ...]:
         return ("Where", self.where), ("Allowed", self.allowed), ("Fix", self.fix)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(("?", "!", ".")) else text + "."

@@ -1,0 +1,354 @@
+"""The schema of a composed config, and `check`, which runs before anything is loaded.
+
+Hydra lets `+typo=1` and unknown keys in YAML files pass, and hides bad arguments of a `_target_` until it is called.
+`check` closes these holes: every key must be in the schema, every value of its type, every `_target_` importable and
+called with arguments of its signature, and combinations that make no sense are refused. Defaults live in `conf/`, so
+no field here has one.
+"""
+
+import difflib
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal, get_args
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from dante.errors import DanteError
+from dante.targets import is_target, walk_targets
+
+STAGES = ("teacher", "cache", "init", "fit", "release", "eval", "report")
+
+
+def _is_target(value: Any) -> Any:
+    if not is_target(value):
+        raise ValueError("a node with a `_target_` is needed here, and this one has none")
+    return value
+
+
+Target = Annotated[dict[str, Any], AfterValidator(_is_target)]
+Count = Annotated[int, Field(strict=True, gt=0)]
+Index = Annotated[int, Field(strict=True, ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Experiment(Strict):
+    name: Text
+    title: Text
+    hypothesis: Text
+    source: Text
+
+
+class Run(Strict):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=,-]*$")]
+    dir: Text
+
+
+class Where(Strict):
+    scale: Text
+
+
+class Anchor(Strict):
+    reduction: Literal["frobenius_sum", "row_mean", "relative"]
+    calibrate: bool
+
+
+class Fidelity(Strict):
+    name: Literal["sound", "card"]
+    master_weights: bool
+    clip: Literal["per_loss", "global"]
+    decay: Literal["matrices", "all"]
+    anchor: Anchor
+
+
+class Budget(Strict):
+    name: Literal["default", "study"]
+    steps: Count
+
+
+class BudgetSteps(Strict):
+    steps: Count
+
+
+class Batch(Strict):
+    unit: Literal["records", "packs", "tokens"]
+    size: Count
+
+
+class Fit(Strict):
+    steps: Count
+    lr: Positive
+    min_lr_ratio: Share
+    warmup: Share
+    betas: tuple[Share, Share]
+    eps: Positive
+    weight_decay: NonNegative
+    clip: Positive
+    max_tokens: Count
+    accumulate: Count | None
+    batch: Batch
+    overlong: Literal["error", "drop"]
+    curriculum: Target
+    gradient_checkpointing: bool
+    tile_tokens: Count | None
+    checkpoint_every_steps: Count
+    keep_checkpoints: bool
+    log_every_steps: Count
+    nonfinite_patience: Count
+
+
+class Trainer(Strict):
+    name: Text
+    accelerator: Literal["cpu", "gpu", "auto"]
+    devices: Count
+    num_nodes: Count
+    strategy: Literal["auto", "ddp", "fsdp2"]
+    precision: Literal["bf16", "fp32"]
+    threads: Count | None
+    workers: Index
+    device_name: Text
+    peak_tflops: Positive
+    memory_gib: Positive
+    expected_mfu: Share
+
+
+class Teacher(Strict):
+    name: Text
+    make: Target
+    python: str | None
+    parameters: float | None
+
+
+class Expected(Strict):
+    records: Count | None
+    tokens_per_record: Count | None
+    supervised_per_record: Count | None
+
+
+class Cache(Strict):
+    source: Target
+    expected: Expected
+
+
+class Student(Strict):
+    name: Text
+    source: Text
+    revision: str | None
+    layers: list[Index] | None
+    weights: Literal["pretrained", "random"]
+    seed: Index
+    dtype: Literal["float32", "bfloat16"]
+    licence: Text
+    architecture: dict[str, Any]
+
+
+class Eval(Strict):
+    seed: Index
+    heldout: Count | None
+    generations: Index
+    max_new_tokens: Count
+    bootstrap: Count
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Report(Strict):
+    generations: Index
+
+
+class Logger(Strict):
+    mode: Literal["none", "offline", "online"]
+    project: Text
+
+
+class StepConfig(Strict):
+    stage: Literal[STAGES]  # type: ignore[valid-type]
+    inputs: dict[str, str] = {}
+    settings: dict[str, Any]
+    resources: dict[str, Any] = {}
+
+
+class Published(Strict):
+    source: Text
+    gpu_hours: Positive
+    gpu: Text
+    cache_gpu_hours: NonNegative
+
+
+class Config(Strict):
+    """Every key that a composed config may hold."""
+
+    experiment: Experiment
+    seed: Index
+    run: Run
+    only: str | None
+    on_existing: Literal["resume", "overwrite", "error"]
+    dry_run: bool
+    where: Where
+    fidelity: Fidelity
+    budget: Budget
+    budgets: dict[str, BudgetSteps]
+    fit: Fit
+    losses: Annotated[dict[str, Target], Field(min_length=1)]
+    teacher: Teacher
+    student: Student
+    cache: Cache
+    trainer: Trainer
+    eval: Eval
+    report: Report
+    logger: Logger
+    chat: dict[str, Any]
+    steps: dict[str, StepConfig]
+    published: Published | None
+    contradictions: list[str]
+
+
+def check(cfg: DictConfig) -> dict[str, Any]:
+    """Resolve and check a composed config; return it as plain containers.
+
+    Raises:
+        DanteError: naming the key, its value, what is allowed and what to type, for the first thing that is wrong.
+    """
+    if "experiment" not in cfg:
+        raise DanteError("no experiment was chosen", fix="add one, for example: python train.py +experiment=dante_mosaic")
+    plain = _resolve(cfg)
+    try:
+        Config.model_validate(plain)
+    except ValidationError as error:
+        raise _schema_error(plain, error) from None
+    # The recipe's steps repeat other nodes by interpolation: name the node where the user would correct it.
+    walk_targets({key: node for key, node in plain.items() if key != "steps"})
+    walk_targets(plain["steps"], "steps")
+    for rule in _RULES:
+        rule(plain)
+    return plain
+
+
+def did_you_mean(word: str, choices: Iterator[str] | list[str]) -> str:
+    """`did you mean 'x'?` for the nearest choice, or an empty string."""
+    near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else ""
+
+
+def _resolve(cfg: DictConfig) -> dict[str, Any]:
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        key = getattr(error, "full_key", None) or str(error)
+        raise DanteError(f"{key} has no value", where=str(key), fix=f"set it: {key}=VALUE") from None
+    except InterpolationKeyError as error:
+        raise DanteError(
+            f"a value refers to a key that does not exist ({str(error).splitlines()[0]})", where=str(error.full_key)
+        ) from None
+    except OmegaConfBaseException as error:
+        raise DanteError(str(error).splitlines()[0], where=str(getattr(error, "full_key", ""))) from None
+    assert isinstance(plain, dict)
+    plain.pop("hydra", None)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _schema_error(plain: dict[str, Any], error: ValidationError) -> DanteError:
+    """The first of pydantic's complaints, in this lab's words."""
+    # An unknown key says more than the missing one that it usually stands for.
+    complaints = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    first = complaints[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        known = sorted(fields_at(location[:-1]))
+        guess = did_you_mean(location[-1], known)
+        return DanteError(f"unknown key {key!r}", where=key, allowed=", ".join(known), fix=guess or f"remove {key}")
+    if first["type"] == "missing":
+        return DanteError(f"{key} is missing", where=key, fix=f"set it: {key}=VALUE")
+    value = first["input"]
+    message = first["msg"].removeprefix("Value error, ")
+    return DanteError(f"{key}={value!r} is not accepted", where=key, allowed=message, fix=f"set {key} to what is allowed")
+
+
+def fields_at(location: list[str]) -> list[str]:
+    """The keys that the schema knows below a path of keys; none for a free-form node."""
+    model: Any = Config
+    for part in location:
+        annotation = model.model_fields[part].annotation if hasattr(model, "model_fields") else model
+        options = [annotation, *get_args(annotation)]
+        model = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), annotation)
+    return list(model.model_fields) if hasattr(model, "model_fields") else []
+
+
+def _steps_are_connected(cfg: dict[str, Any]) -> None:
+    seen: list[str] = []
+    for label, step in cfg["steps"].items():
+        for name in step.get("inputs", {}).values():
+            if name not in seen:
+                raise DanteError(
+                    f"step {label!r} reads {name!r}, which no earlier step writes",
+                    where=f"steps.{label}.inputs",
+                    allowed=", ".join(seen) or "nothing: it is the first step",
+                    fix=did_you_mean(name, seen) or "reorder the steps or correct the input",
+                )
+        seen.append(label)
+    if cfg["only"] is not None and cfg["only"] not in seen:
+        raise DanteError(
+            f"only={cfg['only']} names no step",
+            where="only",
+            allowed=", ".join(seen),
+            fix=did_you_mean(cfg["only"], seen) or "name one of them",
+        )
+
+
+def _batch_fits(cfg: dict[str, Any]) -> None:
+    fit = cfg["fit"]
+    if fit["batch"]["unit"] == "tokens" and fit["batch"]["size"] < fit["max_tokens"]:
+        raise DanteError(
+            f"a step of {fit['batch']['size']} tokens is smaller than one pack of {fit['max_tokens']}",
+            where="fit.batch.size",
+            allowed=f"at least fit.max_tokens={fit['max_tokens']}",
+            fix=f"fit.batch.size={fit['max_tokens']}",
+        )
+
+
+def _layers_ascend(cfg: dict[str, Any]) -> None:
+    layers = cfg["student"]["layers"]
+    if layers is not None and (not layers or sorted(set(layers)) != layers):
+        raise DanteError(
+            f"student.layers={layers} is not a list of ascending, different layers",
+            where="student.layers",
+            allowed="for example [0,2,5,8]; null keeps all",
+            fix=f"student.layers={sorted(set(layers)) or 'null'}".replace(" ", ""),
+        )
+
+
+def _devices_need_a_strategy(cfg: dict[str, Any]) -> None:
+    trainer = cfg["trainer"]
+    if trainer["devices"] * trainer["num_nodes"] > 1 and trainer["strategy"] == "auto":
+        raise DanteError(
+            f"{trainer['devices'] * trainer['num_nodes']} devices need a strategy that joins them",
+            where="trainer.strategy",
+            allowed="ddp, fsdp2",
+            fix="trainer.strategy=ddp",
+        )
+
+
+def _master_weights_match_precision(cfg: dict[str, Any]) -> None:
+    if not cfg["fidelity"]["master_weights"] and cfg["trainer"]["precision"] == "fp32":
+        raise DanteError(
+            "fidelity=card keeps its weights in bf16, and trainer.precision=fp32 would train them in fp32",
+            where="trainer.precision",
+            allowed="bf16 with fidelity=card; bf16 or fp32 with fidelity=sound",
+            fix="trainer.precision=bf16",
+        )
+
+
+_RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
+    _steps_are_connected,
+    _batch_fits,
+    _layers_ascend,
+    _devices_need_a_strategy,
+    _master_weights_match_precision,
+)

@@ -1,0 +1,143 @@
+"""What a run says on the terminal: the plan before, one line per step, errors as one paragraph. Rank 0 only."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from dante import distributed
+from dante.errors import DanteError
+
+if TYPE_CHECKING:
+    from dante.estimate import Estimate
+    from dante.pipeline import PlannedStep
+
+_out = Console(quiet=distributed.rank() != 0, highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+
+def screen() -> Console:
+    """The console that progress bars share with the lines printed here."""
+    return _out
+
+
+def is_terminal() -> bool:
+    """Whether somebody is watching, rather than a log file."""
+    return _out.is_terminal
+
+
+def short(path: Path) -> str:
+    """A path as the user would type it: relative where it lies below the current directory."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def plan(cfg: dict[str, Any], steps: "list[PlannedStep]", cost: "Estimate") -> None:
+    """Print what will run, where it will lie, what is already there, and what the fit will cost."""
+    _out.print(f"\n[bold]{escape(cfg['experiment']['title'])}[/] · {cfg['run']['name']} · fidelity {cfg['fidelity']['name']}")
+    _out.print(f"[dim]{escape(cfg['experiment']['hypothesis'])}[/]\n")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("step", "stage", "fingerprint", "state"):
+        table.add_column(column)
+    for step in steps:
+        state = "[green]complete[/]" if step.complete else "[yellow]to be continued[/]" if step.partial.exists() else "to do"
+        table.add_row(step.label, step.stage, step.fingerprint, state)
+    _out.print(table)
+    _out.print()
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="dim")
+    facts.add_column()
+    for name, value in _cost_rows(cfg, cost):
+        facts.add_row(name, value)
+    _out.print(facts)
+    if cost.notes:
+        text = "\n".join(f"[dim]{number}.[/] {escape(note)}" for number, note in enumerate(cost.notes, start=1))
+        _out.print(Panel(text, title="what the card says that cannot be meant literally", title_align="left"))
+    _out.print()
+
+
+def _cost_rows(cfg: dict[str, Any], cost: "Estimate") -> list[tuple[str, str]]:
+    trainer, fit = cfg["trainer"], cfg["fit"]
+    devices = trainer["devices"] * trainer["num_nodes"]
+    source = "cache counted" if cost.counted else "cache as expected in conf/cache"
+    epochs = f", {cost.epochs:.1f} epochs of {cost.records:,} records" if cost.epochs and cost.records else ""
+    memory = cost.state_gib + cost.activation_gib
+    fits = "" if memory <= trainer["memory_gib"] else "  [red]more than the device has[/]"
+    rows = [
+        ("teacher → student", f"{cfg['teacher']['name']} → {cfg['student']['name']}"),
+        ("parameters", f"{cost.parameters:,} ({cost.parameters / 1e9:.3f} B)"),
+        ("losses", ", ".join(cfg["losses"])),
+        ("steps", f"{cost.steps:,} × {fit['batch']['size']:,} {fit['batch']['unit']}{epochs}"),
+        ("tokens", f"{cost.tokens:.3g}, {cost.tokens_per_step:,.0f} per step, {cost.supervised_tokens:.3g} supervised ({source})"),
+        ("devices", f"{devices} × {trainer['device_name']}, {trainer['strategy']}, {trainer['precision']}"),
+        (
+            "memory per device",
+            f"≈ {memory:.1f} GiB of {trainer['memory_gib']:g} ({cost.state_gib:.1f} weights, gradients, Adam; "
+            f"{cost.activation_gib:.1f} activations and logits){fits}",
+        ),
+        ("FLOPs", f"{cost.flops:.3g}"),
+        (
+            "time",
+            f"≈ {_duration(cost.hours)} at {trainer['expected_mfu']:.0%} of {trainer['peak_tflops']:g} TFLOP/s"
+            f" = {cost.device_hours:.2g} device-hours",
+        ),
+    ]
+    if cfg["published"]:
+        published = cfg["published"]
+        rows.append(
+            (
+                "published",
+                f"{published['gpu_hours']:g} {published['gpu']}-hours for the fit, ≈ {published['cache_gpu_hours']:g} "
+                f"for the cache ({published['source']})",
+            )
+        )
+    return rows
+
+
+def _duration(hours: float) -> str:
+    if hours < 1 / 60:
+        return f"{hours * 3600:.0f} s"
+    return f"{hours * 60:.0f} min" if hours < 2 else f"{hours:.1f} h"
+
+
+def started(number: int, total: int, label: str, *, resumed: bool) -> None:
+    """A step begins."""
+    _out.print(f"[bold]\\[{number}/{total}] {label}[/]" + (" [yellow](continues)[/]" if resumed else ""))
+
+
+def finished(number: int, total: int, label: str, wall_s: float, directory: Path) -> None:
+    """A step is complete."""
+    _out.print(f"[green]\\[{number}/{total}] {label}[/] {wall_s:.1f} s → {escape(short(directory))}")
+
+
+def skipped(number: int, total: int, label: str, directory: Path) -> None:
+    """A step was complete already."""
+    _out.print(f"[dim]\\[{number}/{total}] {label} is complete → {escape(short(directory))}[/]")
+
+
+def note(text: str) -> None:
+    """One line that the user should see."""
+    _out.print(f"[yellow]{escape(text)}[/]")
+
+
+def info(text: str) -> None:
+    """One plain line."""
+    _out.print(escape(text))
+
+
+def error(problem: DanteError) -> None:
+    """One paragraph on standard error."""
+    _err.print(f"[bold red]error[/] {escape(str(problem))}", soft_wrap=True)
+
+
+def done(run_dir: Path) -> None:
+    """Where everything is."""
+    _out.print(f"\n[bold green]done[/] → {escape(short(run_dir))}/")
+    page = run_dir / "report" / "index.html"
+    if page.is_file():
+        _out.print(f"  report {escape(short(page))}\n  model  {escape(short(run_dir / 'release'))}/")

@@ -1,0 +1,172 @@
+"""What a run will cost, before anything is allocated: parameters, tokens, memory, FLOPs, hours.
+
+Parameters are counted on the meta device from the values in the student's YAML, tokens from the cache's manifest or, as
+long as there is none, from what `conf/cache` expects. No weights, no network.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dante.pipeline import PlannedStep
+
+GIB = 2**30
+# Bytes of training state per parameter: weight, gradient, Adam's two moments.
+_STATE_BYTES = {True: 4 + 4 + 4 + 4, False: 2 + 2 + 2 + 2}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Costs of a plan's fit; every figure is an estimate but the parameters and steps.
+
+    Attributes:
+        parameters: of the student, a tied head once.
+        embedding_entries: entries of the embedding matrix.
+        steps: optimizer steps.
+        draws: records drawn over all steps.
+        epochs: draws per record of the train split; None where the cache's size is unknown.
+        tokens: all tokens that go through the student.
+        supervised_tokens: tokens with a loss.
+        state_gib: weights, gradients, optimizer per device.
+        activation_gib: activations and one tile of logits per device.
+        flops: of the whole fit, forward and backward.
+        device_hours: devices × hours at the expected MFU.
+    """
+
+    parameters: int
+    embedding_entries: int
+    vocabulary: int
+    steps: int
+    draws: int
+    epochs: float | None
+    tokens: float
+    tokens_per_step: float
+    supervised_tokens: float
+    records: int | None
+    state_gib: float
+    activation_gib: float
+    flops: float
+    hours: float
+    device_hours: float
+    counted: bool
+    notes: list[str]
+
+
+def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
+    """Estimate the fit of a checked config."""
+    shape = _student_shape(cfg["student"])
+    fit, trainer = cfg["fit"], cfg["trainer"]
+    records, per_record, supervised_share, counted = _cache_facts(cfg, steps)
+    size, unit = fit["batch"]["size"], fit["batch"]["unit"]
+    per_step = {"records": size * per_record, "packs": size * fit["max_tokens"], "tokens": size}[unit]
+    tokens = float(per_step * fit["steps"])
+    draws = round(tokens / per_record)
+    devices = trainer["devices"] * trainer["num_nodes"]
+    body = shape.parameters - shape.embedding_entries
+    # 6 N per token, 8 N where the forward runs twice; the head only at supervised positions.
+    factor = 8 if fit["gradient_checkpointing"] else 6
+    flops = tokens * factor * body + tokens * supervised_share * 6 * shape.embedding_entries
+    seconds = flops / (trainer["peak_tflops"] * 1e12 * trainer["expected_mfu"] * devices)
+    sharded = trainer["strategy"] == "fsdp2"
+    state = shape.parameters * _STATE_BYTES[cfg["fidelity"]["master_weights"]] / (devices if sharded else 1)
+    result = Estimate(
+        parameters=shape.parameters,
+        embedding_entries=shape.embedding_entries,
+        vocabulary=shape.vocabulary,
+        steps=fit["steps"],
+        draws=draws,
+        epochs=draws / records if records else None,
+        tokens=tokens,
+        tokens_per_step=float(per_step),
+        supervised_tokens=tokens * supervised_share,
+        records=records,
+        state_gib=state / GIB,
+        activation_gib=_activation_bytes(shape, fit, supervised_share) / GIB,
+        flops=flops,
+        hours=seconds / 3600,
+        device_hours=seconds / 3600 * devices,
+        counted=counted,
+        notes=[],
+    )
+    return _with_notes(result, cfg, devices)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    parameters: int
+    embedding_entries: int
+    vocabulary: int
+    hidden: int
+    intermediate: int
+    layers: int
+
+
+def _student_shape(student: dict[str, Any]) -> _Shape:
+    from dante.students.load import build_meta, count_parameters
+
+    architecture = dict(student["architecture"])
+    if student["layers"] is not None:
+        architecture["num_hidden_layers"] = len(student["layers"])
+    model = build_meta(architecture)
+    embedding = model.get_input_embeddings().weight
+    return _Shape(
+        parameters=count_parameters(model),
+        embedding_entries=embedding.numel(),
+        vocabulary=embedding.shape[0],
+        hidden=model.config.hidden_size,
+        intermediate=model.config.intermediate_size,
+        layers=model.config.num_hidden_layers,
+    )
+
+
+def _cache_facts(cfg: dict[str, Any], steps: list[PlannedStep]) -> tuple[int | None, float, float, bool]:
+    """Train records, tokens per record, supervised share, and whether they were counted or expected."""
+    expected = cfg["cache"]["expected"]
+    per_record = expected["tokens_per_record"] or cfg["fit"]["max_tokens"]
+    supervised = expected["supervised_per_record"] or per_record
+    records = expected["records"]
+    for step in steps:
+        manifest: Path = step.directory / "manifest.json"
+        if step.stage == "cache" and step.complete and manifest.is_file():
+            counts = json.loads(manifest.read_text(encoding="utf-8")).get("counts", {})
+            return counts.get("train") or records, per_record, supervised / per_record, True
+    return records, per_record, supervised / per_record, False
+
+
+def _activation_bytes(shape: _Shape, fit: dict[str, Any], supervised_share: float) -> float:
+    """Activations of one pack in bf16: about 34 d + 6 f per token and layer, or the block inputs alone, plus logits."""
+    tokens = fit["max_tokens"]
+    per_layer = 2 * shape.hidden if fit["gradient_checkpointing"] else 2 * (17 * shape.hidden + 3 * shape.intermediate)
+    one_block = 2 * (17 * shape.hidden + 3 * shape.intermediate)
+    tile = 4 * (fit["tile_tokens"] or 512) * shape.vocabulary
+    head_gradient = 4 * shape.embedding_entries
+    return tokens * (shape.layers * per_layer + one_block) + tile + head_gradient + tokens * supervised_share * 0
+
+
+def _with_notes(result: Estimate, cfg: dict[str, Any], devices: int) -> Estimate:
+    if not cfg["contradictions"]:
+        return result
+    fit, trainer, published = cfg["fit"], cfg["trainer"], cfg["published"]
+    full_tokens = result.draws * fit["max_tokens"]
+    budget_flops = published["gpu_hours"] * 3600 * trainer["peak_tflops"] * 1e12
+    facts = {
+        "vocabulary": result.vocabulary,
+        "vocabulary_ratio": 163840 / result.vocabulary,
+        "draws": result.draws,
+        "records": result.records or 0,
+        "epochs": result.epochs or float("nan"),
+        "max_tokens": fit["max_tokens"],
+        "full_tokens": full_tokens,
+        "full_mfu": full_tokens * 6 * result.parameters / budget_flops,
+        "published_hours": published["gpu_hours"],
+        "ddp_fp32_gib": result.parameters * 16 / GIB,
+        "ddp_bf16_gib": result.parameters * 8 / GIB,
+        "memory_gib": trainer["memory_gib"],
+        "lr": fit["lr"],
+        "clip": fit["clip"],
+        "embedding_entries": result.embedding_entries,
+        "anchor_norm": 2e-4 * result.embedding_entries**0.5,
+    }
+    notes = [text.format(**facts) for text in cfg["contradictions"]]
+    return Estimate(**{**result.__dict__, "notes": notes})

@@ -1,0 +1,103 @@
+"""`metrics.jsonl`: one JSON object per logged optimizer step; always written, mirrored to W&B where that is on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from dante.fit.throughput import Clock, model_flops, peak_memory_gib
+
+
+class MetricsFile:
+    """An append-only JSONL file that can be cut back to a step."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def cut_after(self, step: int) -> None:
+        """Keep the lines of steps up to `step`: what a resumed fit is going to repeat must not stand twice."""
+        if not self.path.is_file():
+            return
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if not line.endswith("\n") or json.loads(line)["step"] > step:
+                break
+            kept.append(line)
+        self.path.write_text("".join(kept), encoding="utf-8")
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Write one line and hand it to the operating system at once."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+class Recorder(Callback):
+    """After every logged step: join the module's metrics with speed and memory, write them, hand them to loggers.
+
+    Args:
+        file: where lines go.
+        every_steps: log every so many optimizer steps.
+        body_parameters: parameters that every token goes through.
+        head_parameters: parameters of the LM head.
+        peak_flops: of all devices together, FLOP/s.
+    """
+
+    def __init__(
+        self, file: MetricsFile, every_steps: int, body_parameters: int, head_parameters: int, peak_flops: float
+    ) -> None:
+        self.file = file
+        self.every_steps = every_steps
+        self.body_parameters = body_parameters
+        self.head_parameters = head_parameters
+        self.peak_flops = peak_flops
+        self.clock = Clock()
+        self.tokens = 0
+        self.supervised_tokens = 0
+        self.flops = 0.0
+        self.row: dict[str, Any] = {}
+        self._since_log: dict[str, float] = {"s": 0.0, "tokens": 0, "flops": 0.0}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.clock.start()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        tokens = sum(m.input_ids.numel() for m in batch.micro_batches) * trainer.world_size
+        flops = model_flops(self.body_parameters, self.head_parameters, tokens, batch.supervised_tokens)
+        self.tokens += tokens
+        self.supervised_tokens += batch.supervised_tokens
+        self.flops += flops
+        window = self._since_log
+        window["s"] += self.clock.lap()
+        window["tokens"] += tokens
+        window["flops"] += flops
+        if (batch.step + 1) % self.every_steps and batch.step + 1 != trainer.max_steps:
+            return
+        self.row = {
+            **pl_module.collect_metrics(),  # type: ignore[operator]
+            "supervised_tokens": batch.supervised_tokens,
+            "tokens_per_s": round(window["tokens"] / window["s"], 1),
+            "mfu": round(window["flops"] / window["s"] / self.peak_flops, 4),
+            "peak_mem_gib": round(peak_memory_gib(), 3),
+        }
+        self._since_log = {"s": 0.0, "tokens": 0, "flops": 0.0}
+        if trainer.is_global_zero:
+            self.file.append(self.row)
+            for logger in trainer.loggers:
+                logger.log_metrics({k: v for k, v in self.row.items() if k != "step"}, step=self.row["step"])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "elapsed_s": self.clock.elapsed_s,
+            "tokens": self.tokens,
+            "supervised_tokens": self.supervised_tokens,
+            "flops": self.flops,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.clock.elapsed_s = state_dict["elapsed_s"]
+        self.tokens = state_dict["tokens"]
+        self.supervised_tokens = state_dict["supervised_tokens"]
+        self.flops = state_dict["flops"]

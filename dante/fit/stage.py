@@ -1,0 +1,146 @@
+"""Stage `fit`: train the initialised student on the cache; continue where an interrupted fit stopped."""
+
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from safetensors.torch import save_file
+
+from dante import console
+from dante.data import DistillData
+from dante.fit import checkpoint
+from dante.fit.checkpoint import Checkpoints
+from dante.fit.loggers import build_loggers
+from dante.fit.metrics import MetricsFile, Recorder
+from dante.fit.progress import ProgressLine
+from dante.fit.strategy import build_strategy
+from dante.fit.throughput import peak_memory_gib
+from dante.manifest import write_json
+from dante.module import DistillModule
+from dante.pipeline import Step
+from dante.students.chat import ChatRenderer
+from dante.students.load import count_parameters, load_student, load_tokenizer
+from dante.targets import build
+
+
+def run(step: Step) -> None:
+    """Train; write `metrics.jsonl`, `summary.json` and `student.safetensors` (fp32 masters under HF names)."""
+    fit, fidelity, trainer_cfg = step.settings["fit"], step.settings["fidelity"], step.resources["trainer"]
+    torch.set_num_threads(trainer_cfg["threads"] or torch.get_num_threads())
+    seed_everything(step.seed, workers=True, verbose=False)
+    source = step.inputs["init"] / "model"
+    data = _data(step, source)
+    student = load_student(source, dtype=torch.float32 if fidelity["master_weights"] else torch.bfloat16)
+    losses = {name: build(node, name=name) for name, node in step.settings["losses"].items()}
+    module = DistillModule(student=student, losses=losses, fit=fit, fidelity=fidelity, precision=trainer_cfg["precision"])
+
+    resumed = checkpoint.latest(step.out / "checkpoints")
+    metrics = MetricsFile(step.out / "metrics.jsonl")
+    metrics.cut_after(resumed[1] if resumed else 0)
+    recorder = _recorder(metrics, student, fit, trainer_cfg)
+    checkpoints = Checkpoints(step.out / "checkpoints", fit["checkpoint_every_steps"])
+    if resumed:
+        data.start_step = resumed[1]
+        console.info(f"  continues after step {resumed[1]} of {fit['steps']}")
+    trainer = Trainer(
+        accelerator=trainer_cfg["accelerator"],
+        devices=trainer_cfg["devices"],
+        num_nodes=trainer_cfg["num_nodes"],
+        strategy=build_strategy(trainer_cfg),
+        precision="32-true",  # the module computes in bf16 itself; weights keep the dtype they were loaded in
+        max_epochs=1,  # the data plan is one pass over all steps, whatever the epochs of the cache
+        logger=build_loggers(step.resources["logger"], step.resources["run"], step.label, step.fingerprint),
+        callbacks=[recorder, checkpoints, ProgressLine(recorder, fit["steps"])],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        default_root_dir=step.out,
+    )
+    trainer.fit(module, datamodule=data, ckpt_path=resumed[0] if resumed else None, weights_only=True)
+    for logger in trainer.loggers:
+        logger.finalize("success")
+    if trainer.is_global_zero:
+        _write_result(step, trainer, module, data, recorder)
+
+
+def _data(step: Step, source: Path) -> DistillData:
+    fit = step.settings["fit"]
+    renderer = ChatRenderer(load_tokenizer(source), **step.settings["chat"])
+    return DistillData(
+        cache=step.inputs["cache"],
+        renderer=renderer,
+        tokens_dir=step.out / "tokens",
+        steps=fit["steps"],
+        batch=fit["batch"],
+        max_tokens=fit["max_tokens"],
+        accumulate=fit["accumulate"],
+        curriculum=build(fit["curriculum"]),
+        overlong=fit["overlong"],
+        seed=step.seed,
+        workers=step.resources["trainer"]["workers"],
+    )
+
+
+def _recorder(metrics: MetricsFile, student: Any, fit: dict[str, Any], trainer: dict[str, Any]) -> Recorder:
+    head = student.get_output_embeddings().weight.numel()
+    embedding = student.get_input_embeddings().weight
+    looked_up = 0 if embedding is student.get_output_embeddings().weight else embedding.numel()
+    return Recorder(
+        file=metrics,
+        every_steps=fit["log_every_steps"],
+        body_parameters=count_parameters(student) - head - looked_up,
+        head_parameters=head,
+        peak_flops=trainer["peak_tflops"] * 1e12 * trainer["devices"] * trainer["num_nodes"],
+    )
+
+
+def _write_result(step: Step, trainer: Trainer, module: DistillModule, data: DistillData, recorder: Recorder) -> None:
+    fit = step.settings["fit"]
+    _save_weights(module.student, step.out / "student.safetensors")
+    seconds = recorder.clock.elapsed_s
+    devices = trainer.world_size
+    write_json(
+        step.out / "summary.json",
+        {
+            "steps": fit["steps"],
+            "parameters": count_parameters(module.student),
+            "tokens": recorder.tokens,
+            "supervised_tokens": recorder.supervised_tokens,
+            "flops": recorder.flops,
+            "wall_s": round(seconds, 2),
+            "device_hours": seconds * devices / 3600,
+            "devices": devices,
+            "accelerator": step.resources["trainer"]["accelerator"],
+            "device_name": step.resources["trainer"]["device_name"],
+            "tokens_per_s": round(recorder.tokens / seconds, 1),
+            "supervised_tokens_per_s": round(recorder.supervised_tokens / seconds, 1),
+            "mfu": round(recorder.flops / seconds / recorder.peak_flops, 4),
+            "peak_mem_gib": round(peak_memory_gib(), 3),
+            "final_loss": recorder.row["loss"],
+            "data": data.summary(),
+        },
+    )
+    if not fit["keep_checkpoints"]:
+        shutil.rmtree(step.out / "checkpoints", ignore_errors=True)
+    shutil.rmtree(step.out / "tokens", ignore_errors=True)
+    if not math.isfinite(recorder.row["loss"]):
+        console.note("the last step's loss is not finite: look at metrics.jsonl")
+
+
+def _save_weights(student: Any, path: Path) -> None:
+    """Every parameter once (a tied head is the embedding's other name), fp32, in one safetensors file."""
+    seen: set[int] = set()
+    weights = {}
+    for name, parameter in student.named_parameters():
+        if id(parameter) not in seen:
+            seen.add(id(parameter))
+            weights[name] = parameter.detach().to("cpu", torch.float32).contiguous()
+    temporary = path.with_suffix(".writing")
+    save_file(weights, temporary, metadata={"format": "pt"})
+    temporary.replace(path)

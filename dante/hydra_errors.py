@@ -1,0 +1,66 @@
+"""Hydra's composition errors in this lab's words: one paragraph, the choices, the nearest guess, no frames."""
+
+import re
+
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from dante.config import Config, did_you_mean, fields_at
+from dante.errors import DanteError
+
+
+def as_dante_error(error: Exception, arguments: list[str]) -> DanteError | None:
+    """The same mistake as a `DanteError`, or None for an exception that is not about the command line or conf/."""
+    if isinstance(error, MissingConfigException):
+        return _no_such_choice(error)
+    if isinstance(error, OverrideParseException):
+        return DanteError(
+            f"{error.override!r} is not a key=value that Hydra can read ({_first_line(error)})",
+            where="command line",
+            fix="quote values with brackets or spaces: 'key=[1,2]'",
+        )
+    if isinstance(error, ConfigCompositionException):
+        return _cannot_override(str(error), arguments)
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return DanteError(_first_line(error), where="configuration")
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _no_such_choice(error: MissingConfigException) -> DanteError:
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    options = list(error.options or [])
+    if not group:
+        return DanteError(_first_line(error), where="conf/")
+    # pair/<experiment> is chosen through scale=.
+    shown = "scale" if group.startswith("pair/") else group
+    nothing = "the experiment has no pair for it" if group.startswith("pair/") else f"see conf/{group}/"
+    return DanteError(
+        f"there is no {shown} named {name!r}",
+        where=f"{'+' if shown == 'experiment' else ''}{shown}={name}",
+        allowed=", ".join(options) or nothing,
+        fix=did_you_mean(name, options) or "choose one of them",
+    )
+
+
+def _cannot_override(message: str, arguments: list[str]) -> DanteError:
+    match = re.search(r"Could not override '([^']+)'", message)
+    if match is None:
+        return DanteError(message.strip().splitlines()[0], where="command line")
+    key = match.group(1)
+    if key in ("experiment", "sweep"):
+        return DanteError(f"{key}= needs a plus sign", where="command line", fix=f"write +{key}=NAME")
+    if "No match in the defaults list" in message or "experiment" not in " ".join(arguments):
+        fix = did_you_mean(key, list(Config.model_fields)) or "choose an experiment first: +experiment=dante_mosaic"
+        return DanteError(f"nothing named {key!r} can be overridden", where="command line", fix=fix)
+    parents, _, last = key.rpartition(".")
+    known = fields_at(parents.split(".") if parents else [])
+    return DanteError(
+        f"unknown key {key!r}",
+        where="command line",
+        allowed=", ".join(sorted(known)),
+        fix=did_you_mean(last, known) or "dry_run=true shows the plan; conf/ holds every key",
+    )

@@ -1,0 +1,114 @@
+"""What a finished directory says of itself: `step.json` beside a step's files, `manifest.json` in a run.
+
+Both are written last and atomically, so that their presence means that everything before them is complete.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from dante.errors import DanteError
+
+STEP_FILE = "step.json"
+_PACKAGES = ("torch", "transformers", "lightning", "hydra-core", "datasets", "safetensors")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; a file that is not JSON is an error that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DanteError(f"{path} is not valid JSON ({error})", where=str(path), fix="delete the step and rerun") from None
+
+
+def fingerprint(content: Any) -> str:
+    """Twelve hex digits that identify plain content, whatever the order of its keys."""
+    canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe_files(directory: Path) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of every file below a directory, but for `step.json` itself."""
+    files = sorted(p for p in directory.rglob("*") if p.is_file() and p.name != STEP_FILE)
+    return {str(p.relative_to(directory)): {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in files}
+
+
+def missing_or_changed(directory: Path, *, hashes: bool = False) -> list[str]:
+    """Names of the files of a finished step that are gone or of another size (with `hashes`, of other content)."""
+    wrong = []
+    for name, facts in read_json(directory / STEP_FILE)["files"].items():
+        path = directory / name
+        if (
+            not path.is_file()
+            or path.stat().st_size != facts["bytes"]
+            or (hashes and sha256(path) != facts["sha256"])
+        ):
+            wrong.append(name)
+    return wrong
+
+
+def environment() -> dict[str, Any]:
+    """Versions, git revision and hardware: recorded beside results, never part of a fingerprint."""
+    return {"git": _git_revision(), "python": platform.python_version(), "packages": _versions(), "hardware": _hardware()}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_revision() -> str | None:
+    here = Path(__file__).resolve().parent
+    try:
+        revision = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return revision.stdout.strip() or None
+
+
+def _hardware() -> dict[str, Any]:
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"cpu": _cpu_name(), "cores": os.cpu_count(), "gpus": gpus}
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

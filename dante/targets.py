@@ -1,0 +1,108 @@
+"""Nodes with a `_target_`: find them, check their arguments against the signature, instantiate them.
+
+Hydra calls a `_target_` with whatever it is given and shows the mistake as a stack of frames, late. Here every node is
+checked beforehand: importable, inside this package, arguments known, required ones present, values of the annotated type.
+"""
+
+import difflib
+import importlib
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from hydra.utils import instantiate
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+
+from dante.errors import DanteError
+
+# A config names parts of the lab, never arbitrary code.
+ALLOWED_PREFIX = "dante."
+
+
+def is_target(node: Any) -> bool:
+    """Whether a config node says what to build."""
+    return isinstance(node, dict) and "_target_" in node
+
+
+def build(node: dict[str, Any], **extra: Any) -> Any:
+    """Instantiate a checked node (and the nodes inside it), with further keyword arguments."""
+    return instantiate(node, _convert_="all", **extra)
+
+
+def walk_targets(node: Any, path: str = "") -> None:
+    """Check every `_target_` at or below `node`.
+
+    Raises:
+        DanteError: for the first target that cannot be imported or whose arguments do not fit its signature.
+    """
+    if is_target(node):
+        _check_call(node, path)
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, child in children:
+        walk_targets(child, f"{path}.{key}" if path else str(key))
+
+
+def _locate(name: Any, path: str) -> Callable[..., Any]:
+    where = f"{path}._target_"
+    if not isinstance(name, str) or not name.startswith(ALLOWED_PREFIX):
+        raise DanteError(f"{where}={name!r} is not a part of this lab", where=where, allowed=f"names in {ALLOWED_PREFIX}*")
+    module_name, _, attribute = name.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise DanteError(f"{where}={name!r} cannot be imported: {error}", where=where, fix="correct the name") from None
+    if not hasattr(module, attribute):
+        own = [k for k, v in vars(module).items() if getattr(v, "__module__", None) == module_name]
+        near = difflib.get_close_matches(attribute, own, n=1)
+        raise DanteError(
+            f"{module_name} has no {attribute!r}",
+            where=where,
+            allowed=", ".join(own),
+            fix=f"did you mean {near[0]!r}?" if near else "name one of them",
+        )
+    return getattr(module, attribute)
+
+
+def _check_call(node: dict[str, Any], path: str) -> None:
+    target = _locate(node["_target_"], path)
+    parameters = inspect.signature(target).parameters
+    annotations = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    given = {str(k): v for k, v in node.items() if not str(k).startswith("_")}
+    for key, value in given.items():
+        if key not in parameters:
+            near = difflib.get_close_matches(key, list(parameters), n=1)
+            raise DanteError(
+                f"unknown key '{path}.{key}': {node['_target_']} takes no {key!r}",
+                where=f"{path}.{key}",
+                allowed=", ".join(p for p in parameters if p not in ("args", "kwargs")),
+                fix=f"did you mean {near[0]!r}?" if near else f"remove {path}.{key}",
+            )
+        if not is_target(value) and key in annotations:
+            _check_value(value, annotations[key], f"{path}.{key}")
+    # Objects (a tokenizer, a model) are handed over by the stage that builds the part; plain values come from conf.
+    for key, parameter in parameters.items():
+        if parameter.default is inspect.Parameter.empty and key not in given and _is_plain(annotations.get(key)):
+            raise DanteError(f"{path}.{key} is missing", where=f"{path}.{key}", fix=f"set it: {path}.{key}=VALUE")
+
+
+_PLAIN = (int, float, str, bool)
+
+
+def _is_plain(annotation: Any) -> bool:
+    return annotation in _PLAIN or any(option in _PLAIN for option in getattr(annotation, "__args__", ()))
+
+
+def _check_value(value: Any, annotation: Any, key: str) -> None:
+    try:
+        adapter = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticSchemaGenerationError:
+        return
+    except Exception:  # a type that carries its own config (a pydantic model)
+        adapter = TypeAdapter(annotation)
+    try:
+        adapter.validate_python(value, strict=isinstance(value, (bool, str)))
+    except ValidationError as error:
+        raise DanteError(
+            f"{key}={value!r} is not accepted", where=key, allowed=error.errors()[0]["msg"], fix=f"correct {key}"
+        ) from None

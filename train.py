@@ -1,0 +1,59 @@
+"""Compose → check → plan → run.
+
+    python train.py +experiment=dante_mosaic                            all stages, on this machine
+    python train.py +experiment=dante_mosaic scale=a100x8 dry_run=true  what it would cost
+    python train.py +experiment=dante_mosaic only=eval                  one stage
+
+Everything else is in `conf/` (what) and `dante/` (how).
+"""
+
+import os
+import sys
+
+import hydra
+from omegaconf import DictConfig
+
+from dante import console, pipeline
+from dante.config import check
+from dante.errors import DanteError
+from dante.estimate import estimate
+from dante.hydra_errors import as_dante_error
+
+# Hydra's own handler prints frames or half a message; every error ends in `main` instead.
+os.environ["HYDRA_FULL_ERROR"] = "1"
+
+
+failures: list[DanteError] = []
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def compose_and_run(cfg: DictConfig) -> None:
+    # Caught here, so that a sweep goes on with its next point and Hydra adds no line of its own.
+    try:
+        config = check(cfg)
+        steps = pipeline.plan_steps(config)
+        console.plan(config, steps, estimate(config, steps))
+        if not config["dry_run"]:
+            console.done(pipeline.run(config))
+    except DanteError as error:
+        console.error(error)
+        failures.append(error)
+
+
+def main() -> int:
+    try:
+        compose_and_run()
+    except KeyboardInterrupt:
+        console.note("interrupted: the same command continues")
+        return 130
+    except Exception as error:
+        known = as_dante_error(error, sys.argv[1:])
+        if known is None:
+            raise
+        console.error(known)
+        return 2
+    return 2 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
