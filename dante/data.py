@@ -1,7 +1,8 @@
 """Batches of packed records, and the data module that builds them.
 
-`MicroBatch` is one padding-free row; `StepBatch` is everything one rank runs in one optimizer step. Supervised positions
-are shifted here, once: the hidden state at `positions[i]` predicts `labels[i]`, and no other code shifts anything.
+`MicroBatch` is one padding-free row; `StepBatch` is everything one rank runs in one optimizer step. Supervised
+positions are shifted here, once: the hidden state at `positions[i]` predicts `labels[i]`; no other code shifts
+anything.
 """
 
 from __future__ import annotations

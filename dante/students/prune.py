@@ -1,0 +1,78 @@
+"""Depth pruning: keep named decoder layers, in place, so that the result is a stock model of fewer layers.
+
+Works for decoders that keep their blocks in one `layers` list (Llama, Qwen, SmolLM, Mistral, Gemma …). Per-layer
+lists in the config (`layer_types`, `no_rope_layers`) follow the kept layers, and every module's `layer_idx` is
+renumbered: without the first, a reloaded SmolLM3 would put its NoPE layers elsewhere; without the second, a KV cache
+would have holes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from dante.errors import DanteError
+
+# Lists of layer numbers rather than lists with one entry per layer.
+LAYER_NUMBER_LISTS = ("mlp_only_layers",)
+
+
+def keep_layers(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
+    """Drop every decoder layer that is not in `layers`; the model is changed in place and returned.
+
+    Args:
+        model: a causal language model.
+        layers: ascending indices of the layers to keep.
+
+    Raises:
+        DanteError: an index is out of range, repeated or out of order, or the model has no list of layers.
+    """
+    decoder: Any = model.get_decoder()
+    blocks = getattr(decoder, "layers", None)
+    if not isinstance(blocks, nn.ModuleList):
+        raise DanteError(
+            f"{type(model).__name__} keeps its blocks in no `layers` list, so none can be dropped",
+            where="student.layers",
+            fix="set student.layers to null",
+        )
+    kept = check_layers(layers, len(blocks))
+    decoder.layers = nn.ModuleList([blocks[index] for index in kept])
+    for number, block in enumerate(decoder.layers):
+        for module in block.modules():
+            if isinstance(getattr(module, "layer_idx", None), int):
+                module.layer_idx = number
+    prune_config(model.config.get_text_config(decoder=True), kept)
+    return model
+
+
+def check_layers(layers: Sequence[int], available: int) -> list[int]:
+    """`layers` as a list, if it names existing layers in ascending order without repetition."""
+    kept = list(layers)
+    where, allowed = "student.layers", f"ascending layer indices from 0 to {available - 1}, each once"
+    if not kept:
+        raise DanteError("no layer is kept", where=where, allowed=allowed)
+    outside = [index for index in kept if not 0 <= index < available]
+    if outside:
+        raise DanteError(f"layer {outside[0]} does not exist: there are {available}", where=where, allowed=allowed)
+    for before, after in zip(kept, kept[1:], strict=False):
+        if before == after or after in kept[: kept.index(before)]:
+            raise DanteError(f"layer {after} is named twice", where=where, allowed=allowed)
+        if before > after:
+            raise DanteError(f"layer {after} stands after layer {before}", where=where, allowed=allowed)
+    return kept
+
+
+def prune_config(config: PreTrainedConfig, kept: Sequence[int]) -> None:
+    """Make `config` describe the kept layers: their number and every per-layer list."""
+    before = config.num_hidden_layers
+    for name, value in list(vars(config).items()):
+        if not isinstance(value, list | tuple):
+            continue
+        if name in LAYER_NUMBER_LISTS:
+            setattr(config, name, [new for new, old in enumerate(kept) if old in value])
+        elif len(value) == before and (name == "no_rope_layers" or name.endswith("layer_types")):
+            setattr(config, name, [value[index] for index in kept])
+    config.num_hidden_layers = len(kept)

@@ -1,0 +1,162 @@
+"""Stage `init`: the student before training, as a plain Hugging Face folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from dante.errors import DanteError
+from dante.pipeline import Step
+from dante.students.chat import ChatRenderer
+from dante.students.load import DTYPES, config_from, count_parameters, load_pretrained, load_tokenizer
+from dante.students.prune import keep_layers
+
+
+def run(step: Step) -> None:
+    """Writes `model/` and `init.json`.
+
+    Settings: `name`; `source` ("teacher", a hub id or a folder) and `revision`; `layers` to keep (null: all); `weights`:
+    "pretrained" or "random" (the same shape, initialised with `seed`: the control that asks what the inherited weights
+    are worth); `architecture`: config values of the source before pruning, which the plan is computed from, so that they
+    must be true; `dtype` of the stored weights; `licence`; optionally `chat_template_kwargs`, variables that are baked
+    into the stored chat template as defaults.
+
+    Raises:
+        DanteError: weights that are not on this machine, wrong layers, dtype or architecture, a template that cannot be
+            masked exactly.
+    """
+    settings = step.settings
+    shutil.rmtree(step.out, ignore_errors=True)  # a half-written folder of an interrupted attempt is not worth keeping
+    step.out.mkdir(parents=True)
+    dtype = _choice(settings["dtype"], DTYPES, "student.dtype")
+    randomise = _choice(settings["weights"], {"pretrained": False, "random": True}, "student.weights")
+    source, revision = _source(settings, step.inputs)
+
+    tokenizer = load_tokenizer(source, revision)
+    bake_template_variables(tokenizer, settings.get("chat_template_kwargs") or {})
+    renderer = ChatRenderer(tokenizer)  # refuses a template that cannot be masked before any weight is read
+    model = load_pretrained(source, dtype, revision)
+    check_architecture(settings.get("architecture") or {}, model)
+    if settings["layers"] is not None:
+        keep_layers(model, settings["layers"])
+    if randomise:
+        model = reinitialise(model, settings.get("seed", step.seed))
+    _check_vocabulary(model, tokenizer)
+    model.generation_config = _generation_config(model, renderer)
+
+    model.save_pretrained(step.out / "model")
+    tokenizer.save_pretrained(step.out / "model")
+    record = {
+        "name": settings["name"],
+        "source": settings["source"],
+        "revision": revision,
+        "layers": settings["layers"],
+        "weights": settings["weights"],
+        "parameters": count_parameters(model),
+        "non_embedding_parameters": count_parameters(model, embeddings=False),
+        "licence": settings["licence"],
+    }
+    (step.out / "init.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def reinitialise(model: PreTrainedModel, seed: int) -> PreTrainedModel:
+    """A model of the same shape and dtype whose weights are drawn as its architecture prescribes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = AutoModelForCausalLM.from_config(model.config, dtype=torch.float32, attn_implementation="sdpa")
+    return fresh.to(model.dtype)
+
+
+def check_architecture(architecture: Mapping[str, Any], model: PreTrainedModel) -> None:
+    """Refuses config values that the loaded model does not have: the plan's counts would be false.
+
+    Raises:
+        DanteError: naming the first value that differs.
+    """
+    if not architecture:
+        return
+    stated, found = config_from(architecture).to_dict(), model.config.to_dict()
+    translated = {"rope_theta": "rope_parameters", "rope_scaling": "rope_parameters", "torch_dtype": "dtype"}
+    for key in architecture:
+        name = translated.get(key, key)
+        if name != "dtype" and stated.get(name) != found.get(name):
+            raise DanteError(
+                f"the config says {key}: {architecture[key]}, the loaded model has {name}: {found.get(name)}",
+                where=f"student.architecture.{key}",
+                fix="write the source's own values (its shape before pruning), or choose the other source",
+            )
+
+
+def bake_template_variables(tokenizer: PreTrainedTokenizerBase, variables: Mapping[str, Any]) -> None:
+    """Make `variables` the chat template's defaults, so that every later reader renders alike without passing them.
+
+    A caller can still pass another value: the template takes it if given.
+    """
+    if not variables:
+        return
+    literals = {name: _jinja_literal(name, value) for name, value in variables.items()}
+    lines = [f"{{%- set {name} = {name} | default({text}) -%}}" for name, text in literals.items()]
+    tokenizer.chat_template = "".join(lines) + str(tokenizer.chat_template)
+
+
+def _jinja_literal(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float | str):
+        return json.dumps(value)
+    raise DanteError(
+        f"{value!r} is no value for a template variable",
+        where=f"student.chat_template_kwargs.{name}",
+        allowed="true, false, a number or a string",
+    )
+
+
+def _source(settings: Mapping[str, Any], inputs: Mapping[str, Path]) -> tuple[str, str | None]:
+    """Folder or hub id of the weights, and the revision to ask for."""
+    if settings["source"] != "teacher":
+        return str(settings["source"]), settings["revision"]
+    folder = inputs["teacher"]
+    teacher = json.loads((folder / "teacher.json").read_text(encoding="utf-8"))
+    if not teacher.get("model"):
+        raise DanteError(
+            f"the teacher {teacher['name']} has no weights that could be copied",
+            where="student.source",
+            fix="name a folder or a hub id",
+        )
+    if teacher["local"]:
+        return os.fspath(folder / teacher["model"]), None
+    return teacher["model"], teacher["revision"]
+
+
+def _choice(value: Any, choices: Mapping[str, Any], where: str) -> Any:
+    if value not in choices:
+        raise DanteError(f"unknown value {value!r}", where=where, allowed=", ".join(choices))
+    return choices[value]
+
+
+def _check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise DanteError(
+            f"the tokenizer has {len(tokenizer)} tokens, the embedding {rows} rows",
+            where="student.source",
+            fix="use the tokenizer that belongs to these weights",
+        )
+
+
+def _generation_config(model: PreTrainedModel, renderer: ChatRenderer) -> GenerationConfig:
+    """The source's generation settings; generation also stops at the token the student is taught to end turns with."""
+    generation = model.generation_config or GenerationConfig()
+    stops = generation.eos_token_id
+    known = [] if stops is None else list(stops) if isinstance(stops, list | tuple) else [stops]
+    generation.eos_token_id = [renderer.end_of_turn_id, *(stop for stop in known if stop != renderer.end_of_turn_id)]
+    if generation.pad_token_id is None:
+        generation.pad_token_id = renderer.tokenizer.pad_token_id
+    return generation
