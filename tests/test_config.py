@@ -1,0 +1,64 @@
+"""Every experiment composes and is planned at every scale, without weights and without a network."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from dante import pipeline
+from dante.config import check
+from dante.estimate import estimate
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
+SCALES = sorted(p.stem for p in (CONF / "scale").glob("*.yaml"))
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        return check(compose("train", overrides=list(overrides)))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_and_is_planned_at_every_scale(experiment: str, scale: str, tmp_path: Path) -> None:
+    cfg = composed(f"+experiment={experiment}", f"scale={scale}", f"run.dir={tmp_path}/run")
+    steps = pipeline.plan_steps(cfg)
+    cost = estimate(cfg, steps)
+    assert [s.stage for s in steps] == ["teacher", "cache", "init", "fit", "release", "eval", "report"]
+    assert cost.parameters > 0
+    assert cost.flops > 0
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_published_scale_is_the_card_s_recipe(tmp_path: Path) -> None:
+    cfg = composed("+experiment=dante_mosaic", "scale=a100x8", "fidelity=card")
+    cost = estimate(cfg, pipeline.plan_steps(cfg))
+    assert round(cost.parameters / 1e9, 3) == 3.075
+    assert cost.vocabulary == 128256
+    assert (cfg["fit"]["steps"], cfg["fit"]["batch"]["size"], cfg["fit"]["max_tokens"]) == (2000, 128, 4096)
+    assert (cfg["fit"]["lr"], cfg["fit"]["warmup"], cfg["seed"]) == (2e-5, 0.1, 42)
+    assert (cfg["losses"]["tea"]["reduction"], cfg["losses"]["tea"]["calibrate"]) == ("frobenius_sum", False)
+    assert cfg["fidelity"]["master_weights"] is False
+    assert cost.epochs == pytest.approx(5.82, abs=0.01)
+    assert any("5.8 epochs" in note for note in cost.notes)
+    assert any("82% MFU" in note for note in cost.notes)
+
+
+def test_steps_are_shared_by_what_does_not_change_them() -> None:
+    def by_label(*overrides: str) -> dict[str, str]:
+        cfg = composed(*overrides)
+        return {s.label: s.fingerprint for s in pipeline.plan_steps(cfg)}
+
+    base = by_label("+experiment=dante_mosaic")
+    seed = by_label("+experiment=dante_mosaic", "seed=7")
+    control = by_label("+experiment=sft")
+    hardware = by_label("+experiment=dante_mosaic", "trainer.threads=1", "logger=none")
+    for other in (seed, control):
+        assert {k: v for k, v in other.items() if k in ("teacher", "cache", "init")} == {
+            k: v for k, v in base.items() if k in ("teacher", "cache", "init")
+        }
+        assert other["fit"] != base["fit"]
+        assert other["eval"] != base["eval"]
+    assert hardware == base
