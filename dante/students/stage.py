@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,16 +16,17 @@ from dante.pipeline import Step
 from dante.students.chat import ChatRenderer
 from dante.students.load import DTYPES, config_from, count_parameters, load_pretrained, load_tokenizer
 from dante.students.prune import keep_layers
+from dante.teachers.handle import load_teacher
 
 
 def run(step: Step) -> None:
     """Writes `model/` and `init.json`.
 
-    Settings: `name`; `source` ("teacher", a hub id or a folder) and `revision`; `layers` to keep (null: all); `weights`:
-    "pretrained" or "random" (the same shape, initialised with `seed`: the control that asks what the inherited weights
-    are worth); `architecture`: config values of the source before pruning, which the plan is computed from, so that they
-    must be true; `dtype` of the stored weights; `licence`; optionally `chat_template_kwargs`, variables that are baked
-    into the stored chat template as defaults.
+    Settings: `name`; `source` ("teacher", a hub id or a folder) and `revision`; `layers` to keep (null: all);
+    `weights`: "pretrained" or "random" (the same shape, initialised with `seed`: the control that asks what the
+    inherited weights are worth); `architecture`: config values of the source before pruning, which the plan is computed
+    from, so they must be true; `dtype` of the stored weights; `licence`; optionally `chat_template_kwargs`, variables
+    that are baked into the stored chat template as defaults.
 
     Raises:
         DanteError: weights that are not on this machine, wrong layers, dtype or architecture, a template that cannot be
@@ -122,17 +122,8 @@ def _source(settings: Mapping[str, Any], inputs: Mapping[str, Path]) -> tuple[st
     """Folder or hub id of the weights, and the revision to ask for."""
     if settings["source"] != "teacher":
         return str(settings["source"]), settings["revision"]
-    folder = inputs["teacher"]
-    teacher = json.loads((folder / "teacher.json").read_text(encoding="utf-8"))
-    if not teacher.get("model"):
-        raise DanteError(
-            f"the teacher {teacher['name']} has no weights that could be copied",
-            where="student.source",
-            fix="name a folder or a hub id",
-        )
-    if teacher["local"]:
-        return os.fspath(folder / teacher["model"]), None
-    return teacher["model"], teacher["revision"]
+    teacher = load_teacher(inputs["teacher"])
+    return teacher.location(inputs["teacher"]), None if teacher.local else teacher.revision
 
 
 def _choice(value: Any, choices: Mapping[str, Any], where: str) -> Any:
@@ -142,7 +133,8 @@ def _choice(value: Any, choices: Mapping[str, Any], where: str) -> Any:
 
 
 def _check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    rows = model.get_input_embeddings().weight.shape[0]
+    embedding: Any = model.get_input_embeddings()
+    rows = embedding.weight.shape[0]
     if len(tokenizer) > rows:
         raise DanteError(
             f"the tokenizer has {len(tokenizer)} tokens, the embedding {rows} rows",
