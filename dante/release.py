@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from safetensors.torch import load_file
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from dante.errors import DanteError
 from dante.pipeline import Step
@@ -26,7 +26,8 @@ from dante.students.load import DTYPES, count_parameters, load_pretrained, load_
 def run(step: Step) -> None:
     """Writes the released model into `step.out`.
 
-    Settings: `dtype` (of the released weights: bfloat16, float16 or float32), `name` (title of the model card).
+    Settings: `dtype` (of the released weights: bfloat16, float16 or float32), `name` (title of the model card),
+    `experiment` (title, hypothesis and source, for the card).
 
     Raises:
         DanteError: unknown dtype, or the fit's tensors do not match the initialisation's architecture.
@@ -42,10 +43,16 @@ def run(step: Step) -> None:
     model.to(DTYPES[dtype])
 
     tokenizer = load_tokenizer(source)
-    renderer = ChatRenderer(tokenizer)
-    model.generation_config = _generation_config(renderer)
+    # A chat student that ended only at the end of text would run on after every answer.
+    model.generation_config.eos_token_id = ChatRenderer(tokenizer).end_of_turn_id
     model.save_pretrained(step.out)
     tokenizer.save_pretrained(step.out)
+    provenance = {
+        "name": step.settings["name"],
+        "fingerprint": step.fingerprint,
+        "seed": _trained_seed(step.inputs["fit"]),
+    }
+    (step.out / "release.json").write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
     (step.out / "README.md").write_text(model_card(step, count_parameters(model)), encoding="utf-8")
 
 
@@ -84,7 +91,7 @@ def model_card(step: Step, parameters: int) -> str:
         "dtype": step.settings["dtype"],
         "parameters": parameters,
         "fingerprint": step.fingerprint,
-        "seed": step.seed,
+        "experiment": step.settings["experiment"],
         "teacher": _read(step.inputs["teacher"] / "teacher.json"),
         "init": _read(step.inputs["init"] / "init.json"),
         "cache": _read(step.inputs["cache"] / "manifest.json"),
@@ -98,16 +105,8 @@ def model_card(step: Step, parameters: int) -> str:
     return environment.get_template("model_card.md.jinja").render(facts)
 
 
-def _generation_config(renderer: ChatRenderer) -> GenerationConfig:
-    """Greedy, ending at the end of the turn: a chat student that stops only at the end of text would run on."""
-    end = renderer.end_of_turn_id
-    pad = renderer.tokenizer.pad_token_id
-    return GenerationConfig(
-        do_sample=False,
-        bos_token_id=renderer.tokenizer.bos_token_id,
-        eos_token_id=end,
-        pad_token_id=end if pad is None else pad,
-    )
+def _trained_seed(fit: Path) -> int | None:
+    return _read(fit / "step.json").get("settings", {}).get("seed")
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

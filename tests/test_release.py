@@ -80,14 +80,18 @@ def step(tmp_path: Path, request: pytest.FixtureRequest) -> Step:
         },
         "init/init.json": {"name": "small-2l", "source": "teacher", "layers": [0, 3], "licence": "Apache-2.0"},
         "fit/summary.json": {"steps": 7, "wall_s": 12.5},
-        "fit/step.json": {"settings": {"lr": 1e-4, "losses": {"cwce": {"a": 0.3}}}},
+        "fit/step.json": {"settings": {"seed": 5, "losses": {"cwce": {"a": 0.3}}}},
     }
     for path, content in files.items():
         (tmp_path / path).write_text(json.dumps(content))
     return Step(
         label="release",
         stage="release",
-        settings={"dtype": "bfloat16", "name": "dante-tiny"},
+        settings={
+            "dtype": "bfloat16",
+            "name": "dante-tiny",
+            "experiment": {"name": "x", "title": "Tiny", "hypothesis": "It loads.", "source": "none"},
+        },
         resources={},
         inputs={name: tmp_path / name for name in ("teacher", "cache", "init", "fit")},
         out=tmp_path / "release.partial",
@@ -133,8 +137,22 @@ def test_card_has_front_matter_recipe_compute_and_licences(step: Step) -> None:
     front = yaml.safe_load(card.split("---\n")[1])
     assert front["license"] == "apache-2.0"
     assert front["model-index"] == [{"name": "dante-tiny", "results": []}]
-    for expected in ("`losses.cwce.a` | 0.3 |", "wall s | 12.5 |", "`Big`: MIT", "CC0-1.0", "fingerprint | `abc123`"):
+    for expected in (
+        "`losses.cwce.a` | 0.3 |",
+        "`seed` | 5 |",
+        "It loads.",
+        "wall s | 12.5 |",
+        "`Big`: MIT",
+        "CC0-1.0",
+        "fingerprint | `abc123`",
+    ):
         assert expected in card
+
+
+def test_provenance_names_the_seed_of_the_fit(step: Step) -> None:
+    release.run(step)
+    provenance = json.loads((step.out / "release.json").read_text())
+    assert provenance == {"name": "dante-tiny", "fingerprint": "abc123", "seed": 5}
 
 
 def test_leftovers_of_an_interrupted_attempt_do_not_survive(step: Step) -> None:
