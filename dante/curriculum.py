@@ -10,7 +10,7 @@ Two rules hold for every curriculum [I]:
 - Passes are balanced: where a curriculum makes whole passes, every record is drawn ⌊draws/records⌋ times or once
   more, and who is drawn once more is a uniform choice, not the easiest.
 
-Entropy is in nats per token; equal entropies keep the cache's order. Everything is a function of (entropy, draws, seed).
+Entropy is in nats per token; equal entropies keep the cache's order. All is a function of (entropy, draws, seed).
 """
 
 from __future__ import annotations

@@ -7,12 +7,24 @@ anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from datasets import Dataset as Table
 from jaxtyping import Int64
+from lightning import LightningDataModule
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dante.curriculum import Curriculum
+from dante.errors import DanteError
+from dante.packing import Plan, make_plan
+from dante.students.chat import ChatRenderer
+from dante.students.table import RECORD_FIELDS, column, names_of, row, rows_of, tokenised_train_records
 
 
 @dataclass(frozen=True)
@@ -87,3 +99,188 @@ class StepBatch:
         """The same batch in page-locked host memory."""
         pinned = [batch.pin_memory() for batch in self.micro_batches]
         return StepBatch(pinned, self.supervised_tokens, self.records, self.step)
+
+
+def assemble(records: Sequence[Mapping[str, Any]]) -> MicroBatch:
+    """One row from table rows (`input_ids`, `supervised`, numbers, `id`); no records make an empty row of one token."""
+
+    def joined(parts: list[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.concatenate(parts).astype(np.int64)) if parts else torch.zeros(0, dtype=torch.int64)
+
+    lengths = [len(record["input_ids"]) for record in records]
+    offsets = np.cumsum([0, *lengths])
+    targets = [np.flatnonzero(record["supervised"]) for record in records]
+    nothing = [] if records else [np.zeros(1)]
+    input_ids = joined([np.asarray(record["input_ids"]) for record in records] + nothing)
+    targets_at = joined([offset + target for offset, target in zip(offsets, targets, strict=False)])
+    fields = {name: torch.tensor([float(record[name]) for record in records]) for name in RECORD_FIELDS}
+    for name in ("supervised_tokens", "answer_bytes"):
+        fields[name] = torch.tensor([int(record[name]) for record in records], dtype=torch.int64)
+    return MicroBatch(
+        input_ids=input_ids[None],
+        position_ids=joined([np.arange(length) for length in lengths] + nothing)[None],
+        positions=targets_at - 1,
+        labels=input_ids[targets_at],
+        record=joined([np.full(len(target), number) for number, target in enumerate(targets)]),
+        fields=fields,
+        record_ids=[str(record["id"]) for record in records],
+    )
+
+
+def batches_for_records(records: Sequence[Any], renderer: ChatRenderer, max_tokens: int) -> list[MicroBatch]:
+    """Packs records for evaluation, longest first; every record once, its row found again by `record_ids`.
+
+    Raises:
+        DanteError: a record that cannot be rendered exactly or is longer than `max_tokens`.
+    """
+    rows = sorted((row(record, renderer) for record in records), key=lambda item: -item["tokens"])
+    if rows and rows[0]["tokens"] > max_tokens:
+        raise _overlong(rows[0]["id"], rows[0]["tokens"], max_tokens, 1)
+    if not rows:
+        return []
+    lengths = np.array([item["tokens"] for item in rows], dtype=np.int64)
+    everything = {"unit": "records", "size": len(rows)}
+    plan = make_plan(lengths, lengths, np.arange, steps=1, batch=everything, max_tokens=max_tokens)
+    return [assemble([rows[index] for index in pack]) for pack in plan.step_packs(0)]
+
+
+class PlannedSteps(Dataset[StepBatch]):
+    """Map-style: item k is what one rank runs in optimizer step k, and depends on nothing but k."""
+
+    def __init__(
+        self,
+        table: Table,
+        rows: Int64[np.ndarray, " records"],
+        plan: Plan,
+        rank: int,
+        world_size: int,
+        accumulate: int | None,
+    ) -> None:
+        self.table, self.rows, self.plan = table, rows, plan
+        self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
+
+    def __len__(self) -> int:
+        return self.plan.steps
+
+    def __getitem__(self, step: int) -> StepBatch:
+        groups = self.plan.micro_batches(step, self.rank, self.world_size, self.accumulate)
+        micro_batches = [assemble(list(rows_of(self.table, self.rows[group].tolist()))) for group in groups]
+        return StepBatch(micro_batches, int(self.plan.supervised_tokens[step]), int(self.plan.records[step]), step)
+
+
+class DistillData(LightningDataModule):
+    """Curriculum → packing plan → one `StepBatch` per optimizer step.
+
+    Trainers need `use_distributed_sampler=False`: ranks share steps here, they do not divide them. After `setup`,
+    `plan` holds the plan of all steps and `dropped_overlong` how many records were longer than `max_tokens`.
+
+    Args:
+        cache: finished cache directory.
+        renderer: the student's chat template.
+        directory: where the tokenised table is kept.
+        curriculum: orders the records.
+        steps: optimizer steps of the whole fit.
+        batch: `{unit: records | packs | tokens, size}` of an optimizer step, all ranks together.
+        max_tokens: longest pack.
+        accumulate: None: a micro-batch per pack; n: a rank's packs of a step joined into at most n micro-batches.
+        overlong: a record longer than `max_tokens` is an `error`, or `drop`ped and counted.
+        seed: of the curriculum.
+        start_step: first step to yield; a resumed fit sets it (also as an attribute, before `train_dataloader`).
+        rank: data-parallel rank; None: the trainer's.
+        world_size: number of data-parallel ranks; None: the trainer's.
+        policy: what an unreadable record does: `error` or `skip`.
+        num_workers: processes that build batches ahead; 0: none.
+        pin_memory: batches in page-locked memory (CUDA).
+    """
+
+    def __init__(
+        self,
+        cache: Path,
+        renderer: ChatRenderer,
+        directory: Path,
+        *,
+        curriculum: Curriculum,
+        steps: int,
+        batch: Mapping[str, Any],
+        max_tokens: int,
+        accumulate: int | None,
+        overlong: str,
+        seed: int,
+        start_step: int = 0,
+        rank: int | None = None,
+        world_size: int | None = None,
+        policy: str = "error",
+        num_workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__()
+        if overlong not in ("error", "drop"):
+            raise DanteError(f"unknown policy {overlong!r}", where="fit.overlong", allowed="error, drop")
+        self.cache, self.renderer, self.directory = Path(cache), renderer, Path(directory)
+        self.curriculum, self.steps, self.batch, self.seed = curriculum, steps, dict(batch), seed
+        self.max_tokens, self.accumulate, self.overlong = max_tokens, accumulate, overlong
+        self.start_step, self.rank, self.world_size = start_step, rank, world_size
+        self.policy, self.num_workers, self.pin_memory = policy, num_workers, pin_memory
+        self.plan: Plan | None = None
+        self.dropped_overlong = 0
+
+    def prepare_data(self) -> None:
+        """Tokenises the cache, on one process per node."""
+        tokenised_train_records(self.cache, self.renderer, self.directory, self.policy)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Opens the table and plans every step."""
+        if self.plan is not None:
+            return
+        self.table = tokenised_train_records(self.cache, self.renderer, self.directory, self.policy)
+        tokens = column(self.table, "tokens")
+        self.rows = np.flatnonzero(tokens <= self.max_tokens)
+        self.dropped_overlong = len(tokens) - len(self.rows)
+        if self.dropped_overlong and self.overlong == "error":
+            longest = int(tokens.argmax())
+            name = names_of(self.table, [longest])[0]
+            raise _overlong(name, int(tokens[longest]), self.max_tokens, self.dropped_overlong)
+        entropy = column(self.table, "output_entropy")[self.rows]
+        self.plan = make_plan(
+            tokens[self.rows],
+            column(self.table, "supervised_tokens")[self.rows],
+            lambda draws: self.curriculum.order(entropy, draws, self.seed),
+            steps=self.steps,
+            batch=self.batch,
+            max_tokens=self.max_tokens,
+        )
+
+    def train_dataloader(self) -> DataLoader[StepBatch]:
+        """Steps `start_step` to the last."""
+        assert self.plan is not None, "setup() has not run"
+        rank, world_size = self._place()
+        dataset = PlannedSteps(self.table, self.rows, self.plan, rank, world_size, self.accumulate)
+        return DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=range(self.start_step, self.steps),
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+        )
+
+    def _place(self) -> tuple[int, int]:
+        trainer = self.trainer
+        rank = self.rank if self.rank is not None else trainer.global_rank if trainer else 0
+        world_size = self.world_size if self.world_size is not None else trainer.world_size if trainer else 1
+        connector = getattr(trainer, "_accelerator_connector", None)
+        if world_size > 1 and getattr(connector, "use_distributed_sampler", False):
+            raise DanteError(
+                "the trainer would divide optimizer steps among ranks",
+                where="Trainer(use_distributed_sampler=True)",
+                fix="build the Trainer with use_distributed_sampler=False",
+            )
+        return rank, world_size
+
+
+def _overlong(record: str, tokens: int, max_tokens: int, count: int) -> DanteError:
+    return DanteError(
+        f"record {record} has {tokens} tokens, a pack holds {max_tokens}"
+        + (f" ({count} records are too long)" if count > 1 else ""),
+        where="fit.max_tokens",
+        fix="raise fit.max_tokens, or set fit.overlong=drop to leave such records out",
+    )

@@ -23,6 +23,8 @@ from dante.errors import DanteError
 UNITS = ("records", "packs", "tokens")
 # Passes of the search for the number of draws that fills the steps exactly; it converges in three or four.
 MAX_SEARCH = 12
+# The last step of a search may run out of draws when it holds at least this share of a step's tokens.
+NEARLY_FULL = 0.8
 
 
 @dataclass(frozen=True)
@@ -215,28 +217,30 @@ def _first_fit(
 def _search(
     fill: Callable[[int], tuple[np.ndarray, np.ndarray, np.ndarray]], steps: int, step_tokens: int, lengths: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fewest draws found that fill all steps: a secant step where it makes progress, else the middle of the bracket."""
-    too_few, best = steps - 1, None
+    """About the fewest draws that fill all steps: a secant step where it helps, else the middle of the bracket."""
+    too_few, enough = steps - 1, None
     draws = max(steps, round(steps * step_tokens / float(lengths.mean())))
     for _ in range(MAX_SEARCH):
-        filled = fill(draws)
-        made, used = len(filled[2]) - 1, int(filled[2][-1])
-        if made == steps and (best is None or draws < len(best[0])):
-            best = filled
-        if made == steps and draws - used < max(1, used // steps):
-            return filled
-        if made < steps:
+        rows, _, first_draw = filled = fill(draws)
+        made, used = len(first_draw) - 1, int(first_draw[-1])
+        last_tokens = int(lengths[rows[first_draw[-2] : used]].sum())
+        if made < steps or (used == draws and last_tokens < NEARLY_FULL * step_tokens):
             too_few = max(too_few, draws)
-            guess = -(-draws * steps // made) + 1
+            guess = draws + 1 + round(draws * (steps - made + 0.5) / made)
         else:
+            enough = filled if enough is None or draws < len(enough[0]) else enough
+            if draws - used <= max(1, used // steps):
+                return filled
             guess = used
-        too_many = len(best[0]) if best is not None else None
-        if too_many is not None and too_many - too_few <= 1:
-            break
-        inside = guess > too_few and (too_many is None or guess < too_many)
-        draws = guess if inside else (too_few + too_many) // 2 if too_many is not None else 2 * draws
-    while best is None:  # lengths too uneven for the search: take enough, whatever is left over
+        if enough is None:
+            draws = max(guess, too_few + 1)
+        elif len(enough[0]) - too_few <= 1:
+            return enough
+        else:
+            inside = too_few < guess < len(enough[0])
+            draws = guess if inside else (too_few + len(enough[0])) // 2
+    while enough is None:  # lengths too uneven for the search: take plenty, whatever is left over
         draws *= 2
         filled = fill(draws)
-        best = filled if len(filled[2]) - 1 == steps else None
-    return best
+        enough = filled if len(filled[2]) - 1 == steps else None
+    return enough

@@ -1,0 +1,132 @@
+"""The cache's records in the student's tokens: rendered once into a memory-mapped Arrow table, reused while nothing
+changed.
+
+One row per record, in the cache's order: tokens, mask, and what losses and curricula ask of a record. Nothing is cut
+and nothing is left out, so the table does not depend on the length limit of a fit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, List, Value
+from datasets.arrow_writer import ArrowWriter
+from rich.progress import track
+
+from dante.errors import DanteError
+from dante.students.chat import FIXED_DATE, ChatRenderer
+
+# Raised when the meaning of a column changes, so that old tables are not read.
+TABLE_VERSION = 1
+# A record's numbers that losses may ask for; null in the cache becomes NaN here.
+RECORD_FIELDS = ("output_entropy", "output_entropy_upper", "self_consistency", "difficulty_score")
+FEATURES = Features(
+    {
+        "id": Value("string"),
+        "input_ids": List(Value("int32")),
+        "supervised": List(Value("bool")),
+        "tokens": Value("int64"),
+        "supervised_tokens": Value("int64"),
+        "answer_bytes": Value("int64"),
+        **{name: Value("float64") for name in RECORD_FIELDS},
+    }
+)
+
+
+def tokenised_train_records(cache: Path, renderer: ChatRenderer, directory: Path, policy: str) -> Dataset:
+    """The table of the cache's training records, made if `directory` does not hold it yet.
+
+    Training records are those of split `train`; in a cache without splits, all.
+
+    Args:
+        cache: a finished cache directory, or a JSONL file's directory.
+        renderer: the student's chat template.
+        directory: where the table is kept; it appears whole or not at all, so a killed run leaves none that is cut.
+        policy: what a bad record does: `error` or `skip`.
+
+    Raises:
+        DanteError: a record that cannot be read or rendered exactly, named by its id.
+    """
+    path = directory / f"tokens-{table_key(cache, renderer, policy)[:16]}.arrow"
+    if not path.is_file():
+        from dante.cache import read_records
+
+        records = read_records(cache, policy=policy)
+        if any(record.split is not None for record in records):
+            records = [record for record in records if record.split == "train"]
+        write_table(records, renderer, path)
+    return Dataset.from_file(str(path))
+
+
+def table_key(cache: Path, renderer: ChatRenderer, policy: str) -> str:
+    """Hash of everything a table depends on: the shards' bytes, the tokenizer, the template and its variables."""
+    digest = hashlib.sha256(json.dumps([TABLE_VERSION, FIXED_DATE, policy], sort_keys=True).encode())
+    for shard in sorted(path for path in cache.iterdir() if ".jsonl" in path.name):
+        with shard.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    tokenizer = renderer.tokenizer
+    digest.update(tokenizer.backend_tokenizer.to_str().encode())
+    digest.update(str(tokenizer.chat_template).encode())
+    digest.update(json.dumps(renderer.template_kwargs, sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+def write_table(records: Sequence[Any], renderer: ChatRenderer, path: Path) -> None:
+    """Renders `records` into an Arrow file; the file appears complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with ArrowWriter(path=str(partial), features=FEATURES) as writer:
+            quiet = len(records) < 2000
+            for record in track(records, description="tokenising records", transient=True, disable=quiet):
+                writer.write(row(record, renderer))
+            writer.finalize()
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def row(record: Any, renderer: ChatRenderer) -> dict[str, Any]:
+    """One record as a row of the table.
+
+    Raises:
+        DanteError: the record cannot be rendered exactly; the message names it.
+    """
+    try:
+        rendered = renderer.render(record.prompt, record.teacher_text)
+    except DanteError as error:
+        where = f"record {record.id}" + (f", {error.where}" if error.where else "")
+        raise DanteError(error.what, where=where, allowed=error.allowed, fix=error.fix) from error
+    values = {name: getattr(record, name) for name in RECORD_FIELDS}
+    return {
+        "id": record.id,
+        "input_ids": rendered.input_ids,
+        "supervised": rendered.supervised,
+        "tokens": len(rendered.input_ids),
+        "supervised_tokens": sum(rendered.supervised),
+        "answer_bytes": rendered.answer_bytes,
+        **{name: float("nan") if value is None else float(value) for name, value in values.items()},
+    }
+
+
+def rows_of(table: Dataset, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Rows of a table in the given order, tokens and masks as numpy arrays."""
+    columns = table.with_format("numpy")[list(indices)] if len(indices) else {}
+    for number in range(len(indices)):
+        yield {name: values[number] for name, values in columns.items()}
+
+
+def column(table: Dataset, name: str) -> np.ndarray:
+    """A scalar column as one array."""
+    return table.data.column(name).to_numpy()
+
+
+def names_of(table: Dataset, indices: Iterable[int]) -> list[str]:
+    """Record ids of some rows."""
+    return [table.data.column("id")[int(index)].as_py() for index in indices]
