@@ -1,0 +1,153 @@
+"""What a loss is: the kinds that the training step knows, and what each is shown.
+
+| kind | class | sees |
+|---|---|---|
+| `linear` | `LinearLoss` | a tile of logits and per-token coefficients that are known before the pass |
+| `parameter` | `ParameterLoss` | weights, once per optimizer step |
+
+The training step asks a loss for its kind, never for its name. A loss knows no trainer, no configuration, no logger; it
+may hold state (buffers: in checkpoints, equal on every rank).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from dante.errors import DanteError
+from dante.losses.schedule import Schedule
+
+if TYPE_CHECKING:
+    from dante.losses.tile import Tile
+
+
+@dataclass(frozen=True)
+class SupervisedTokens:
+    """The supervised tokens of one micro-batch, and how many the whole optimizer step has.
+
+    Attributes:
+        labels: token ids to predict.
+        record: for each token the row of its record in `fields`.
+        fields: per-record values, each of shape [records of this micro-batch].
+        step_tokens: supervised tokens of the optimizer step, over all micro-batches and ranks.
+        step_records: records of the optimizer step, over all micro-batches and ranks.
+    """
+
+    labels: Int64[Tensor, " tokens"]
+    record: Int64[Tensor, " tokens"]
+    fields: Mapping[str, Tensor]
+    step_tokens: int
+    step_records: int
+
+    def per_token(self, field: str) -> Float[Tensor, " tokens"]:
+        """A record's field, repeated for each of its tokens; float64, as coefficients are.
+
+        Raises:
+            DanteError: the records have no such field.
+        """
+        if field not in self.fields:
+            raise DanteError(
+                f"the records carry no field {field!r}",
+                allowed=", ".join(sorted(self.fields)),
+                fix="add it to the cache",
+            )
+        return self.fields[field].double()[self.record]
+
+    def uniform(self) -> Float[Tensor, " tokens"]:
+        """1 / supervised tokens of the optimizer step: the coefficients of a plain mean over tokens."""
+        return torch.full(self.labels.shape, 1.0 / self.step_tokens, dtype=torch.float64, device=self.labels.device)
+
+
+class Loss(nn.Module):
+    """Base of all losses.
+
+    Attributes:
+        kind: which part of the training step runs this loss.
+        name: its key in the recipe (`losses.<name>`), used in metrics; the class's name where none is given.
+        weight: λ(progress).
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, weight: Schedule, name: str = "") -> None:
+        super().__init__()
+        self.name = name or type(self).__name__.lower()
+        self.weight = weight
+
+    def on_optimizer_step(self, progress: float, metrics: Mapping[str, Tensor]) -> None:
+        """Called after each update with this loss's own metrics of the step, already summed over ranks."""
+
+
+class LinearLoss(Loss):
+    """A loss `Σ_t c_t ℓ_t(logits_t)` whose coefficients c are known before the vocabulary is projected.
+
+    Either define `per_token` and let autograd differentiate it on each tile, or override `on_tile` with the analytic
+    gradient: that saves a tile-sized graph, and with `needs_logits = False` a tile-sized buffer.
+    """
+
+    kind = "linear"
+    #: Whether `on_tile` reads `tile.logits` (else only log-probabilities of the labels are there).
+    needs_logits: ClassVar[bool] = True
+
+    def coefficients(self, tokens: SupervisedTokens) -> Float[Tensor, " tokens"]:
+        """c_t without λ, normalised by the whole optimizer step.
+
+        Summed over its micro-batches and ranks, `Σ c ℓ` is the loss.
+        """
+        return tokens.uniform()
+
+    def per_token(self, logits_TV: Float[Tensor, "tile vocab"], tile: "Tile") -> Float[Tensor, " tile"]:
+        """ℓ_t as a differentiable function of the logits."""
+        raise NotImplementedError(f"{type(self).__name__} defines neither per_token nor on_tile")
+
+    def on_tile(self, tile: "Tile", coefficients: Float[Tensor, " tile"]) -> Float[Tensor, " tile"]:
+        """Return ℓ_t and hand the tile the gradient of `Σ coefficients_t ℓ_t` (coefficients include λ)."""
+        if not tile.wants_gradient:
+            return self.per_token(tile.logits, tile).detach()
+        with torch.enable_grad():
+            logits_TV = tile.logits.detach().requires_grad_()
+            values_T = self.per_token(logits_TV, tile)
+            (gradient_TV,) = torch.autograd.grad(values_T, logits_TV, grad_outputs=coefficients.to(values_T.dtype))
+        tile.add_gradient(gradient_TV)
+        return values_T.detach()
+
+    def metrics(self, tokens: SupervisedTokens, values: Float[Tensor, " tokens"]) -> dict[str, Tensor]:
+        """This micro-batch's share of each metric: the shares are summed over micro-batches and ranks."""
+        return {}
+
+
+@dataclass(frozen=True)
+class ParameterTerm:
+    """What a parameter loss adds to one optimizer step.
+
+    Attributes:
+        value: the loss, λ included (a scalar, equal on every rank).
+        gradients: (parameter, gradient of `value` for this rank's shard of it).
+        gradient_norm: norm over all shards of all gradients.
+        metrics: scalars, equal on every rank.
+    """
+
+    value: Tensor
+    gradients: Sequence[tuple[nn.Parameter, Tensor]]
+    gradient_norm: Tensor
+    metrics: dict[str, Tensor]
+
+
+class ParameterLoss(Loss):
+    """A loss of the weights alone; its analytic gradient is added once per optimizer step."""
+
+    kind = "parameter"
+
+    def attach(self, student: nn.Module, reference: Tensor) -> None:
+        """Bind to the student's parameter; `reference` is its value before training."""
+        raise NotImplementedError
+
+    def observe(self, progress: float) -> None:
+        """Look at the token losses' gradients in `.grad`, just before this loss's own are added."""
+
+    def term(self, progress: float) -> ParameterTerm:
+        """Value and gradients at the current weights."""
+        raise NotImplementedError

@@ -1,0 +1,61 @@
+"""Matrix products with rounded operands and an fp32 result."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Matmul:
+    """Products whose operands are rounded to `dtype` and whose sums and results are fp32.
+
+    With `dtype=torch.bfloat16` a CUDA device is given bf16 operands and an fp32 output. A CPU is given fp32 operands
+    and told to round them itself (oneDNN's bf16 mode), which spares every conversion pass; a CPU without bf16
+    instructions then computes in plain fp32. With any other dtype products are in the operands' own dtype.
+    """
+
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def _rounds(self) -> bool:
+        return self.dtype == torch.bfloat16
+
+    def operand(self, tensor: Tensor) -> Tensor:
+        """Prepare a matrix that is used in several products."""
+        if self._rounds and self.device.type != "cpu" and tensor.dtype == torch.float32:
+            return tensor.to(self.dtype)
+        return tensor
+
+    def product(self, a: Tensor, b: Tensor, out: Tensor) -> None:
+        """out = a @ b."""
+        with self._mode():
+            if a.dtype == out.dtype:
+                torch.mm(a, b, out=out)
+            else:
+                torch.mm(a, b, out_dtype=out.dtype, out=out)
+
+    def accumulate(self, a: Tensor, b: Tensor, into: Tensor) -> None:
+        """into += a @ b."""
+        with self._mode():
+            if a.dtype == into.dtype:
+                into.addmm_(a, b)
+            else:
+                torch.addmm(into, a, b, out_dtype=into.dtype, out=into)
+
+    @contextmanager
+    def _mode(self) -> Iterator[None]:
+        if not (self._rounds and self.device.type == "cpu"):
+            yield
+            return
+        settings: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+        before = settings.fp32_precision
+        settings.fp32_precision = "bf16"
+        try:
+            yield
+        finally:
+            settings.fp32_precision = before
