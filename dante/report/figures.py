@@ -1,0 +1,280 @@
+"""The report's figures. Each takes what was read and a theme and returns axes, or None where there is nothing to draw.
+
+What is drawn is discovered from the data: losses from the keys `loss/<name>`, their schedules from `weight/<name>`,
+a loss's own measurements from `<name>/<metric>`. A new loss needs no line here.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from dante.report.read import Json, Run
+from dante.report.theme import Theme, panel
+
+# How keys of metrics.jsonl read on an axis; a key that is not here is shown as it is, with its unit from its suffix.
+AXIS = {
+    "lr": "learning rate",
+    "grad_norm": "gradient norm",
+    "tokens_per_s": "tokens per second",
+    "peak_mem_gib": "peak memory (GiB)",
+    "mfu": "model FLOPs utilisation",
+    "supervised_tokens": "supervised tokens per step",
+}
+NOT_MEASUREMENTS = ("loss", "weight")
+SECTIONS = ("result", "training", "teacher", "machine")
+MACHINE = ("tokens_per_s", "peak_mem_gib", "mfu", "supervised_tokens")
+
+
+def series(metrics: Sequence[Json], key: str) -> tuple[Float64[np.ndarray, "points"], Float64[np.ndarray, "points"]]:
+    """Steps and values of one key, without the lines that do not have it or where it is not finite."""
+    pairs = [(row["step"], row[key]) for row in metrics if isinstance(row.get(key), int | float)]
+    points = np.array([pair for pair in pairs if np.isfinite(pair[1])], dtype=np.float64).reshape(-1, 2)
+    return points[:, 0], points[:, 1]
+
+
+def names(metrics: Sequence[Json], prefix: str) -> list[str]:
+    """`<name>` of all keys `<prefix>/<name>`, in order of appearance."""
+    return list(dict.fromkeys(key.split("/", 1)[1] for row in metrics for key in row if key.startswith(f"{prefix}/")))
+
+
+def smooth(values: Float64[np.ndarray, "points"]) -> Float64[np.ndarray, "points"]:
+    """Exponential moving average over about a twentieth of the curve, corrected for its start."""
+    decay = 1 - 1 / max(2.0, len(values) / 20)
+    total, weight, out = 0.0, 0.0, np.empty_like(values)
+    for index, value in enumerate(values):
+        total, weight = decay * total + (1 - decay) * value, decay * weight + (1 - decay)
+        out[index] = total / weight
+    return out
+
+
+def curve(metrics: Sequence[Json], theme: Theme, key: str, title: str, y: str) -> Axes | None:
+    """One metric over optimizer steps: what was logged, faint, and its moving average."""
+    steps, values = series(metrics, key)
+    if len(values) < 2:
+        return None
+    axes = panel(theme, title, "optimizer step", y)
+    colour = theme.cycle[0]
+    if len(values) >= 20:
+        axes.plot(steps, values, color=colour, alpha=0.3, linewidth=1)
+        average = smooth(values)
+        axes.plot(steps, average, color=colour, linewidth=2)
+        low, high = np.quantile(values, [0.0, 0.995])
+        axes.set_ylim(low - 0.06 * (high - low), max(high, average.max()) + 0.08 * (high - low) + 1e-12)
+    else:
+        axes.plot(steps, values, color=colour, linewidth=2, marker="o", markersize=3)
+    end = smooth(values)[-1] if len(values) >= 20 else values[-1]
+    _label_end(axes, theme, [(float(steps[-1]), float(end), f"{end:.3g}", colour)])
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    return axes
+
+
+def lines(metrics: Sequence[Json], theme: Theme, keys: dict[str, str], title: str, y: str) -> Axes | None:
+    """Several metrics on the same axes, each labelled at its end: no legend to look up."""
+    drawn = {key: series(metrics, key) for key in keys}
+    drawn = {key: xy for key, xy in drawn.items() if len(xy[0]) >= 2}
+    if not drawn:
+        return None
+    axes = panel(theme, title, "optimizer step", y)
+    labels = []
+    for (key, (steps, values)), colour in zip(drawn.items(), theme.cycle, strict=False):
+        axes.plot(steps, smooth(values) if len(values) >= 20 else values, color=colour, linewidth=2)
+        if len(values) >= 20:
+            axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.25)
+        labels.append((float(steps[-1]), float(axes.lines[-1].get_ydata()[-1]), keys[key], colour))
+    positive = np.concatenate([values for _, values in drawn.values()])
+    if positive.min() > 0 and positive.max() / positive.min() > 300:
+        axes.set_yscale("log")  # otherwise the smaller ones lie on the axis
+    _label_end(axes, theme, labels)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    return axes
+
+
+def measurements(metrics: Sequence[Json]) -> dict[str, tuple[str, str]]:
+    """Every other number that was logged: key → (title, axis). Losses and their weights have their own figures."""
+    keys = list(dict.fromkeys(key for row in metrics for key, value in row.items() if isinstance(value, int | float)))
+    found = {}
+    for key in keys:
+        group, _, metric = key.partition("/")
+        if key in ("step", "epoch", "loss") or (metric and group in NOT_MEASUREMENTS):
+            continue
+        readable = AXIS.get(key) or AXIS.get(group)
+        title = readable.split(" (")[0].capitalize() if readable else f"{group}: {metric or group}".replace("_", " ")
+        found[key] = (title if not (readable and metric) else f"{title}: {metric.replace('_', ' ')}", readable or key)
+    return found
+
+
+def bits_per_byte(run: Run, theme: Theme) -> Axes | None:
+    """Bits per byte of every model on all held-out answers, with 95 % intervals of the mean (1.96 standard errors)."""
+    rows = [r for r in run.evaluation.get("rows", []) if r["metric"] == "bits_per_byte" and r["task"] == "heldout"]
+    if not rows:
+        return None
+    rows.sort(key=lambda row: row["value"], reverse=True)
+    axes = panel(theme, "Bits per byte of held-out answers", "bits per byte (lower is better; whiskers: 95 % interval)")
+    for place, row in enumerate(rows):
+        colour = theme.models.get(row["model"], theme.muted)
+        reach = 1.96 * (row["stderr"] or 0)
+        axes.barh(place, row["value"], color=colour, height=0.62, alpha=0.92)
+        axes.errorbar(row["value"], place, xerr=reach, color=theme.ink, linewidth=1.4, capsize=3)
+        weight = "bold" if row["model"] == "student" else "normal"
+        axes.annotate(f"{row['value']:.3f}", (row["value"] + reach, place), (6, 0), textcoords="offset points",
+                      va="center", color=theme.ink, fontsize=9.5, fontweight=weight)  # fmt: skip
+    axes.set_yticks(range(len(rows)), [row["model"] for row in rows], fontsize=10, color=theme.ink)
+    axes.set_xlim(0, max(row["value"] + 1.96 * (row["stderr"] or 0) for row in rows) * 1.14)
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x", color=theme.grid, linewidth=0.8)
+    return axes
+
+
+def by_slice(run: Run, theme: Theme) -> Axes | None:
+    """Per domain and language: how far the student moved from its initialisation towards its teacher."""
+    rows = [r for r in run.evaluation.get("rows", []) if r["metric"] == "bits_per_byte" and "/" in r["task"]]
+    wanted = ("teacher", "init", "student")
+    table: dict[str, dict[str, Json]] = {}
+    for row in rows:
+        if row["model"] in wanted:
+            table.setdefault(row["task"].split("/", 1)[1], {})[row["model"]] = row
+    if not table:
+        return None
+    order = sorted(table, key=lambda name: (name.split("=")[0], -table[name]["student"]["value"]), reverse=True)
+    height = max(3.3, 1.35 + 0.34 * len(order))
+    axes = panel(theme, "By domain and language", "bits per byte", size_in=(5.4, height))
+    for place, name in enumerate(order):
+        values = {model: row["value"] for model, row in table[name].items()}
+        axes.plot([values["init"], values["student"]], [place, place], color=theme.muted, linewidth=1.6, zorder=1)
+        for model, value in values.items():
+            axes.scatter(value, place, color=theme.models[model], s=48, zorder=3, edgecolor=theme.paper, linewidth=1)
+    top = {model: row["value"] for model, row in table[order[-1]].items()}
+    last = -np.inf
+    for level, (model, value) in enumerate(sorted(top.items(), key=lambda item: item[1])):
+        near = level % 2 and value - last < 0.25 * max(top.values())
+        axes.annotate(model, (value, len(order) - 1), (0, 20 if near else 9), textcoords="offset points", ha="center",
+                      color=theme.models[model], fontsize=9)  # fmt: skip
+        last = value
+    shown = [f"{name.split('=', 1)[1]}  ({table[name]['student']['n']})" for name in order]
+    axes.set_yticks(range(len(order)), shown, color=theme.ink, fontsize=9)
+    axes.set_ylim(-0.6, len(order) - 0.1)
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x", color=theme.grid, linewidth=0.8)
+    return axes
+
+
+def per_item(run: Run, theme: Theme) -> Axes | None:
+    """Every held-out answer before and after training: below the diagonal it became likelier."""
+    points = np.array([[i["bits"]["init"] / i["bytes"], i["bits"]["student"] / i["bytes"]] for i in run.items
+                       if {"init", "student"} <= i["bits"].keys()], dtype=np.float64)  # fmt: skip
+    if len(points) < 2:
+        return None
+    better = float((points[:, 1] < points[:, 0]).mean())
+    title = f"Each held-out answer: {better:.0%} became likelier"
+    axes = panel(theme, title, "initialisation (bits per byte)", "student (bits per byte)")
+    low, high = 0.9 * points.min(), 1.06 * np.quantile(points, 0.995)
+    axes.plot([low, high], [low, high], color=theme.muted, linewidth=1, linestyle=(0, (4, 3)))
+    axes.annotate("no change", (high, high), (-8, -16), textcoords="offset points", ha="right", color=theme.muted,
+                  fontsize=8.5, rotation=0)  # fmt: skip
+    axes.scatter(points[:, 0], points[:, 1], s=16, color=theme.models["student"], alpha=0.6, linewidth=0)
+    axes.set_xlim(low, high)
+    axes.set_ylim(low, high)
+    return axes
+
+
+def entropies(run: Run, theme: Theme) -> Axes | None:
+    """How sure the teacher was: distribution of output entropy over the cache."""
+    if len(run.entropies) < 2:
+        return None
+    values = np.array(run.entropies)
+    axes = panel(theme, "How sure the teacher was", "output entropy H of a record (nats per token)", "records")
+    axes.hist(values, bins=_bins(values), color=theme.models["teacher"], alpha=0.85, rwidth=0.94)
+    median = float(np.median(values))
+    axes.axvline(median, color=theme.ink, linewidth=1.2)
+    axes.annotate(f"median {median:.2f}", (median, 1), (6, -10), xycoords=("data", "axes fraction"),
+                  textcoords="offset points", color=theme.ink, fontsize=9)  # fmt: skip
+    return axes
+
+
+def confidence_weights(run: Run, theme: Theme) -> Axes | None:
+    """Distribution over the cache of w(H) = floor + (1 - floor) / (1 + exp(slope (H - midpoint))).
+
+    Drawn for whichever loss of the last fit is set up with these three numbers (DANTE-Mosaic-3.5B card [C]).
+    """
+    losses = run.fits[-1].settings.get("losses", {}) if run.fits else {}
+    logistic = [node for node in losses.values() if {"floor", "slope", "midpoint"} <= node.keys()]
+    if not logistic or len(run.entropies) < 2:
+        return None
+    node, entropy = logistic[0], np.array(run.entropies)
+    w = node["floor"] + (1 - node["floor"]) / (1 + np.exp(node["slope"] * (entropy - node["midpoint"])))
+    title = f"Confidence weight w(H): {w.min():.2f} to {w.max():.2f}"
+    axes = panel(theme, title, "weight of a record in the loss", "records")
+    axes.hist(w, bins=_bins(w), color=theme.cycle[3], alpha=0.85, rwidth=0.94)
+    axes.set_xlim(min(node["floor"], w.min()), 1.0)
+    axes.axvline(w.mean(), color=theme.ink, linewidth=1.2)
+    axes.annotate(f"mean {w.mean():.3f}", (w.mean(), 1), (-6, -10), xycoords=("data", "axes fraction"), ha="right",
+                  textcoords="offset points", color=theme.ink, fontsize=9)  # fmt: skip
+    return axes
+
+
+def all_figures(run: Run) -> dict[str, tuple[str, Callable[[Theme], Axes | None]]]:
+    """File stem → (section, figure), in the order of the report."""
+    figures: dict[str, tuple[str, Callable[[Theme], Any]]] = {
+        "bits_per_byte": ("result", lambda theme: bits_per_byte(run, theme)),
+        "by_slice": ("result", lambda theme: by_slice(run, theme)),
+        "per_item": ("result", lambda theme: per_item(run, theme)),
+    }
+    for fit in run.fits:
+        stem = "" if len(run.fits) == 1 else f"{_slug(fit.label)}-"
+        title = "" if len(run.fits) == 1 else f" ({fit.label})"
+        m = fit.metrics
+        losses, weights = names(m, "loss"), names(m, "weight")
+        figures[f"{stem}loss"] = (
+            "training",
+            lambda theme, m=m, title=title: curve(m, theme, "loss", f"Training loss{title}", "total loss (nats)"),
+        )
+        for name in losses:
+            figures[f"{stem}loss-{_slug(name)}"] = (
+                "training",
+                lambda theme, m=m, n=name, title=title: curve(m, theme, f"loss/{n}", f"Loss: {n}{title}", f"loss/{n}"),
+            )
+        figures[f"{stem}schedules"] = (
+            "training",
+            lambda theme, m=m, w=weights, title=title: lines(
+                m, theme, {f"weight/{n}": n for n in w}, f"Loss weights{title}", "weight λ(t)"
+            ),
+        )
+        for key, (heading, y) in measurements(m).items():
+            figures[f"{stem}{_slug(key)}"] = (
+                "machine" if key in MACHINE else "training",
+                lambda theme, m=m, k=key, h=heading, y=y, title=title: curve(m, theme, k, f"{h}{title}", y),
+            )
+    figures["entropies"] = ("teacher", lambda theme: entropies(run, theme))
+    figures["confidence_weights"] = ("teacher", lambda theme: confidence_weights(run, theme))
+    return figures
+
+
+def _bins(values: Float64[np.ndarray, "values"]) -> Float64[np.ndarray, "edges"]:
+    """Freedman-Diaconis where it gives a readable number of bars, between 8 and 40 otherwise."""
+    edges = np.histogram_bin_edges(values, bins="fd")
+    return np.histogram_bin_edges(values, bins=int(np.clip(len(edges) - 1, 8, 40)))
+
+
+def _label_end(axes: Axes, theme: Theme, labels: list[tuple[float, float, str, str]]) -> None:
+    """Names at the right end of their lines, pushed apart where they would overlap."""
+    axes.margins(x=0.02)
+    transform = axes.transData
+    placed: list[float] = []
+    for x, y, text, colour in sorted(labels, key=lambda label: label[1]):
+        height = transform.transform((x, y))[1]
+        target = height
+        if placed and target - placed[-1] < 22:
+            target = placed[-1] + 22
+        placed.append(target)
+        offset = (target - height) * 72 / axes.figure.dpi
+        axes.annotate(text, (x, y), (6, offset), textcoords="offset points", va="center", color=colour, fontsize=9,
+                      fontweight="bold", annotation_clip=False)  # fmt: skip
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-") or "x"

@@ -1,0 +1,118 @@
+"""What a report knows: the files of the finished steps, and nothing else.
+
+The report imports no stage and no model code, so it can be rewritten, rerun and trusted without either. A file that is
+missing is simply absent from the report; a file that is there and cannot be read is an error.
+"""
+
+import contextlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from dante.errors import DanteError
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One training step: `metrics.jsonl`, `summary.json` and the settings stored in `step.json`."""
+
+    label: str
+    metrics: list[Json]
+    summary: Json
+    settings: Json
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything read from a run's step directories.
+
+    Attributes:
+        steps: label → content of its `step.json`.
+        files: label → names of the files in its directory, for links.
+        fits: training steps in recipe order.
+        evaluation: `eval.json`, or empty.
+        items: lines of `items.jsonl`.
+        generations: lines of `generations.jsonl`.
+        cache: `manifest.json` of the cache the last fit learnt from.
+        entropies: `output_entropy` of its records, nats per token.
+        teacher: `teacher.json`.
+        init: `init.json`.
+        card: `README.md` of the release.
+    """
+
+    steps: dict[str, Json] = field(default_factory=dict)
+    files: dict[str, list[str]] = field(default_factory=dict)
+    fits: list[Fit] = field(default_factory=list)
+    evaluation: Json = field(default_factory=dict)
+    items: list[Json] = field(default_factory=list)
+    generations: list[Json] = field(default_factory=list)
+    cache: Json = field(default_factory=dict)
+    entropies: list[float] = field(default_factory=list)
+    teacher: Json = field(default_factory=dict)
+    init: Json = field(default_factory=dict)
+    card: str = ""
+
+
+def read_run(inputs: dict[str, Path]) -> Run:
+    """Reads the steps by what their directories hold, not by what they are called: labels differ between recipes."""
+    found: dict[str, Any] = {"steps": {}, "files": {}, "fits": []}
+    for label, folder in inputs.items():
+        step = found["steps"][label] = _json(folder / "step.json")
+        found["files"][label] = sorted(path.name for path in folder.iterdir() if path.is_file())
+        if (folder / "metrics.jsonl").is_file():
+            settings = step.get("settings", {})
+            metrics = read_lines(folder / "metrics.jsonl")
+            found["fits"].append(Fit(label, metrics, _json(folder / "summary.json"), settings))
+        if (folder / "eval.json").is_file():
+            found["evaluation"] = _json(folder / "eval.json")
+            found["items"] = read_lines(folder / "items.jsonl")
+            found["generations"] = read_lines(folder / "generations.jsonl")
+        if (folder / "manifest.json").is_file():
+            found["cache"] = _json(folder / "manifest.json")
+            found["entropies"] = list(_entropies(folder))
+        for key in ("teacher", "init"):
+            if (folder / f"{key}.json").is_file():
+                found[key] = _json(folder / f"{key}.json")
+        if (folder / "config.json").is_file() and (folder / "README.md").is_file():
+            found["card"] = (folder / "README.md").read_text(encoding="utf-8")
+    return Run(**found)
+
+
+def read_lines(path: Path) -> list[Json]:
+    """A JSONL file's objects; an absent file has none.
+
+    Raises:
+        DanteError: a line is not JSON; names file and line.
+    """
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8") as lines:
+        return list(_parse(lines, path))
+
+
+def _entropies(folder: Path) -> Iterator[float]:
+    for path in sorted([*folder.glob("records-*.jsonl"), *folder.glob("records-*.jsonl.zst")]):
+        with path.open("rb") as raw, contextlib.ExitStack() as stack:
+            binary: Any = zstandard.ZstdDecompressor().stream_reader(raw) if path.suffix == ".zst" else raw
+            for record in _parse(stack.enter_context(io.TextIOWrapper(binary, encoding="utf-8")), path):
+                if isinstance(record.get("output_entropy"), int | float):
+                    yield float(record["output_entropy"])
+
+
+def _parse(lines: Any, path: Path) -> Iterator[Json]:
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DanteError(f"not JSON: {error}", where=f"{path}:{number}", fix="rerun the step") from error
+
+
+def _json(path: Path) -> Json:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

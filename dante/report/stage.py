@@ -1,0 +1,72 @@
+"""Stage `report`: one self-contained page, the same in Markdown, the figures, and the model card with results.
+
+Reads files only (see `dante.report.read`); no network, no script, every text escaped.
+"""
+
+import shutil
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from dante import console
+from dante.pipeline import Step
+from dante.report.card import card_with_results
+from dante.report.content import content, duration
+from dante.report.figures import SECTIONS, all_figures
+from dante.report.read import read_run
+from dante.report.theme import DARK, LIGHT, data_uri, png
+
+
+def run(step: Step) -> None:
+    """Writes `index.html`, `report.md`, `*.png` and, where there is a release, `model_card.md` into `step.out`.
+
+    Settings: `experiment` (name, title, hypothesis, source), `run.name`, `report.generations` (most side-by-side
+    answers to show).
+    """
+    shutil.rmtree(step.out, ignore_errors=True)
+    step.out.mkdir(parents=True)
+    read = read_run(step.inputs)
+    settings = step.settings
+    facts = content(read, settings["experiment"], settings["run"]["name"], settings["report"]["generations"])
+    figures: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS}
+    with console.screen().status("drawing figures"):
+        for stem, (section, draw) in all_figures(read).items():
+            light, dark = draw(LIGHT), draw(DARK)
+            if light is None or dark is None:
+                continue
+            image = png(light)
+            (step.out / f"{stem}.png").write_bytes(image)
+            figure = {"file": f"{stem}.png", "title": light.get_title(loc="left")}
+            figure |= {"light": data_uri(image), "dark": data_uri(png(dark))}
+            figures[section].append(figure)
+    page = _templates(autoescape=True).get_template("index.html.jinja")
+    (step.out / "index.html").write_text(page.render(facts, figures=figures), encoding="utf-8")
+    text = _templates(autoescape=False).get_template("report.md.jinja")
+    (step.out / "report.md").write_text(text.render(facts, figures=figures), encoding="utf-8")
+    card = card_with_results(read)
+    if card:
+        (step.out / "model_card.md").write_text(card, encoding="utf-8")
+
+
+def fenced(text: str) -> str:
+    """Model text as a Markdown code block whose fence is longer than any run of backticks inside it."""
+    longest = max((len(run) for run in "".join(c if c == "`" else " " for c in text).split()), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def cell(text: str) -> str:
+    """Text as one cell of a Markdown table."""
+    return str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def _templates(autoescape: bool) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("dante.report", "templates"),
+        autoescape=autoescape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"fenced": fenced, "cell": cell, "duration": duration}
+    return environment
