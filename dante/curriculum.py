@@ -115,7 +115,7 @@ class Competence(Curriculum):
         power: p, above 0; 1 opens records linearly.
     """
 
-    def __init__(self, initial: float, full_at: float, power: float) -> None:
+    def __init__(self, initial: float | int, full_at: float | int, power: float | int) -> None:
         for name, value, upper in (("initial", initial, 1.0), ("full_at", full_at, 1.0), ("power", power, np.inf)):
             if not 0 < value <= upper:
                 allowed = "above 0" if upper == np.inf else "above 0, at most 1"

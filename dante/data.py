@@ -177,7 +177,7 @@ class DistillData(LightningDataModule):
     Args:
         cache: finished cache directory.
         renderer: the student's chat template.
-        directory: where the tokenised table is kept.
+        tokens_dir: where the tokenised table is kept.
         curriculum: orders the records.
         steps: optimizer steps of the whole fit.
         batch: `{unit: records | packs | tokens, size}` of an optimizer step, all ranks together.
@@ -189,15 +189,14 @@ class DistillData(LightningDataModule):
         rank: data-parallel rank; None: the trainer's.
         world_size: number of data-parallel ranks; None: the trainer's.
         policy: what an unreadable record does: `error` or `skip`.
-        num_workers: processes that build batches ahead; 0: none.
-        pin_memory: batches in page-locked memory (CUDA).
+        workers: processes that build batches ahead; 0: none.
     """
 
     def __init__(
         self,
         cache: Path,
         renderer: ChatRenderer,
-        directory: Path,
+        tokens_dir: Path,
         *,
         curriculum: Curriculum,
         steps: int,
@@ -210,29 +209,28 @@ class DistillData(LightningDataModule):
         rank: int | None = None,
         world_size: int | None = None,
         policy: str = "error",
-        num_workers: int = 0,
-        pin_memory: bool = False,
+        workers: int = 0,
     ) -> None:
         super().__init__()
         if overlong not in ("error", "drop"):
             raise DanteError(f"unknown policy {overlong!r}", where="fit.overlong", allowed="error, drop")
-        self.cache, self.renderer, self.directory = Path(cache), renderer, Path(directory)
+        self.cache, self.renderer, self.tokens_dir = Path(cache), renderer, Path(tokens_dir)
         self.curriculum, self.steps, self.batch, self.seed = curriculum, steps, dict(batch), seed
         self.max_tokens, self.accumulate, self.overlong = max_tokens, accumulate, overlong
         self.start_step, self.rank, self.world_size = start_step, rank, world_size
-        self.policy, self.num_workers, self.pin_memory = policy, num_workers, pin_memory
+        self.policy, self.workers = policy, workers
         self.plan: Plan | None = None
         self.dropped_overlong = 0
 
     def prepare_data(self) -> None:
         """Tokenises the cache, on one process per node."""
-        tokenised_train_records(self.cache, self.renderer, self.directory, self.policy)
+        tokenised_train_records(self.cache, self.renderer, self.tokens_dir, self.policy)
 
     def setup(self, stage: str | None = None) -> None:
         """Opens the table and plans every step."""
         if self.plan is not None:
             return
-        self.table = tokenised_train_records(self.cache, self.renderer, self.directory, self.policy)
+        self.table = tokenised_train_records(self.cache, self.renderer, self.tokens_dir, self.policy)
         tokens = column(self.table, "tokens")
         self.rows = np.flatnonzero(tokens <= self.max_tokens)
         self.dropped_overlong = len(tokens) - len(self.rows)
@@ -259,9 +257,15 @@ class DistillData(LightningDataModule):
             dataset,
             batch_size=None,
             sampler=range(self.start_step, self.steps),
-            num_workers=self.num_workers,
-            pin_memory=self.pin_memory,
+            num_workers=self.workers,
+            pin_memory=torch.cuda.is_available(),
         )
+
+    def summary(self) -> dict[str, float]:
+        """Totals of the whole fit (see `Plan.summary`), records in the train split, records dropped as too long."""
+        assert self.plan is not None, "setup() has not run"
+        found = len(self.rows) + self.dropped_overlong
+        return {**self.plan.summary(), "train_records": found, "dropped_overlong": self.dropped_overlong}
 
     def _place(self) -> tuple[int, int]:
         trainer = self.trainer

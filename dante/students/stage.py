@@ -25,7 +25,7 @@ def run(step: Step) -> None:
     Settings: `name`; `source` ("teacher", a hub id or a folder) and `revision`; `layers` to keep (null: all);
     `weights`: "pretrained" or "random" (the same shape, initialised with `seed`: the control that asks what the
     inherited weights are worth); `architecture`: config values of the source before pruning, which the plan is computed
-    from, so they must be true; `dtype` of the stored weights; `licence`; optionally `chat_template_kwargs`, variables
+    from, so they must be true; `dtype` of the stored weights; `licence`; optionally `chat`, variables
     that are baked into the stored chat template as defaults.
 
     Raises:
@@ -40,7 +40,7 @@ def run(step: Step) -> None:
     source, revision = _source(settings, step.inputs)
 
     tokenizer = load_tokenizer(source, revision)
-    bake_template_variables(tokenizer, settings.get("chat_template_kwargs") or {})
+    bake_template_variables(tokenizer, settings.get("chat") or {})
     renderer = ChatRenderer(tokenizer)  # refuses a template that cannot be masked before any weight is read
     model = load_pretrained(source, dtype, revision)
     check_architecture(settings.get("architecture") or {}, model)
@@ -113,7 +113,7 @@ def _jinja_literal(name: str, value: Any) -> str:
         return json.dumps(value)
     raise DanteError(
         f"{value!r} is no value for a template variable",
-        where=f"student.chat_template_kwargs.{name}",
+        where=f"chat.{name}",
         allowed="true, false, a number or a string",
     )
 
