@@ -121,16 +121,18 @@ class LinearLoss(Loss):
 
 @dataclass(frozen=True)
 class ParameterTerm:
-    """What a parameter loss adds to one optimizer step.
+    """What a parameter loss adds to one optimizer step. Scalars are equal on every rank.
 
     Attributes:
-        value: the loss, λ included (a scalar, equal on every rank).
-        gradients: (parameter, gradient of `value` for this rank's shard of it).
+        value: the loss without its weight.
+        weight: λ as applied.
+        gradients: (parameter, gradient of `weight · value` for this rank's shard of it).
         gradient_norm: norm over all shards of all gradients.
-        metrics: scalars, equal on every rank.
+        metrics: further scalars to log.
     """
 
     value: Tensor
+    weight: Tensor
     gradients: Sequence[tuple[nn.Parameter, Tensor]]
     gradient_norm: Tensor
     metrics: dict[str, Tensor]

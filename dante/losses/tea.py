@@ -18,8 +18,8 @@ running mean over the first `calibration` of the run, then frozen. Calibrated, t
 
 The gradient is applied once per optimizer step, analytically, on this rank's shard; never once per micro-batch.
 
-Metrics: `drift_frobenius` ‖ΔE‖_F; `drift_rms` ‖ΔE‖_F/√(Vd); `gradient_ratio` ‖g_TEA‖/‖g_tokens‖ on the embedding;
-`lambda` as applied.
+Metrics: `drift_frobenius` ‖ΔE‖_F; `drift_rms` ‖ΔE‖_F/√(Vd); `gradient_ratio` ‖g_TEA‖/‖g_tokens‖ on the embedding.
+λ as applied is logged as `weight/<name>`.
 """
 
 import math
@@ -128,22 +128,19 @@ class TEA(ParameterLoss):
         return weight * self.gradient_ratio * self.gradient_norm_mean / at_unit_weight
 
     def term(self, progress: float) -> ParameterTerm:
-        """λ s ‖E − E₀‖² and its gradient 2 λ s (E − E₀) for this rank's shard."""
+        """s ‖E − E₀‖², λ, and the gradient 2 λ s (E − E₀) for this rank's shard."""
         parameter, reference = self._binding()
         drift = local(parameter.detach()).to(torch.promote_types(parameter.dtype, torch.float32)) - reference
         norm = sum_over_shards(torch.linalg.vector_norm(drift).square().float(), parameter).sqrt()
         weight = self.effective_weight(progress).to(norm.device)
         slope = 2.0 * weight * self._scale
         gradient_norm = slope * norm
-        metrics = {
-            "drift_frobenius": norm,
-            "drift_rms": norm / math.sqrt(parameter.numel()),
-            "lambda": weight,
-        }
+        metrics = {"drift_frobenius": norm, "drift_rms": norm / math.sqrt(parameter.numel())}
         if self._observed_norm is not None:
             metrics["gradient_ratio"] = gradient_norm / self._observed_norm
         return ParameterTerm(
-            value=weight * self._scale * norm.square(),
+            value=self._scale * norm.square(),
+            weight=weight,
             gradients=[(parameter, drift.mul_(slope))],
             gradient_norm=gradient_norm,
             metrics=metrics,

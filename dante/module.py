@@ -1,0 +1,304 @@
+"""One optimizer step: student + losses → one global mean → gradients → clipping → AdamW.
+
+`training_step` receives everything that this rank runs in one optimizer step and owns the update (Lightning's manual
+optimization), because a mean over supervised tokens of all micro-batches and ranks, a parameter loss that acts once per
+step, and clipping per loss do not fit into Lightning's own accumulation.
+
+Read in this order: `training_step`, `_token_gradients`, `_parameter_gradients`; then `dante/losses/vocabulary.py`.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import ParallelStrategy
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from transformers import PreTrainedModel
+
+from dante.data import MicroBatch, StepBatch
+from dante.errors import DanteError
+from dante.losses.base import LinearLoss, Loss, ParameterLoss, SupervisedTokens
+from dante.losses.head import Head, check_head
+from dante.losses.shards import local, total_norm
+from dante.losses.vocabulary import PassResult, vocabulary_pass
+from dante.optimizer import OptimizerSettings, build_optimizer, clip_, learning_rate
+
+_PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
+_MOST_IDS_SHOWN = 20
+
+
+class StudentPass(nn.Module):
+    """Backbone and vocabulary pass in one forward, so that sharding can wrap both at the root.
+
+    Args:
+        student: causal language model; its weights are trained in their own dtype.
+        compute_dtype: with fp32 weights and bf16 here, the backbone runs under autocast.
+        tile_tokens: tokens per tile of the vocabulary pass; None chooses by memory.
+    """
+
+    def __init__(self, student: PreTrainedModel, compute_dtype: torch.dtype, tile_tokens: int | None) -> None:
+        super().__init__()
+        self.student = student
+        self.compute_dtype = compute_dtype
+        self.tile_tokens = tile_tokens
+
+    def forward(
+        self, batch: MicroBatch, losses: list[LinearLoss], weights: Mapping[str, float], tokens: SupervisedTokens
+    ) -> PassResult:
+        """Run one packed row; `total` of the result carries the gradient to all weights."""
+        head = Head.of(self.student)
+        autocast = head.weight.dtype == torch.float32 and self.compute_dtype == torch.bfloat16
+        matmul_dtype = torch.bfloat16 if autocast else head.weight.dtype
+        with torch.autocast(head.weight.device.type, torch.bfloat16) if autocast else nullcontext():
+            # No attention mask and no cache: only then does transformers keep packed records apart by position ids.
+            output = self.student.base_model(
+                input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False
+            )
+        hidden_ND = output.last_hidden_state[0, batch.positions]
+        return vocabulary_pass(hidden_ND, head, losses, weights, tokens, matmul_dtype, self.tile_tokens)
+
+
+class DistillModule(LightningModule):
+    """Trains a student on step batches.
+
+    Args:
+        student: causal language model, in the dtype its weights are to be trained in.
+        losses: losses by name; parameter losses are anchored at the student's weights as they are now.
+        fit: resolved `fit` node (steps, lr, min_lr_ratio, warmup, betas, eps, weight_decay, clip,
+            gradient_checkpointing, tile_tokens, nonfinite_patience).
+        fidelity: resolved `fidelity` node (clip, decay).
+        precision: `bf16` or `fp32`: compute precision where weights are fp32.
+
+    Raises:
+        DanteError: no linear loss, or an LM head that the vocabulary pass does not reproduce.
+    """
+
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        losses: Mapping[str, Loss],
+        fit: Mapping[str, Any],
+        fidelity: Mapping[str, Any],
+        precision: str,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.settings = OptimizerSettings.of(fit, fidelity)
+        self.nonfinite_patience: int = fit["nonfinite_patience"]
+        self.network = StudentPass(student, _PRECISIONS[precision], fit["tile_tokens"])
+        self.losses = nn.ModuleDict(losses)
+        self._prepare_student(student, fit["gradient_checkpointing"])
+        for name, loss in losses.items():
+            loss.name = name
+        self.linear_losses = [loss for loss in losses.values() if isinstance(loss, LinearLoss)]
+        self.parameter_losses = [loss for loss in losses.values() if isinstance(loss, ParameterLoss)]
+        if not self.linear_losses:
+            raise DanteError("no loss on the teacher's text", where="losses", fix="add one, for example /loss: [ce]")
+        for anchor in self.parameter_losses:
+            anchor.attach(student, self._embedding().detach().clone())
+        self.skipped_updates = 0
+        self._nonfinite_in_a_row = 0
+        self._suspects: list[str] = []
+        self._micro_losses: list[Tensor] = []
+        self._metrics: dict[str, float | int | Tensor] = {}
+
+    @property
+    def student(self) -> PreTrainedModel:
+        """The model being trained."""
+        return self.network.student
+
+    @staticmethod
+    def _prepare_student(student: PreTrainedModel, gradient_checkpointing: bool) -> None:
+        student.config.use_cache = False
+        student.train()
+        if gradient_checkpointing:
+            student.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        check_head(student)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return build_optimizer(self.student, self.settings)
+
+    def training_step(self, batch: StepBatch, batch_idx: int) -> None:
+        """One optimizer step."""
+        optimizer: Any = self.optimizers()
+        progress = batch.step / self.settings.steps
+        lr = learning_rate(batch.step, self.settings)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.zero_grad()
+
+        metrics = self._token_gradients(batch, progress)
+        gradients = self._gradients()
+        # The step's one necessary wait for the device: whether to update, and how much to clip, is decided here.
+        loss, norm = torch.stack([metrics["loss"], total_norm(gradients).to(metrics["loss"])]).tolist()
+        if math.isfinite(loss) and math.isfinite(norm):
+            norm = self._parameter_gradients(progress, metrics, norm)
+            optimizer.step()
+            self._nonfinite_in_a_row, self._suspects = 0, []
+            self._notify(progress, metrics)
+        else:
+            self._skip(batch)
+        self._metrics = {
+            "step": batch.step + 1,
+            **{f"weight/{loss.name}": loss.weight(progress) for loss in self.linear_losses},
+            **metrics,
+            "lr": lr,
+            "grad_norm": norm,
+            "supervised_tokens": batch.supervised_tokens,
+            "skipped_updates": self.skipped_updates,
+        }
+
+    def _token_gradients(self, batch: StepBatch, progress: float) -> dict[str, Tensor]:
+        """Fill `.grad` with the gradient of the step's token losses, averaged over all micro-batches and ranks."""
+        weights = {loss.name: loss.weight(progress) for loss in self.linear_losses}
+        sums: dict[str, Tensor] = {}
+        self._micro_losses = []
+        for index, micro in enumerate(batch.micro_batches):
+            tokens = SupervisedTokens(micro.labels, micro.record, micro.fields, batch.supervised_tokens, batch.records)
+            with self._gradient_sync(index == len(batch.micro_batches) - 1):
+                result = self.network(micro, self.linear_losses, weights, tokens)
+                # Data parallelism averages gradients over ranks; coefficients already divide by the global count.
+                self._backward(result.total * self._ranks())
+            self._micro_losses.append(result.total.detach())
+            for name, share in self._shares(result, tokens).items():
+                sums[name] = sums[name] + share if name in sums else share
+        return _sum_over_ranks(sums)
+
+    def _shares(self, result: PassResult, tokens: SupervisedTokens) -> dict[str, Tensor]:
+        """This micro-batch's share of each metric."""
+        shares = {
+            "loss": result.total.detach(),
+            "ce_nats": -result.label_log_probability.sum() / tokens.step_tokens,
+        }
+        for loss in self.linear_losses:
+            values = result.values[loss.name]
+            shares[f"loss/{loss.name}"] = (result.coefficients[loss.name] * values).sum()
+            for metric, share in loss.metrics(tokens, values).items():
+                shares[f"{loss.name}/{metric}"] = share
+        return shares
+
+    def _parameter_gradients(self, progress: float, metrics: dict[str, Tensor], norm: float) -> float:
+        """Clip, and add the parameter losses' gradients; returns the norm that the clip was measured against."""
+        apart = self.settings.clip_scope == "per_loss"
+        if apart:
+            clip_(self._gradients(), norm, self.settings.clip)
+        for loss in self.parameter_losses:
+            loss.observe(progress)
+        for loss in self.parameter_losses:
+            term = loss.term(progress)
+            if apart:
+                clip_([gradient for _, gradient in term.gradients], float(term.gradient_norm), self.settings.clip)
+            for parameter, gradient in term.gradients:
+                assert parameter.grad is not None
+                local(parameter.grad).add_(gradient)
+            metrics["loss"] = metrics["loss"] + (term.weight * term.value).to(metrics["loss"])
+            metrics[f"loss/{loss.name}"], metrics[f"weight/{loss.name}"] = term.value, term.weight
+            metrics |= {f"{loss.name}/{metric}": value for metric, value in term.metrics.items()}
+        if not apart:
+            norm = float(total_norm(self._gradients())) if self.parameter_losses else norm
+            clip_(self._gradients(), norm, self.settings.clip)
+        return norm
+
+    def _notify(self, progress: float, metrics: Mapping[str, Tensor]) -> None:
+        for name, loss in self.losses.items():
+            prefix = f"{name}/"
+            own = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
+            loss.on_optimizer_step(progress, own)  # type: ignore[operator]
+
+    def _skip(self, batch: StepBatch) -> None:
+        """Count a step whose loss or gradient is not finite; stop when there are too many in a row."""
+        self.skipped_updates += 1
+        self._nonfinite_in_a_row += 1
+        pairs = zip(batch.micro_batches, self._micro_losses, strict=True)
+        self._suspects += [identity for micro, loss in pairs if not loss.isfinite() for identity in micro.record_ids]
+        if self._nonfinite_in_a_row < self.nonfinite_patience:
+            return
+        suspects = _gather(self._suspects) or _gather([i for micro in batch.micro_batches for i in micro.record_ids])
+        unique = list(dict.fromkeys(suspects))
+        more = f" and {len(unique) - _MOST_IDS_SHOWN} more" if len(unique) > _MOST_IDS_SHOWN else ""
+        raise DanteError(
+            f"loss or gradient was not finite in {self._nonfinite_in_a_row} optimizer steps in a row, up to step "
+            f"{batch.step + 1}; records: {', '.join(unique[:_MOST_IDS_SHOWN])}{more}",
+            where="fit.nonfinite_patience",
+            fix="look at these records; lower fit.lr, or use fidelity=sound (fp32 master weights)",
+        )
+
+    def collect_metrics(self) -> dict[str, float | int]:
+        """Metrics of the last optimizer step, over all ranks; one transfer from the device."""
+        tensors = {name: value for name, value in self._metrics.items() if isinstance(value, Tensor)}
+        stacked = (
+            torch.stack([t.to(self._embedding().device, torch.float64) for t in tensors.values()]).tolist()
+            if tensors
+            else []
+        )
+        return {**self._metrics, **dict(zip(tensors, stacked, strict=True))}
+
+    @property
+    def last_metrics(self) -> dict[str, float | int]:
+        """Same as `collect_metrics()`."""
+        return self.collect_metrics()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["distill"] = {
+            "skipped_updates": self.skipped_updates,
+            "nonfinite_in_a_row": self._nonfinite_in_a_row,
+            "suspects": self._suspects,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["distill"]
+        self.skipped_updates = state["skipped_updates"]
+        self._nonfinite_in_a_row = state["nonfinite_in_a_row"]
+        self._suspects = list(state["suspects"])
+
+    def _embedding(self) -> Tensor:
+        weight = self.student.get_input_embeddings().weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    def _gradients(self) -> list[Tensor]:
+        return [p.grad for p in self.student.parameters() if p.grad is not None]
+
+    def _backward(self, loss: Tensor) -> None:
+        if self._trainer is None:  # outside a trainer (notebooks, tests)
+            loss.backward()
+        else:
+            self.manual_backward(loss)
+
+    def _ranks(self) -> int:
+        return self._trainer.world_size if self._trainer is not None else 1
+
+    @contextmanager
+    def _gradient_sync(self, last: bool) -> Iterator[None]:
+        """Exchange gradients between ranks in the last micro-batch's backward only."""
+        if isinstance(self.network, FSDPModule):
+            self.network.set_requires_gradient_sync(last)
+        strategy = self._trainer.strategy if self._trainer is not None else None
+        if not last and isinstance(strategy, ParallelStrategy):
+            with strategy.block_backward_sync():
+                yield
+        else:
+            yield
+
+
+def _sum_over_ranks(shares: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Sum scalars over ranks with one collective. Every rank has the same keys in the same order."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return shares
+    stacked = torch.stack([value.to(torch.float64) for value in shares.values()])
+    dist.all_reduce(stacked)
+    return dict(zip(shares, stacked.unbind(), strict=True))
+
+
+def _gather(items: list[str]) -> list[str]:
+    """All ranks' items."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return items
+    parts: list[list[str]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
