@@ -261,7 +261,7 @@ class DistillData(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
         )
 
-    def summary(self) -> dict[str, float]:
+    def summary(self) -> dict[str, float | int]:
         """Totals of the whole fit (see `Plan.summary`), records in the train split, records dropped as too long."""
         assert self.plan is not None, "setup() has not run"
         found = len(self.rows) + self.dropped_overlong

@@ -66,7 +66,7 @@ class Plan:
         """Share of each step's packs that holds tokens."""
         return self.tokens / (self.packs * self.max_tokens)
 
-    def summary(self) -> dict[str, float]:
+    def summary(self) -> dict[str, float | int]:
         """Totals and rates of the whole fit, for plans and logs."""
         return {
             "steps": self.steps,

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from dante.errors import DanteError
 from dante.pipeline import Step
@@ -82,16 +88,20 @@ def check_architecture(architecture: Mapping[str, Any], model: PreTrainedModel) 
     """
     if not architecture:
         return
-    stated, found = config_from(architecture).to_dict(), model.config.to_dict()
-    translated = {"rope_theta": "rope_parameters", "rope_scaling": "rope_parameters", "torch_dtype": "dtype"}
-    for key in architecture:
-        name = translated.get(key, key)
-        if name != "dtype" and stated.get(name) != found.get(name):
+    stated, found = _comparable(config_from(architecture)), _comparable(model.config)
+    for key, value in architecture.items():
+        if key in stated and stated[key] != found.get(key):
             raise DanteError(
-                f"the config says {key}: {architecture[key]}, the loaded model has {name}: {found.get(name)}",
+                f"the config says {key}: {value}, the loaded model has {key}: {found.get(key)}",
                 where=f"student.architecture.{key}",
                 fix="write the source's own values (its shape before pruning), or choose the other source",
             )
+
+
+def _comparable(config: PreTrainedConfig) -> dict[str, Any]:
+    """A config's values under the names that users write: transformers keeps `rope_theta` in `rope_parameters`."""
+    values = config.to_dict()
+    return {**values, **{k: v for k, v in (values.pop("rope_parameters", None) or {}).items() if k == "rope_theta"}}
 
 
 def bake_template_variables(tokenizer: PreTrainedTokenizerBase, variables: Mapping[str, Any]) -> None:
