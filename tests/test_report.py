@@ -17,9 +17,9 @@ from dante.pipeline import Step
 from dante.report import stage
 from dante.report.__main__ import main
 from dante.report.compare import compare
-from dante.report.figures import confidence_weights, measurements, smooth
+from dante.report.figures import confidence_weights, is_noisy, measurements, smooth
 from dante.report.read import Fit, Run
-from dante.report.theme import LIGHT
+from dante.report.theme import LIGHT, title_of
 
 HOSTILE = "<script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>\n```\n## not a heading {{ 7*7 }}"
 SETTINGS = {
@@ -198,7 +198,7 @@ def test_what_a_model_wrote_is_shown_and_does_not_act(step: Step) -> None:
 def test_every_part_of_the_run_is_there(step: Step) -> None:
     text = (step.out / "index.html").read_text()
     for expected in ("DANTE on SmolLM2", "beat plain fine-tuning", "smollm2-14of30", "108,000", "6 min 42 s",
-                     "student needs", "95% interval", "not how much another training seed", "cut at the limit",
+                     "The student needs", "95% interval", "not how much another training seed", "cut at the limit",
                      "domain: code", "../fit/metrics.jsonl"):  # fmt: skip
         assert expected in text, expected
     pictures = {path.stem for path in step.out.glob("*.png")}
@@ -249,11 +249,15 @@ def test_confidence_weights_follow_the_published_values() -> None:
     run = Run(fits=[Fit("fit", [], {}, {"losses": {"any_name": node}})], entropies=[0.0, 5.0])
     axes = confidence_weights(run, LIGHT)
     assert axes is not None
-    assert "0.30 to 0.93" in axes.get_title(loc="left")
+    assert "0.30 to 0.93" in title_of(axes)
 
 
-def test_smoothing_keeps_a_constant() -> None:
-    assert smooth(np.full(50, 3.0)) == pytest.approx(3.0)
+def test_smoothing_keeps_a_line_and_leaves_schedules_alone() -> None:
+    line = np.linspace(5.0, 1.0, 101)
+    assert smooth(line)[20:80] == pytest.approx(line[20:80])
+    warm_up_then_cosine = np.concatenate([np.linspace(0, 1, 12), 0.5 + 0.5 * np.cos(np.linspace(0, np.pi, 108))])
+    assert not is_noisy(warm_up_then_cosine)
+    assert is_noisy(line + np.random.default_rng(0).normal(0, 0.1, size=101))
 
 
 @pytest.fixture

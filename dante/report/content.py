@@ -4,6 +4,10 @@ from typing import Any
 
 from dante.report.read import Json, Run
 
+# How models are called in sentences.
+NAMES = {"init": "the initialisation", "student": "the student", "teacher": "the teacher", "trigram": "the trigram",
+         "unigram": "the unigram"}  # fmt: skip
+
 
 def content(run: Run, experiment: Json, name: str, generations: int) -> dict[str, Any]:
     """Everything the templates show, as plain values: they only lay it out."""
@@ -38,7 +42,9 @@ def headline(run: Run) -> str:
     sentence = f"The student needs {value['student']['value']:.3f} bits per byte of held-out answers"
     pair = next((p for p in _pairs(run, "heldout") if (p["a"], p["b"]) == ("student", "init")), None)
     if pair:
-        sentence += f": {abs(pair['difference']):.3f} {_less(pair)} than its initialisation ({_interval(pair)})"
+        distinct = not pair["low"] <= 0 <= pair["high"]
+        verdict = f"{abs(pair['difference']):.3f} {_less(pair)} than" if distinct else "not distinguishable from"
+        sentence += f": {verdict} its initialisation ({_interval(pair)})"
     return sentence + "."
 
 
@@ -54,7 +60,7 @@ def tiles(run: Run) -> list[tuple[str, str, str]]:
         found.append((f"{closed:.0%}", "of the gap to the teacher closed", "from the initialisation on"))
     if {"student", "trigram"} <= value.keys():
         gap = value["student"] - value["trigram"]
-        found.append((f"{gap:+.3f}", "against a trigram", "same train answers, same tokens"))
+        found.append((f"{gap:+.3f}".replace("-", "−"), "against a trigram", "same train answers, same tokens"))
     for fit in run.fits[-1:]:
         if "wall_s" in fit.summary:
             remark = f"{fit.summary['devices']} × {fit.summary['device_name']}" if "device_name" in fit.summary else ""
@@ -87,10 +93,11 @@ def slices(run: Run) -> list[Json]:
 
 def pair_sentence(pair: Json) -> str:
     """A paired difference in words, with its interval, and plainly when it is not distinguishable from none."""
+    a, b = (NAMES.get(pair[side], pair[side]) for side in ("a", "b"))
     if pair["low"] <= 0 <= pair["high"]:
-        return f"{pair['a']} and {pair['b']} are not distinguishable on these answers ({_interval(pair)})"
+        return f"{a} and {b} are not distinguishable on these answers ({_interval(pair)})".capitalize()
     amount = f"{abs(pair['difference']):.3f} bits per byte {_less(pair)}"
-    return f"{pair['a']} needs {amount} than {pair['b']} ({_interval(pair)})"
+    return f"{a} needs {amount} than {b} ({_interval(pair)})".capitalize()
 
 
 def step_table(run: Run) -> list[Json]:
@@ -151,7 +158,13 @@ def _pairs(run: Run, task: str) -> list[Json]:
 
 
 def _interval(pair: Json) -> str:
-    return f"{pair['confidence']:.0%} interval {pair['low']:+.3f} to {pair['high']:+.3f}, {pair['n']} answers"
+    """The interval, in the direction that the sentence names; signed where it holds zero."""
+    low, high = pair["low"], pair["high"]
+    if low <= 0 <= high:
+        reach = f"{low:+.3f} to {high:+.3f}"
+    else:
+        reach = " to ".join(f"{edge:.3f}" for edge in sorted((abs(low), abs(high))))
+    return f"{pair['confidence']:.0%} interval {reach}, {pair['n']} answers"
 
 
 def _less(pair: Json) -> str:

@@ -26,15 +26,18 @@ AXIS = {
     "supervised_tokens": "supervised tokens per step",
 }
 NOT_MEASUREMENTS = ("loss", "weight")
+Points = tuple[Float64[np.ndarray, "points"], Float64[np.ndarray, "points"]]
+# A figure is 900 pixels wide: more points than this cannot be seen, and averaging them costs their square.
+MOST_POINTS = 2000
 SECTIONS = ("result", "training", "teacher", "machine")
 MACHINE = ("tokens_per_s", "peak_mem_gib", "mfu", "supervised_tokens")
 
 
-def series(metrics: Sequence[Json], key: str) -> tuple[Float64[np.ndarray, "points"], Float64[np.ndarray, "points"]]:
+def series(metrics: Sequence[Json], key: str) -> Points:
     """Steps and values of one key, without the lines that do not have it or where it is not finite."""
     pairs = [(row["step"], row[key]) for row in metrics if isinstance(row.get(key), int | float)]
     points = np.array([pair for pair in pairs if np.isfinite(pair[1])], dtype=np.float64).reshape(-1, 2)
-    return points[:, 0], points[:, 1]
+    return thinned((points[:, 0], points[:, 1]))
 
 
 def names(metrics: Sequence[Json], prefix: str) -> list[str]:
@@ -43,13 +46,24 @@ def names(metrics: Sequence[Json], prefix: str) -> list[str]:
 
 
 def smooth(values: Float64[np.ndarray, "points"]) -> Float64[np.ndarray, "points"]:
-    """Exponential moving average over about a twentieth of the curve, corrected for its start."""
-    decay = 1 - 1 / max(2.0, len(values) / 20)
-    total, weight, out = 0.0, 0.0, np.empty_like(values)
-    for index, value in enumerate(values):
-        total, weight = decay * total + (1 - decay) * value, decay * weight + (1 - decay)
-        out[index] = total / weight
-    return out
+    """Gaussian moving average as wide as a fiftieth of the curve, centred: it lags behind nothing."""
+    place = np.arange(len(values))
+    weights = np.exp(-0.5 * np.square((place[:, None] - place[None, :]) / max(1.0, len(values) / 50)))
+    return weights @ values / weights.sum(axis=1)
+
+
+def is_noisy(values: Float64[np.ndarray, "points"]) -> bool:
+    """Whether a curve jitters from point to point: a schedule does not, and averaging would only round its corners."""
+    if len(values) < 20:
+        return False
+    jitter = float(np.median(np.abs(np.diff(values, n=2))))
+    return jitter > 0.004 * float(values.max() - values.min())
+
+
+def thinned(xy: Points, points: int = MOST_POINTS) -> Points:
+    """At most so many points, evenly spaced, the last one included."""
+    keep = np.unique(np.linspace(0, len(xy[0]) - 1, points).round().astype(int)) if len(xy[0]) > points else slice(None)
+    return xy[0][keep], xy[1][keep]
 
 
 def curve(metrics: Sequence[Json], theme: Theme, key: str, title: str, y: str) -> Axes | None:
@@ -59,17 +73,12 @@ def curve(metrics: Sequence[Json], theme: Theme, key: str, title: str, y: str) -
         return None
     axes = panel(theme, title, "optimizer step", y)
     colour = theme.cycle[0]
-    if len(values) >= 20:
-        axes.plot(steps, values, color=colour, alpha=0.3, linewidth=1)
-        average = smooth(values)
-        axes.plot(steps, average, color=colour, linewidth=2)
+    shown = _draw(axes, steps, values, colour)
+    if is_noisy(values):  # one spike must not flatten everything else
         low, high = np.quantile(values, [0.0, 0.995])
-        axes.set_ylim(low - 0.06 * (high - low), max(high, average.max()) + 0.08 * (high - low) + 1e-12)
-    else:
-        axes.plot(steps, values, color=colour, linewidth=2, marker="o", markersize=3)
-    end = smooth(values)[-1] if len(values) >= 20 else values[-1]
-    _label_end(axes, theme, [(float(steps[-1]), float(end), f"{end:.3g}", colour)])
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set_ylim(low - 0.06 * (high - low), max(high, shown.max()) + 0.08 * (high - low))
+    _number_axes(axes, theme)
+    _label_end(axes, theme, [(float(steps[-1]), float(shown[-1]), f"{shown[-1]:.3g}", colour)])
     return axes
 
 
@@ -82,15 +91,14 @@ def lines(metrics: Sequence[Json], theme: Theme, keys: dict[str, str], title: st
     axes = panel(theme, title, "optimizer step", y)
     labels = []
     for (key, (steps, values)), colour in zip(drawn.items(), theme.cycle, strict=False):
-        axes.plot(steps, smooth(values) if len(values) >= 20 else values, color=colour, linewidth=2)
-        if len(values) >= 20:
-            axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.25)
-        labels.append((float(steps[-1]), float(axes.lines[-1].get_ydata()[-1]), keys[key], colour))
+        shown = _draw(axes, steps, values, colour)
+        labels.append((float(steps[-1]), float(shown[-1]), keys[key], colour))
     positive = np.concatenate([values for _, values in drawn.values()])
     if positive.min() > 0 and positive.max() / positive.min() > 300:
         axes.set_yscale("log")  # otherwise the smaller ones lie on the axis
+    else:
+        _number_axes(axes, theme)
     _label_end(axes, theme, labels)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     return axes
 
 
@@ -174,8 +182,9 @@ def per_item(run: Run, theme: Theme) -> Axes | None:
     axes = panel(theme, title, "initialisation (bits per byte)", "student (bits per byte)")
     low, high = 0.9 * points.min(), 1.06 * np.quantile(points, 0.995)
     axes.plot([low, high], [low, high], color=theme.muted, linewidth=1, linestyle=(0, (4, 3)))
-    axes.annotate("no change", (high, high), (-8, -16), textcoords="offset points", ha="right", color=theme.muted,
-                  fontsize=8.5, rotation=0)  # fmt: skip
+    middle = low + 0.93 * (high - low)
+    axes.annotate("no change", (middle, middle), (-10, 2), textcoords="offset points", ha="right", va="bottom",
+                  color=theme.muted, fontsize=8.5)  # fmt: skip
     axes.scatter(points[:, 0], points[:, 1], s=16, color=theme.models["student"], alpha=0.6, linewidth=0)
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
@@ -258,6 +267,24 @@ def _bins(values: Float64[np.ndarray, "values"]) -> Float64[np.ndarray, "edges"]
     """Freedman-Diaconis where it gives a readable number of bars, between 8 and 40 otherwise."""
     edges = np.histogram_bin_edges(values, bins="fd")
     return np.histogram_bin_edges(values, bins=int(np.clip(len(edges) - 1, 8, 40)))
+
+
+def _draw(axes: Axes, steps: Any, values: Any, colour: str) -> Float64[np.ndarray, "points"]:
+    """A curve; a noisy one faint, below its moving average. Returns what was drawn boldly."""
+    if not is_noisy(values):
+        axes.plot(steps, values, color=colour, linewidth=2)
+        return values
+    axes.plot(steps, values, color=colour, linewidth=0.9, alpha=0.3)
+    average = smooth(values)
+    axes.plot(steps, average, color=colour, linewidth=2)
+    return average
+
+
+def _number_axes(axes: Axes, theme: Theme) -> None:
+    """Whole steps; a power of ten above the axis instead of rows of zeros."""
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 5), useMathText=True)
+    axes.yaxis.get_offset_text().set(color=theme.muted, fontsize=8.5)
 
 
 def _label_end(axes: Axes, theme: Theme, labels: list[tuple[float, float, str, str]]) -> None:

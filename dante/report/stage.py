@@ -14,7 +14,7 @@ from dante.report.card import card_with_results
 from dante.report.content import content, duration
 from dante.report.figures import SECTIONS, all_figures
 from dante.report.read import read_run
-from dante.report.theme import DARK, LIGHT, data_uri, png
+from dante.report.theme import DARK, LIGHT, data_uri, png, title_of
 
 
 def run(step: Step) -> None:
@@ -36,7 +36,7 @@ def run(step: Step) -> None:
                 continue
             image = png(light)
             (step.out / f"{stem}.png").write_bytes(image)
-            figure = {"file": f"{stem}.png", "title": light.get_title(loc="left")}
+            figure = {"file": f"{stem}.png", "title": title_of(light)}
             figure |= {"light": data_uri(image), "dark": data_uri(png(dark))}
             figures[section].append(figure)
     page = _templates(autoescape=True).get_template("index.html.jinja")

@@ -51,7 +51,8 @@ def panel(theme: Theme, title: str, x: str = "", y: str = "", size_in: tuple[flo
     figure = Figure(figsize=size_in, dpi=DPI, facecolor=theme.paper, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor=theme.paper)
-    axes.set_title(title, loc="left", color=theme.ink, fontsize=11, fontweight="bold", pad=10)
+    # Flush with the figure's edge, not the axes': titles of figures below each other then line up.
+    figure.suptitle(title, x=0.012, ha="left", color=theme.ink, fontsize=11, fontweight="bold")
     axes.set_xlabel(x, color=theme.muted, fontsize=9)
     axes.set_ylabel(y, color=theme.muted, fontsize=9)
     axes.tick_params(colors=theme.muted, labelsize=8.5, length=0)
@@ -61,6 +62,13 @@ def panel(theme: Theme, title: str, x: str = "", y: str = "", size_in: tuple[flo
         spine.set_visible(side == "bottom")
         spine.set_color(theme.grid)
     return axes
+
+
+def title_of(axes: Axes) -> str:
+    """The title that `panel` gave the figure."""
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    return figure.get_suptitle()
 
 
 def png(axes: Axes) -> bytes:
