@@ -10,6 +10,7 @@ import numpy as np
 
 from dante.cache.uncertainty import mean_entropy_bounds
 from dante.teachers.offsets import token_ends
+from dante.teachers.repetition import RepetitionLimit
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Decoding:
         max_new_tokens: an answer that is longer is cut off with finish reason `length`.
         samples: answers per prompt (1 for greedy).
         logprobs: K, how many log-probabilities per position the entropy bounds are computed from.
+        repetition: when an answer that loops is ended early; None lets it run to the limit.
     """
 
     temperature: float
@@ -31,6 +33,7 @@ class Decoding:
     max_new_tokens: int
     samples: int
     logprobs: int
+    repetition: RepetitionLimit | None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -50,7 +53,7 @@ class Generation:
 
     Attributes:
         text: without the end-of-turn token.
-        finish_reason: `stop` or `length`.
+        finish_reason: `stop`, `length` or `repetition`.
         token_logprobs: chosen tokens' log-probabilities at temperature 1; end-of-turn entry dropped.
         token_ends: end offset of each of those tokens in the UTF-8 bytes of `text`.
         output_entropy: lower bound, mean nats per token of the text; 0 for an empty text.
@@ -77,8 +80,13 @@ class Engine(Protocol):
 
     def generate(self, requests: list[Request], decoding: Decoding) -> Iterator[tuple[int, Generation]]: ...
 
-    def describe(self) -> dict[str, Any]:
-        """Name, version, dtype and whatever else decides the numbers, for the manifest."""
+    def settings(self) -> dict[str, Any]:
+        """Name, dtype and whatever else of its parameters decides the numbers; known before it is opened."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Version of the library behind it; known once it is open."""
         ...
 
     def close(self) -> None: ...
@@ -106,7 +114,7 @@ def to_generation(
         token_ids: generated ids, with the end-of-turn token if the engine returns it.
         logprobs: chosen tokens' log-probabilities at temperature 1, one per id.
         top_logprobs: per id the K largest ones in falling order.
-        finish_reason: `stop` or `length`.
+        finish_reason: `stop`, `length` or `repetition`.
         stop_ids: ids that end a turn.
         vocabulary: V, for the upper bound.
     """

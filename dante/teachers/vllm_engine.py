@@ -64,7 +64,7 @@ class VllmEngine:
 
     def generate(self, requests: list[Request], decoding: Decoding) -> Iterator[tuple[int, Generation]]:
         """Runs one planned batch; see `Engine`."""
-        sampling = {
+        sampling: dict[str, Any] = {
             "temperature": decoding.temperature,
             "top_p": decoding.top_p,
             "top_k": decoding.top_k or -1,
@@ -72,6 +72,12 @@ class VllmEngine:
             "logprobs": decoding.logprobs,
             "stop_token_ids": sorted(self._stop_ids),
         }
+        if decoding.repetition is not None:
+            sampling["repetition_detection"] = {
+                "min_pattern_size": decoding.repetition.min_tokens,
+                "max_pattern_size": decoding.repetition.max_tokens,
+                "min_count": decoding.repetition.count,
+            }
         payload = [{"prompt_ids": request.prompt_ids, "seed": request.seed} for request in requests]
         self._send({"type": "generate", "requests": payload, "sampling": sampling})
         while (message := self._receive())["type"] != "end":
@@ -97,8 +103,8 @@ class VllmEngine:
             scores.append((message["logprobs"], message["top_logprobs"]))
         return scores
 
-    def describe(self) -> dict[str, Any]:
-        return {"name": "vllm", "version": self.version, "dtype": self.dtype, "enforce_eager": self.enforce_eager}
+    def settings(self) -> dict[str, Any]:
+        return {"name": "vllm", "dtype": self.dtype, "enforce_eager": self.enforce_eager}
 
     def close(self) -> None:
         """Ends the worker: its input closes, and it is killed if it does not go by itself."""

@@ -58,10 +58,15 @@ def serve(send) -> None:
 def generate(vllm, llm, message: dict, serial: int, send) -> int:
     """Runs one batch and sends every generation as it ends."""
     index_of = {}
+    fields = dict(message["sampling"])
+    if "repetition_detection" in fields:
+        fields["repetition_detection"] = vllm.sampling_params.RepetitionDetectionParams(
+            **fields["repetition_detection"]
+        )
     for index, request in enumerate(message["requests"]):
         serial += 1
         index_of[str(serial)] = index
-        sampling = vllm.SamplingParams(**message["sampling"], seed=request["seed"])
+        sampling = vllm.SamplingParams(**fields, seed=request["seed"])
         llm.llm_engine.add_request(str(serial), {"prompt_token_ids": request["prompt_ids"]}, sampling)
     while llm.llm_engine.has_unfinished_requests():
         for output in llm.llm_engine.step():
@@ -96,7 +101,7 @@ def score(vllm, llm, message: dict, serial: int, send) -> int:
 
 def compact(ids: list, logprobs: list, k: int) -> tuple:
     """Per token: the chosen token's log-probability, and the k largest ones in falling order."""
-    chosen = [round(entries[token].logprob, 5) for token, entries in zip(ids, logprobs)]
+    chosen = [round(entries[token].logprob, 5) for token, entries in zip(ids, logprobs, strict=True)]
     top = [sorted((round(entry.logprob, 5) for entry in entries.values()), reverse=True)[:k] for entries in logprobs]
     return chosen, top
 

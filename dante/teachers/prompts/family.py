@@ -1,7 +1,10 @@
 """What the data files are made of: a family of prompts."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
 
 MAX_PER_TEMPLATE = 12
 
@@ -27,7 +30,7 @@ class Family:
     rounds: int = 1
 
     def expand(self) -> list[tuple[str, str]]:
-        """All (template, prompt) pairs: topic i meets the templates i, i + 1, … of the list, so uses are spread evenly."""
+        """All (template, prompt) pairs: topic i meets template i first, so that uses are spread evenly."""
         pairs = []
         for turn in range(self.rounds):
             for i, topic in enumerate(self.topics):
@@ -35,3 +38,9 @@ class Family:
                 text = template.format(topic) if isinstance(topic, str) else template.format(**topic)
                 pairs.append((template, text))
         return pairs
+
+
+def load_topics(name: str) -> dict[str, list[Any]]:
+    """The topic lists of one data file, `topics/<name>.json`."""
+    text = files("dante.teachers.prompts").joinpath("topics", f"{name}.json").read_text(encoding="utf-8")
+    return json.loads(text)

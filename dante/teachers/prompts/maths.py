@@ -3,10 +3,10 @@
 import random
 from collections.abc import Callable
 
-from dante.teachers.prompts.family import Family
+from dante.teachers.prompts.family import Family, load_topics
 
-NAMES = "Anna Ben Carla David Elif Farid Grace Hugo Ines Jonas Kira Liam Mina Noah Olga Paul Rosa Sam Tara Umar".split()
-THINGS = "apples stickers marbles pencils cookies shells books coins cards stamps eggs buttons tickets roses".split()
+TOPICS = load_topics("maths")
+
 VARIANTS = 8
 
 # Each entry: the wording, and ranges for its numbers a, b, c. {p} and {q} are names, {things} a plural noun.
@@ -86,10 +86,6 @@ ARITHMETIC = [
     ("Find the average of {a}, {b} and {c}.", (4, 50), (4, 50), (4, 50)),
 ]
 
-IDEAS = """a fraction|a prime number|the area of a rectangle|an average|a percentage|a negative number|an angle|a decimal
-probability|a square root|symmetry|rounding|a ratio|an equation|the number pi|a graph|an even number|a perimeter|an exponent
-the median|Pythagoras' theorem|a cube|long division|the metric system""".replace("\n", "|").split("|")
-
 
 def families(seed: int) -> list[Family]:
     """Word problems, arithmetic, and short explanations of ideas."""
@@ -105,7 +101,7 @@ def families(seed: int) -> list[Family]:
                 "Where do we meet {} in everyday life? One example.",
                 "Make up one easy exercise about {} and solve it.",
             ],
-            IDEAS,
+            TOPICS["ideas"],
         ),
     ]
 
@@ -117,8 +113,8 @@ def _numbers(name: str, wordings: list, seed: int, finish: Callable[[str], str])
     for turn in range(VARIANTS):
         for wording, first, second, third in wordings:
             a, b, c = draw.randint(*first), draw.randint(*second), draw.randint(*third)
-            p, q = draw.sample(NAMES, 2)
-            fields = {"p": p, "q": q, "things": draw.choice(THINGS), "h": draw.randint(10, 20), "turn": turn}
+            p, q = draw.sample(TOPICS["names"], 2)
+            fields = {"p": p, "q": q, "things": draw.choice(TOPICS["things"]), "h": draw.randint(10, 20), "turn": turn}
             fields |= {"ab": a * b, "abc": b * draw.randint(2, 12) + a}
             fields |= {"a1": a + b, "a2": a + 2 * b, "a3": a + 3 * b}
             texts.append(finish(wording.format(a=a, b=b, c=c, **fields)))
