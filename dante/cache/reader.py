@@ -1,0 +1,102 @@
+"""Reads shards: `.jsonl.zst`, plain `.jsonl`, or a folder of them; every line is checked."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import zstandard
+
+from dante.cache.record import FieldError, Record, Split, parse_record
+from dante.errors import DanteError
+
+Policy = Literal["error", "skip"]
+SUFFIXES = (".jsonl", ".jsonl.zst")
+
+
+def shard_paths(source: Path) -> list[Path]:
+    """The shards of a cache directory in name order, or the one file that was named."""
+    source = Path(source)
+    if source.is_file():
+        return [source]
+    if not source.is_dir():
+        raise DanteError(f"no cache at {source}", where=str(source), allowed="a cache directory, or a .jsonl file")
+    found = sorted(path for path in source.iterdir() if path.name.endswith(SUFFIXES))
+    if not found:
+        raise DanteError("no shards in the cache directory", where=str(source), allowed="*.jsonl.zst or *.jsonl")
+    return found
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(line number from 1, line) of one shard; blank lines are left out."""
+    with path.open("rb") as raw:
+        stream: io.BufferedIOBase = raw
+        if path.name.endswith(".zst"):
+            stream = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw), 1 << 20)
+        try:
+            for number, line in enumerate(stream, start=1):
+                if not line.isspace():
+                    yield number, line
+        except zstandard.ZstdError as error:
+            raise DanteError(f"the shard is damaged ({error})", where=str(path), fix="rebuild the cache") from None
+
+
+def scan(source: Path, policy: Policy) -> tuple[list[Record], list[str]]:
+    """All records of a cache, and a message for every line that was skipped.
+
+    Raises:
+        DanteError: at the first bad line when the policy is `error`; naming file, line, field, value and what is
+            allowed. A duplicate id is a bad line.
+    """
+    if policy not in ("error", "skip"):
+        raise DanteError(f"unknown policy {policy!r}", where="cache.policy", allowed="error, skip")
+    records: list[Record] = []
+    skipped: list[str] = []
+    seen: set[str] = set()
+    for path in shard_paths(source):
+        for number, line in read_lines(path):
+            try:
+                record = _parse(line, seen)
+            except FieldError as error:
+                problem = DanteError(
+                    str(error),
+                    where=f"{path}, line {number}",
+                    allowed=error.allowed,
+                    fix="correct the line, or skip bad lines with policy=skip",
+                )
+                if policy == "error":
+                    raise problem from None
+                skipped.append(str(problem))
+                continue
+            seen.add(record.id)
+            records.append(record)
+    return records, skipped
+
+
+def read_records(directory: Path | str, split: Split | None = None, policy: Policy = "error") -> list[Record]:
+    """The records of a cache (one split of it, or all), in the order of the shards.
+
+    A cache without splits counts as training data. Asking for a split that has no records is an error.
+    """
+    records, _ = scan(Path(directory), policy)
+    if split is not None:
+        records = [record for record in records if (record.split or "train") == split]
+    if not records:
+        raise DanteError(
+            f"the cache has no {split or ''} records".replace("  ", " "),
+            where=str(directory),
+            fix="check the shards; cache.source.heldout decides how many prompts are held out",
+        )
+    return records
+
+
+def _parse(line: bytes, seen: set[str]) -> Record:
+    try:
+        data = json.loads(line)
+    except ValueError as error:
+        raise FieldError("(the line)", f"is not JSON ({error})", "one JSON object per line") from None
+    record = parse_record(data)
+    if record.id in seen:
+        raise FieldError("id", f"{record.id!r} occurs twice", "unique ids; without ids, unique prompts and texts")
+    return record

@@ -1,0 +1,176 @@
+"""One line of the teacher cache, and the checks that every line goes through.
+
+The card's five fields alone make a valid record. The checks are written by hand rather than with a schema library,
+because a cache of a million lines is read in full at every first use: they cost a few microseconds per line.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+Message = dict[str, str]
+Prompt = str | list[Message]
+Split = Literal["train", "heldout"]
+
+SCHEMA_VERSION = 1
+ROLES = ("system", "user", "assistant")
+REQUIRED = ("prompt", "teacher_text", "output_entropy", "self_consistency", "difficulty_score")
+
+
+class FieldError(ValueError):
+    """A field that is missing or wrong; the reader adds file and line."""
+
+    def __init__(self, field: str, problem: str, allowed: str) -> None:
+        self.field, self.problem, self.allowed = field, problem, allowed
+        super().__init__(f"field {field!r}: {problem}")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A teacher's answer to one prompt.
+
+    Attributes:
+        id: stable hash of prompt, sampling settings and sample index.
+        prompt: text, or chat messages that end with the user's.
+        teacher_text: the answer without the end-of-turn token.
+        output_entropy: lower bound, mean nats per token (see `dante.cache.uncertainty`).
+        output_entropy_upper: upper bound, or None.
+        self_consistency: share of the modal answer among extra samples, in [0, 1], or None.
+        difficulty_score: in [0, 1], or None.
+        finish_reason: `stop`, `length`, `repetition`, or None.
+        temperature: of the sampling; 0 is greedy.
+        sample_index: which answer to the same prompt.
+        domain: slice of the cache.
+        language: of the answer.
+        token_logprobs: chosen tokens' log-probabilities at temperature 1, or None.
+        token_ends: end offset of each token in the UTF-8 bytes of `teacher_text`, or None.
+        split: `train`, `heldout`, or None when the cache is not split.
+        family: kind of task, or None.
+    """
+
+    id: str
+    prompt: Prompt
+    teacher_text: str
+    output_entropy: float
+    output_entropy_upper: float | None = None
+    self_consistency: float | None = None
+    difficulty_score: float | None = None
+    finish_reason: str | None = None
+    temperature: float | None = None
+    sample_index: int = 0
+    domain: str | None = None
+    language: str | None = None
+    token_logprobs: list[float] | None = None
+    token_ends: list[int] | None = None
+    split: Split | None = None
+    family: str | None = None
+
+
+FIELDS = tuple(field.name for field in fields(Record))
+_OPTIONAL_TEXT = ("finish_reason", "domain", "language", "family")
+
+
+def stable_hash(*parts: Any) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of the parts as canonical JSON."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+def to_line(record: Record) -> str:
+    """One JSON line without its line break; fields that are None are left out, except those of the card."""
+    values = ((name, getattr(record, name)) for name in FIELDS)
+    return json.dumps({k: v for k, v in values if v is not None or k in REQUIRED}, ensure_ascii=False, allow_nan=False)
+
+
+def parse_record(data: Any) -> Record:
+    """Checks one parsed JSON line and returns it as a record; fields it does not know are ignored.
+
+    Raises:
+        FieldError: naming the field, what is wrong with it, and what is allowed.
+    """
+    if type(data) is not dict:
+        raise FieldError("(the line)", f"is a {type(data).__name__}", "one JSON object per line")
+    for name in REQUIRED:
+        if name not in data:
+            raise FieldError(name, "is missing", f"the fields {', '.join(REQUIRED)} (the last two may be null)")
+    prompt, text, entropy = data["prompt"], data["teacher_text"], data["output_entropy"]
+    _check_prompt(prompt)
+    if type(text) is not str or not text.strip():
+        raise FieldError("teacher_text", f"is {_short(text)}", "text that is not empty")
+    _check_number("output_entropy", entropy, 0.0, math.inf, "a finite number >= 0, in nats per token")
+    for name in ("self_consistency", "difficulty_score"):
+        if data[name] is not None:
+            _check_number(name, data[name], 0.0, 1.0, "a number in [0, 1], or null")
+    if len(data) == len(REQUIRED):
+        derived = stable_hash(prompt, text)
+        return Record(derived, prompt, text, entropy, None, data["self_consistency"], data["difficulty_score"])
+    _check_optional(data)
+    values = {name: data[name] for name in FIELDS if data.get(name) is not None}
+    values.setdefault("id", stable_hash(prompt, text))
+    return Record(**values)
+
+
+def _check_prompt(prompt: Any) -> None:
+    if type(prompt) is str:
+        if not prompt.strip():
+            raise FieldError("prompt", "is empty", "text, or a list of chat messages")
+        return
+    if type(prompt) is not list or not prompt:
+        raise FieldError("prompt", f"is {_short(prompt)}", "text, or a list of chat messages that is not empty")
+    for message in prompt:
+        good = type(message) is dict and message.get("role") in ROLES and type(message.get("content")) is str
+        if not good:
+            raise FieldError("prompt", f"holds {_short(message)}", '{"role": system|user|assistant, "content": text}')
+    if prompt[-1]["role"] != "user":
+        raise FieldError("prompt", f"ends with the role {prompt[-1]['role']!r}", "messages that end with the user's")
+
+
+def _check_number(name: str, value: Any, low: float, high: float, allowed: str) -> None:
+    # type(True) is bool, not int; NaN fails both comparisons; the last test refuses infinity.
+    if type(value) not in (float, int) or not low <= value <= high or value == math.inf:
+        raise FieldError(name, f"is {_short(value)}", allowed)
+
+
+def _check_optional(data: dict[str, Any]) -> None:
+    for name in _OPTIONAL_TEXT:
+        if data.get(name) is not None and type(data[name]) is not str:
+            raise FieldError(name, f"is {_short(data[name])}", "text, or null")
+    identity = data.get("id")
+    if identity is not None and (type(identity) is not str or not identity):
+        raise FieldError("id", f"is {_short(identity)}", "text that is not empty")
+    if data.get("output_entropy_upper") is not None:
+        _check_number("output_entropy_upper", data["output_entropy_upper"], 0.0, math.inf, "a finite number, or null")
+        if data["output_entropy_upper"] < data["output_entropy"] - 1e-4:
+            raise FieldError("output_entropy_upper", "is below output_entropy", "an upper bound")
+    if data.get("temperature") is not None:
+        _check_number("temperature", data["temperature"], 0.0, math.inf, "a finite number >= 0, or null")
+    index = data.get("sample_index")
+    if index is not None and (type(index) is not int or index < 0):
+        raise FieldError("sample_index", f"is {_short(index)}", "a whole number >= 0")
+    if data.get("split") not in (None, "train", "heldout"):
+        raise FieldError("split", f"is {_short(data['split'])}", "train, heldout, or null")
+    _check_tokens(data.get("token_logprobs"), data.get("token_ends"), data["teacher_text"])
+
+
+def _check_tokens(logprobs: Any, ends: Any, text: str) -> None:
+    if logprobs is None and ends is None:
+        return
+    for name, values, kinds in (("token_logprobs", logprobs, (float, int)), ("token_ends", ends, (int,))):
+        if values is not None and (type(values) is not list or any(type(v) not in kinds for v in values)):
+            raise FieldError(name, f"is {_short(values)}", "a list of numbers, or null")
+    if logprobs is not None and not all(-math.inf < value <= 1e-3 for value in logprobs):
+        raise FieldError("token_logprobs", "holds a value that is no log-probability", "finite numbers <= 0")
+    if ends is None:
+        return
+    if logprobs is not None and len(logprobs) != len(ends):
+        raise FieldError("token_ends", f"has {len(ends)} entries, token_logprobs {len(logprobs)}", "equal lengths")
+    total = len(text.encode("utf-8"))
+    if not ends or ends[-1] != total or ends[0] < 0 or any(a > b for a, b in zip(ends, ends[1:], strict=False)):
+        raise FieldError("token_ends", f"ends at {ends[-1] if ends else None}", f"rising byte offsets up to {total}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
