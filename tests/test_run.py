@@ -1,0 +1,129 @@
+"""Whole runs at smoke scale, as a user starts them: every experiment ends with every stage's files; a killed run resumes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.test_config import EXPERIMENTS
+
+ROOT = Path(__file__).resolve().parents[1]
+TIMING = {"tokens_per_s", "mfu", "peak_mem_gib"}
+
+
+def command(run_dir: Path, experiment: str, *overrides: str) -> list[str]:
+    fixed = [f"+experiment={experiment}", "scale=smoke", "logger=none", f"run.dir={run_dir}"]
+    return [sys.executable, "train.py", *fixed, *overrides]
+
+
+def run(run_dir: Path, experiment: str, *overrides: str) -> str:
+    result = subprocess.run(command(run_dir, experiment, *overrides), cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def metrics(run_dir: Path) -> list[dict[str, Any]]:
+    lines = (run_dir / "fit" / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One complete run of DANTE, shared by the tests below."""
+    run_dir = tmp_path_factory.mktemp("runs") / "dante"
+    run(run_dir, "dante_mosaic")
+    return run_dir
+
+
+def test_a_run_ends_with_every_stage_s_files(finished: Path) -> None:
+    expected = {
+        "teacher": ["teacher.json", "model/config.json"],
+        "cache": ["manifest.json"],
+        "init": ["init.json", "model/config.json"],
+        "fit": ["metrics.jsonl", "summary.json", "student.safetensors"],
+        "release": ["config.json", "README.md", "chat_template.jinja", "generation_config.json"],
+        "eval": ["eval.json", "items.jsonl", "generations.jsonl"],
+        "report": ["index.html", "report.md"],
+    }
+    for step, files in expected.items():
+        for name in ["step.json", *files]:
+            assert (finished / step / name).is_file(), f"{step}/{name}"
+    rows = metrics(finished)
+    assert [r["step"] for r in rows] == list(range(1, 9))
+    for key in ("loss", "loss/cwce", "loss/tea", "weight/cwce", "weight/tea", "lr", "grad_norm", "supervised_tokens"):
+        assert key in rows[0]
+    assert rows[-1]["ce_nats"] < rows[0]["ce_nats"]
+    models = {r["model"] for r in json.loads((finished / "eval" / "eval.json").read_text())["rows"]}
+    assert {"teacher", "init", "student", "unigram", "trigram"} <= models
+
+
+def test_the_release_holds_the_trained_weights(finished: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(finished / "release", dtype=torch.float32)
+    trained = load_file(finished / "fit" / "student.safetensors")
+    released = dict(model.named_parameters())
+    assert set(released) == set(trained)
+    for name, weight in trained.items():
+        assert torch.equal(released[name], weight.bfloat16().float()), name
+    tokenizer = AutoTokenizer.from_pretrained(finished / "release")
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "hello"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    assert model.generate(**prompt, max_new_tokens=3, do_sample=False).shape[1] > prompt["input_ids"].shape[1]
+
+
+def test_a_second_start_does_nothing_and_seeds_share_what_is_equal(finished: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished.parent.glob(".steps/*/step.json")}
+    out = run(finished, "dante_mosaic")
+    assert out.count("is complete") == 7
+    assert {p: p.stat().st_mtime_ns for p in finished.parent.glob(".steps/*/step.json")} == before
+    run(finished.parent / "seed2", "dante_mosaic", "seed=2", "only=init")
+    assert os.readlink(finished.parent / "seed2" / "init") == os.readlink(finished / "init")
+
+
+@pytest.mark.parametrize("experiment", [e for e in EXPERIMENTS if e != "dante_mosaic"])
+def test_every_other_experiment_runs_through(experiment: str, finished: Path) -> None:
+    run_dir = finished.parent / experiment
+    run(run_dir, experiment)
+    assert (run_dir / "report" / "index.html").is_file()
+    assert len(metrics(run_dir)) == 8
+
+
+def test_the_card_s_fidelity_runs(finished: Path) -> None:
+    run_dir = finished.parent / "card"
+    run(run_dir, "dante_mosaic", "fidelity=card", "trainer.precision=bf16", "only=fit", "fit.steps=2")
+    assert metrics(run_dir)[0]["weight/tea"] == 1.0
+
+
+def test_a_killed_fit_continues_to_the_same_weights_and_losses(finished: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "runs" / "killed"
+    slow = ["fit.steps=60", "fit.checkpoint_every_steps=7", "only=fit"]
+    for step in ("teacher", "cache", "init"):
+        run(run_dir, "dante_mosaic", "fit.steps=60", "fit.checkpoint_every_steps=7", f"only={step}")
+    process = subprocess.Popen(
+        command(run_dir, "dante_mosaic", *slow), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while len(list(run_dir.parent.glob(".steps/fit-*.partial/checkpoints/step-*.ckpt"))) == 0:
+        assert process.poll() is None, "the fit ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (run_dir / "fit").exists()
+    out = run(run_dir, "dante_mosaic", *slow)
+    assert "continues after step" in out
+
+    straight = tmp_path / "straight" / "run"
+    for step in ("teacher", "cache", "init", "fit"):
+        run(straight, "dante_mosaic", "fit.steps=60", "fit.checkpoint_every_steps=7", f"only={step}")
+    assert metrics(run_dir) == metrics(straight)
+    assert (run_dir / "fit/student.safetensors").read_bytes() == (straight / "fit/student.safetensors").read_bytes()
