@@ -40,7 +40,7 @@ def run(step: Step) -> None:
     source = step.inputs["init"] / "model"
     model = load_pretrained(source, torch.float32)
     load_trained(model, step.inputs["fit"] / "student.safetensors")
-    model.to(DTYPES[dtype])
+    torch.nn.Module.to(model, DTYPES[dtype])
 
     tokenizer = load_tokenizer(source)
     # A chat student that ended only at the end of text would run on after every answer.
@@ -120,7 +120,9 @@ def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 def _plain(value: Any) -> str:
     """A value as the text of one Markdown table cell."""
-    if isinstance(value, float):
+    if value is None:
+        value = "–"
+    elif isinstance(value, float):
         value = f"{value:.6g}"
     elif isinstance(value, list | tuple):
         value = ", ".join(_plain(item) for item in value)

@@ -114,7 +114,12 @@ def step(tmp_path_factory: pytest.TempPathFactory) -> Step:
     counts = {"records": 300, "train": 240, "heldout": 60}
     write(
         root / "cache/manifest.json",
-        {"counts": counts, "decoding": {"temperature": 0.0}, "licences": {"prompts": "CC0"}},
+        {
+            "counts": counts,
+            "decoding": {"temperature": 0.0},
+            "licences": {"prompts": "CC0"},
+            "shards": [{"file": "records-00000.jsonl"}],
+        },  # fmt: skip,
     )
     write(root / "cache/records-00000.jsonl", [{"output_entropy": float(h)} for h in rng.gamma(4, 0.15, size=300)])
     write(root / "init/init.json", {"name": "smollm2-14of30", "licence": "Apache-2.0", "parameters": 78_120_000})

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from dante.errors import DanteError
 from dante.losses.vocabulary import label_log_probabilities
@@ -42,7 +43,7 @@ class Scores:
 
 
 def score(
-    model: torch.nn.Module, rendered: Sequence[Rendered], advance: Callable[[int], object] = lambda items: None
+    model: PreTrainedModel, rendered: Sequence[Rendered], advance: Callable[[int], object] = lambda items: None
 ) -> Scores:
     """Bits of each rendered record's supervised tokens under a causal language model.
 
@@ -68,9 +69,9 @@ def score(
     )
 
 
-def _batch_nats(model: torch.nn.Module, batch: Sequence[Rendered]) -> Tensor:
+def _batch_nats(model: PreTrainedModel, batch: Sequence[Rendered]) -> Tensor:
     """Negative log-likelihood in nats of each record of one right-padded batch: float64 [records]."""
-    device = model.get_input_embeddings().weight.device
+    device = model.device
     length = max(len(item.input_ids) for item in batch)
     ids_BT = torch.zeros(len(batch), length, dtype=torch.long)
     target_BT = torch.zeros(len(batch), length, dtype=torch.bool)
@@ -94,7 +95,7 @@ def _length_sorted_batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         order = order[rows:]
 
 
-def _check_lengths(model: torch.nn.Module, rendered: Sequence[Rendered]) -> None:
+def _check_lengths(model: PreTrainedModel, rendered: Sequence[Rendered]) -> None:
     limit = getattr(model.config, "max_position_embeddings", None)
     for row, item in enumerate(rendered):
         if limit is not None and len(item.input_ids) > limit:

@@ -62,7 +62,7 @@ def greedy(
         ids_BT[index, length - len(row) :] = torch.tensor(row)
         mask_BT[index, length - len(row) :] = 1
     with torch.inference_mode():
-        output = model.generate(
+        output = model.generate(  # type: ignore[operator]
             input_ids=ids_BT.to(model.device),
             attention_mask=mask_BT.to(model.device),
             do_sample=False,
@@ -79,7 +79,7 @@ def greedy(
     for new in output[:, length:].tolist():
         stopped = end in new
         kept = new[: new.index(end)] if stopped else new
-        text = renderer.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text = str(renderer.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False))
         answers.append(Generation(text=text, tokens=len(kept) + stopped, stopped=stopped))
     return answers
 

@@ -6,6 +6,7 @@ model's bits) and `generations.jsonl` (a few greedy answers side by side). A res
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ def run(step: Step) -> None:
     torch.set_num_threads(step.resources["trainer"]["threads"] or torch.get_num_threads())
     # Results carry the seed that the student was trained with, so that rows of several runs can be put together.
     trained_seed = json.loads((step.inputs["release"] / "release.json").read_text(encoding="utf-8"))["seed"]
-    records = heldout.select(_records(step, "heldout"), settings["heldout"])
+    cache = step.inputs["cache"]
+    records = heldout.select(read_records(cache, split="heldout"), settings["heldout"])
     prompts = choose(records, settings["generations"])
     folders, notes = model_folders(step.inputs)
 
@@ -58,7 +60,7 @@ def run(step: Step) -> None:
             model, renderer = _load(folder, PRECISIONS[precision], chat)
             bar = progress.add_task(f"{name}: bits per byte", total=len(records))
             rendered = _render(renderer, records)
-            scores[name] = score(model, rendered, lambda done, bar=bar: progress.advance(bar, done))
+            scores[name] = score(model, rendered, partial(progress.advance, bar))
             if name != "teacher":  # the teacher's side is the cached text that the student was asked to learn
                 bar = progress.add_task(f"{name}: {len(prompts)} answers", total=len(prompts))
                 asked = [record.prompt for record in prompts]
@@ -67,7 +69,7 @@ def run(step: Step) -> None:
             del model
         bar = progress.add_task("unigram, trigram: fit and score", total=1)
         scores |= counting_models(
-            ChatRenderer(load_tokenizer(folders["student"]), **chat), _records(step, "train"), records
+            ChatRenderer(load_tokenizer(folders["student"]), **chat), read_records(cache, split="train"), records
         )
         progress.advance(bar)
 
@@ -114,21 +116,10 @@ def counting_models(renderer: ChatRenderer, train: Sequence[Record], records: Se
     return {"unigram": scored(unigram.log_p(wanted)), "trigram": scored(trigram.log_p(wanted))}
 
 
-def _records(step: Step, split: str) -> list[Record]:
-    records = read_records(step.inputs["cache"], split=split)
-    if not records:
-        raise DanteError(
-            f"the cache holds no {split} records",
-            where=str(step.inputs["cache"]),
-            allowed="records of both splits: the students learn from train and are scored on heldout",
-            fix="give the cache more prompts or another held-out share",
-        )
-    return records
-
-
 def _load(folder: Path, dtype: torch.dtype, chat: dict[str, Any]) -> tuple[Any, ChatRenderer]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return load_student(folder, dtype=dtype).to(device).eval(), ChatRenderer(load_tokenizer(folder), **chat)
+    model = torch.nn.Module.to(load_student(folder, dtype=dtype), device)
+    return model.eval(), ChatRenderer(load_tokenizer(folder), **chat)
 
 
 def _render(renderer: ChatRenderer, records: Sequence[Record]) -> list[Rendered]:

@@ -11,7 +11,7 @@ NAMES = {"init": "the initialisation", "student": "the student", "teacher": "the
 
 def content(run: Run, experiment: Json, name: str, generations: int) -> dict[str, Any]:
     """Everything the templates show, as plain values: they only lay it out."""
-    cached = {key: run.cache[key] for key in ("counts", "decoding", "filters", "licences") if key in run.cache}
+    cached: Json = {key: run.cache[key] for key in ("counts", "decoding", "filters", "licences") if key in run.cache}
     return {
         "name": name,
         "experiment": experiment,
@@ -115,7 +115,7 @@ def who(run: Run) -> list[tuple[str, str]]:
     rows = [("teacher", _named(run.teacher)), ("initialisation", _named(run.init))]
     if "parameters" in run.init:
         rows.append(("student's parameters", f"{run.init['parameters']:,}"))
-    environment = next((s["environment"] for s in reversed(run.steps.values()) if "environment" in s), {})
+    environment: Json = next((s["environment"] for s in reversed(run.steps.values()) if "environment" in s), {})
     for key in ("hardware", "git", "python"):
         value = environment.get(key)
         if isinstance(value, dict):

@@ -6,6 +6,7 @@ a loss's own measurements from `<name>/<metric>`. A new loss needs no line here.
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -197,7 +198,7 @@ def entropies(run: Run, theme: Theme) -> Axes | None:
         return None
     values = np.array(run.entropies)
     axes = panel(theme, "How sure the teacher was", "output entropy H of a record (nats per token)", "records")
-    axes.hist(values, bins=_bins(values), color=theme.models["teacher"], alpha=0.85, rwidth=0.94)
+    axes.hist(values, bins=_bins(values).tolist(), color=theme.models["teacher"], alpha=0.85, rwidth=0.94)
     median = float(np.median(values))
     axes.axvline(median, color=theme.ink, linewidth=1.2)
     axes.annotate(f"median {median:.2f}", (median, 1), (6, -10), xycoords=("data", "axes fraction"),
@@ -218,7 +219,7 @@ def confidence_weights(run: Run, theme: Theme) -> Axes | None:
     w = node["floor"] + (1 - node["floor"]) / (1 + np.exp(node["slope"] * (entropy - node["midpoint"])))
     title = f"Confidence weight w(H): {w.min():.2f} to {w.max():.2f}"
     axes = panel(theme, title, "weight of a record in the loss", "records")
-    axes.hist(w, bins=_bins(w), color=theme.cycle[3], alpha=0.85, rwidth=0.94)
+    axes.hist(w, bins=_bins(w).tolist(), color=theme.cycle[3], alpha=0.85, rwidth=0.94)
     axes.set_xlim(min(node["floor"], w.min()), 1.0)
     axes.axvline(w.mean(), color=theme.ink, linewidth=1.2)
     axes.annotate(f"mean {w.mean():.3f}", (w.mean(), 1), (-6, -10), xycoords=("data", "axes fraction"), ha="right",
@@ -228,38 +229,28 @@ def confidence_weights(run: Run, theme: Theme) -> Axes | None:
 
 def all_figures(run: Run) -> dict[str, tuple[str, Callable[[Theme], Axes | None]]]:
     """File stem → (section, figure), in the order of the report."""
-    figures: dict[str, tuple[str, Callable[[Theme], Any]]] = {
-        "bits_per_byte": ("result", lambda theme: bits_per_byte(run, theme)),
-        "by_slice": ("result", lambda theme: by_slice(run, theme)),
-        "per_item": ("result", lambda theme: per_item(run, theme)),
+    figures: dict[str, tuple[str, Callable[[Theme], Axes | None]]] = {
+        "bits_per_byte": ("result", partial(bits_per_byte, run)),
+        "by_slice": ("result", partial(by_slice, run)),
+        "per_item": ("result", partial(per_item, run)),
     }
     for fit in run.fits:
-        stem = "" if len(run.fits) == 1 else f"{_slug(fit.label)}-"
-        title = "" if len(run.fits) == 1 else f" ({fit.label})"
-        m = fit.metrics
-        losses, weights = names(m, "loss"), names(m, "weight")
-        figures[f"{stem}loss"] = (
-            "training",
-            lambda theme, m=m, title=title: curve(m, theme, "loss", f"Training loss{title}", "total loss (nats)"),
-        )
-        for name in losses:
-            figures[f"{stem}loss-{_slug(name)}"] = (
-                "training",
-                lambda theme, m=m, n=name, title=title: curve(m, theme, f"loss/{n}", f"Loss: {n}{title}", f"loss/{n}"),
-            )
-        figures[f"{stem}schedules"] = (
-            "training",
-            lambda theme, m=m, w=weights, title=title: lines(
-                m, theme, {f"weight/{n}": n for n in w}, f"Loss weights{title}", "weight λ(t)"
-            ),
-        )
-        for key, (heading, y) in measurements(m).items():
-            figures[f"{stem}{_slug(key)}"] = (
-                "machine" if key in MACHINE else "training",
-                lambda theme, m=m, k=key, h=heading, y=y, title=title: curve(m, theme, k, f"{h}{title}", y),
-            )
-    figures["entropies"] = ("teacher", lambda theme: entropies(run, theme))
-    figures["confidence_weights"] = ("teacher", lambda theme: confidence_weights(run, theme))
+        only = len(run.fits) == 1
+        stem, suffix = ("", "") if only else (f"{_slug(fit.label)}-", f" ({fit.label})")
+        draw = partial(curve, fit.metrics)
+        total = partial(draw, key="loss", title=f"Training loss{suffix}", y="total loss (nats)")
+        figures[f"{stem}loss"] = ("training", total)
+        for name in names(fit.metrics, "loss"):
+            one = partial(draw, key=f"loss/{name}", title=f"Loss: {name}{suffix}", y=f"loss/{name}")
+            figures[f"{stem}loss-{_slug(name)}"] = ("training", one)
+        weights = {f"weight/{name}": name for name in names(fit.metrics, "weight")}
+        schedules = partial(lines, fit.metrics, keys=weights, title=f"Loss weights{suffix}", y="weight λ(t)")
+        figures[f"{stem}schedules"] = ("training", schedules)
+        for key, (heading, y) in measurements(fit.metrics).items():
+            one = partial(draw, key=key, title=f"{heading}{suffix}", y=y)
+            figures[f"{stem}{_slug(key)}"] = ("machine" if key in MACHINE else "training", one)
+    figures["entropies"] = ("teacher", partial(entropies, run))
+    figures["confidence_weights"] = ("teacher", partial(confidence_weights, run))
     return figures
 
 

@@ -7,7 +7,7 @@ missing is simply absent from the report; a file that is there and cannot be rea
 import contextlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,8 @@ def read_run(inputs: dict[str, Path]) -> Run:
             found["generations"] = read_lines(folder / "generations.jsonl")
         if (folder / "manifest.json").is_file():
             found["cache"] = _json(folder / "manifest.json")
-            found["entropies"] = list(_entropies(folder))
+            shards = [folder / shard["file"] for shard in found["cache"].get("shards", [])]
+            found["entropies"] = list(_entropies(shards))
         for key in ("teacher", "init"):
             if (folder / f"{key}.json").is_file():
                 found[key] = _json(folder / f"{key}.json")
@@ -97,8 +98,8 @@ def read_lines(path: Path) -> list[Json]:
         return list(_parse(lines, path))
 
 
-def _entropies(folder: Path) -> Iterator[float]:
-    for path in sorted([*folder.glob("records-*.jsonl"), *folder.glob("records-*.jsonl.zst")]):
+def _entropies(shards: Sequence[Path]) -> Iterator[float]:
+    for path in shards:
         with path.open("rb") as raw, contextlib.ExitStack() as stack:
             binary: Any = zstandard.ZstdDecompressor().stream_reader(raw) if path.suffix == ".zst" else raw
             for record in _parse(stack.enter_context(io.TextIOWrapper(binary, encoding="utf-8")), path):

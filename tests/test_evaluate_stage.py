@@ -1,0 +1,210 @@
+"""The eval step end to end on tiny models: every row is there, and each number is the one it claims to be."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from dante.cache import CacheWriter, Record
+from dante.errors import DanteError
+from dante.evaluate import heldout, stage
+from dante.evaluate.generate import choose, greedy
+from dante.pipeline import Step
+from tests.test_evaluate_fidelity import reference_bits, tiny
+
+WORDS = ["così", "ab", "Zwölf", "Boxkämpfer", "jagen", "Viktor", "Perché"]
+
+
+def record(index: int, split: str) -> Record:
+    rng = np.random.default_rng(index)
+    return Record(
+        id=f"{split}-{index}",
+        prompt=f"Say {index}",
+        teacher_text=" ".join(rng.choice(WORDS, size=int(rng.integers(3, 12)))),
+        output_entropy=0.4,
+        finish_reason="stop",
+        domain=["chat", "code", "maths"][index % 3],
+        language="it" if index % 4 == 0 else "en",
+        split=split,  # type: ignore[arg-type]
+    )
+
+
+HELDOUT = [record(100 + index, "heldout") for index in range(8)]
+
+
+@pytest.fixture(scope="module")
+def step(tmp_path_factory: pytest.TempPathFactory) -> Step:
+    """A finished eval step; teacher and student have different tokenizers."""
+    root = tmp_path_factory.mktemp("eval")
+    folders = {"teacher/model": (300, 0), "init/model": (270, 1), "release": (270, 2)}
+    for name, (vocab_size, seed) in folders.items():
+        model, renderer = tiny(vocab_size, seed)
+        model.save_pretrained(root / name)
+        renderer.tokenizer.save_pretrained(root / name)
+    (root / "release" / "release.json").write_text(json.dumps({"seed": 7}))
+    handle = {"name": "big", "model": "model", "local": True, "revision": None, "licence": "MIT", "sha256": None}
+    (root / "teacher" / "teacher.json").write_text(json.dumps(handle | {"chat_template": True}))
+    CacheWriter(root / "cache").add([record(index, "train") for index in range(20)] + HELDOUT).seal()
+    made = Step(
+        label="eval",
+        stage="eval",
+        settings={
+            "seed": 0,
+            "chat": {},
+            "eval": {
+                "heldout": None,
+                "generations": 4,
+                "max_new_tokens": 6,
+                "bootstrap": 200,
+                "confidence": 0.9,
+                "seed": 0,
+            },
+        },
+        resources={"trainer": {"threads": 1, "precision": "fp32"}},
+        inputs={name: root / name for name in ("teacher", "cache", "init", "release")},
+        out=root / "eval.partial",
+        fingerprint="f",
+        seed=0,
+    )
+    stage.run(made)
+    return made
+
+
+def result(step: Step) -> dict[str, Any]:
+    return json.loads((step.out / "eval.json").read_text())
+
+
+def lines(step: Step, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (step.out / name).read_text().splitlines()]
+
+
+@pytest.mark.parametrize(("model", "size"), [("teacher", (300, 0)), ("init", (270, 1)), ("student", (270, 2))])
+def test_each_model_is_scored_with_its_own_weights_and_tokenizer(step: Step, model: str, size: tuple[int, int]) -> None:
+    network, renderer = tiny(*size)
+    expected = [reference_bits(network, renderer, str(r.prompt), r.teacher_text) for r in HELDOUT]
+    (row,) = [r for r in result(step)["rows"] if (r["model"], r["task"]) == (model, "heldout")]
+    assert row["value"] == pytest.approx(sum(b for b, _ in expected) / sum(n for _, n in expected), rel=1e-5)
+    assert (row["metric"], row["n"], row["seed"], row["harness"]) == ("bits_per_byte", 8, 7, "dante")
+
+
+def test_counting_models_are_asked_for_the_students_tokens(step: Step) -> None:
+    for item in lines(step, "items.jsonl"):
+        assert item["tokens"]["unigram"] == item["tokens"]["trigram"] == item["tokens"]["student"]
+        assert item["tokens"]["teacher"] != item["tokens"]["student"]
+    value = {r["model"]: r["value"] for r in result(step)["rows"] if r["task"] == "heldout"}
+    # The text is random words: counting beats random networks, and a trigram spells them better than a unigram.
+    assert value["trigram"] < value["unigram"] < value["student"]
+
+
+def test_rows_pairs_and_items_agree(step: Step) -> None:
+    items, found = lines(step, "items.jsonl"), result(step)
+    assert {item["id"] for item in items} == {r.id for r in HELDOUT}
+    for row in found["rows"]:
+        if row["metric"] != "bits_per_byte":
+            continue
+        _, _, condition = row["task"].partition("/")
+        field, _, value = condition.partition("=")
+        chosen = [item for item in items if not field or item[field] == value]
+        total = sum(item["bits"][row["model"]] for item in chosen) / sum(item["bytes"] for item in chosen)
+        assert row["value"] == pytest.approx(total)
+        assert row["n"] == len(chosen)
+    values = {(r["model"], r["task"]): r["value"] for r in found["rows"]}
+    for pair in found["pairs"]:
+        gap = values[pair["a"], pair["task"]] - values[pair["b"], pair["task"]]
+        assert pair["difference"] == pytest.approx(gap)
+        assert pair["low"] <= pair["difference"] <= pair["high"]
+    everything = {(p["a"], p["b"]) for p in found["pairs"] if p["task"] == "heldout"}
+    assert {("student", "init"), ("student", "teacher"), ("student", "trigram"), ("student", "unigram")} <= everything
+
+
+def test_answers_stand_side_by_side(step: Step) -> None:
+    rows = lines(step, "generations.jsonl")
+    assert len(rows) == 4
+    assert {row["domain"] for row in rows} == {"chat", "code", "maths"}
+    network, renderer = tiny(270, 2)
+    for row in rows:
+        assert set(row["answers"]) == {"teacher", "init", "student"}
+        alone = one_by_one(network, renderer.prompt_ids(row["prompt"]), 6, renderer.end_of_turn_id)
+        student = row["answers"]["student"]
+        assert student["tokens"] == len(alone)
+        assert student["stopped"] == (alone[-1] == renderer.end_of_turn_id)
+    shares = {r["model"]: r for r in result(step)["rows"] if r["metric"] == "stop_share"}
+    assert shares["student"]["n"] == 4
+    assert shares["student"]["value"] == np.mean([row["answers"]["student"]["stopped"] for row in rows])
+
+
+@torch.no_grad()
+def one_by_one(model: LlamaForCausalLM, ids: list[int], limit: int, end: int) -> list[int]:
+    """Greedy decoding without a batch, padding or a cache."""
+    new: list[int] = []
+    while len(new) < limit and end not in new:
+        new.append(int(model(input_ids=torch.tensor([ids + new]), use_cache=False).logits[0, -1].argmax()))
+    return new
+
+
+def test_a_batch_of_prompts_is_answered_like_each_prompt_alone() -> None:
+    model, renderer = tiny(270, 4)
+    prompts = ["a", "Zwölf Boxkämpfer jagen", "Perché?"]
+    expected = [one_by_one(model, renderer.prompt_ids(p), 12, renderer.end_of_turn_id) for p in prompts]
+    answers = greedy(model, renderer, prompts, 12)
+    for answer, ids in zip(answers, expected, strict=True):
+        kept = [i for i in ids if i != renderer.end_of_turn_id]
+        assert answer.text == renderer.tokenizer.decode(kept)
+        assert answer.tokens == len(ids)
+
+
+def test_a_turn_that_ends_is_cut_there_and_counted() -> None:
+    model, renderer = tiny(270, 0)
+    end = renderer.end_of_turn_id
+    ids = [renderer.prompt_ids("a")]
+    torch.nn.init.zeros_(model.lm_head.weight)
+    model.lm_head.weight.data[end] = model.model(input_ids=torch.tensor(ids)).last_hidden_state[0, -1].detach()
+    (answer,) = greedy(model, renderer, ["a"], 5)
+    assert (answer.text, answer.tokens, answer.stopped) == ("", 1, True)
+
+
+def test_prompts_are_the_same_for_every_run_and_spread_over_domains() -> None:
+    chosen = choose(HELDOUT, 3)
+    assert [r.id for r in chosen] == [r.id for r in choose(list(reversed(HELDOUT)), 3)]
+    assert {r.domain for r in chosen} == {"chat", "code", "maths"}
+
+
+def test_fewer_heldout_records_are_a_prefix_that_does_not_depend_on_order() -> None:
+    few = heldout.select(HELDOUT, 3)
+    assert few == heldout.select(list(reversed(HELDOUT)), 8)[:3]
+
+
+def changed(step: Step, out: Path, **inputs: Path) -> Step:
+    return Step(**{**vars(step), "inputs": step.inputs | inputs, "out": out})
+
+
+def test_a_teacher_that_is_not_here_leaves_a_note_instead_of_a_row(step: Step, tmp_path: Path) -> None:
+    handle = json.loads((step.inputs["teacher"] / "teacher.json").read_text())
+    (tmp_path / "teacher.json").write_text(json.dumps(handle | {"local": False, "model": "org/huge"}))
+    remote = changed(step, tmp_path / "eval.partial", teacher=tmp_path)
+    stage.run(remote)
+    assert "teacher" not in {row["model"] for row in result(remote)["rows"]}
+    assert "big" in result(remote)["notes"][0]
+
+
+def test_a_cache_without_heldout_records_is_refused(step: Step, tmp_path: Path) -> None:
+    CacheWriter(tmp_path / "cache").add([record(1, "train")]).seal()
+    with pytest.raises(DanteError, match="heldout"):
+        stage.run(changed(step, tmp_path / "eval.partial", cache=tmp_path / "cache"))
+
+
+def test_unknown_precision_is_refused(step: Step, tmp_path: Path) -> None:
+    odd = Step(**{**vars(step), "resources": {"trainer": {"threads": 1, "precision": "fp8"}}, "out": tmp_path / "e"})
+    with pytest.raises(DanteError, match="fp8"):
+        stage.run(odd)
+
+
+def test_repeated_runs_write_the_same_bytes(step: Step, tmp_path: Path) -> None:
+    again = changed(step, tmp_path / "eval.partial")
+    stage.run(again)
+    for name in ("eval.json", "items.jsonl", "generations.jsonl"):
+        assert (again.out / name).read_bytes() == (step.out / name).read_bytes()
