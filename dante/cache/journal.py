@@ -48,5 +48,14 @@ class Journal:
             os.fsync(file.fileno())
         os.replace(partial, path)
 
+    def version(self, current: str | None = None) -> str:
+        """Notes and returns the engine's version; several ones when batches come from different versions."""
+        path = self.folder / "versions.json"
+        known: list[str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        if current is not None and current not in known:
+            known.append(current)
+            path.write_text(json.dumps(known), encoding="utf-8")
+        return ", ".join(known)
+
     def _path(self, index: int) -> Path:
         return self.folder / f"batch-{index:05d}.json"

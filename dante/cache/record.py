@@ -96,7 +96,7 @@ def parse_record(data: Any) -> Record:
         if name not in data:
             raise FieldError(name, "is missing", f"the fields {', '.join(REQUIRED)} (the last two may be null)")
     prompt, text, entropy = data["prompt"], data["teacher_text"], data["output_entropy"]
-    _check_prompt(prompt)
+    check_prompt(prompt)
     if type(text) is not str or not text.strip():
         raise FieldError("teacher_text", f"is {_short(text)}", "text that is not empty")
     _check_number("output_entropy", entropy, 0.0, math.inf, "a finite number >= 0, in nats per token")
@@ -112,7 +112,7 @@ def parse_record(data: Any) -> Record:
     return Record(**values)
 
 
-def _check_prompt(prompt: Any) -> None:
+def check_prompt(prompt: Any) -> None:
     if type(prompt) is str:
         if not prompt.strip():
             raise FieldError("prompt", "is empty", "text, or a list of chat messages")

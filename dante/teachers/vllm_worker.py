@@ -66,9 +66,12 @@ def generate(vllm, llm, message: dict, serial: int, send) -> int:
     for index, request in enumerate(message["requests"]):
         serial += 1
         index_of[str(serial)] = index
-        sampling = vllm.SamplingParams(**fields, seed=request["seed"])
+        sampling = vllm.SamplingParams(**fields, seed=request["seed"], detokenize=False)
         llm.llm_engine.add_request(str(serial), {"prompt_token_ids": request["prompt_ids"]}, sampling)
+    parent = os.getppid()
     while llm.llm_engine.has_unfinished_requests():
+        if os.getppid() != parent:  # the lab was killed: nobody reads this any more
+            sys.exit(1)
         for output in llm.llm_engine.step():
             if output.finished:
                 completion = output.outputs[0]

@@ -1,0 +1,97 @@
+"""A cache that exists already: the one inside the package, a cache directory, or anyone's JSONL."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dante.cache.manifest import FILE_NAME, verify
+from dante.cache.reader import Policy, scan
+from dante.cache.record import Record
+from dante.cache.split import split_by_prompt
+from dante.cache.writer import CacheWriter
+from dante.errors import DanteError
+from dante.pipeline import Step
+from dante.teachers.handle import FILE_NAME as TEACHER_FILE
+from dante.teachers.handle import load_teacher
+
+POCKET = Path(__file__).with_name("pocket")
+TRUNCATED = ("length", "repetition")
+
+
+class ShippedCache:
+    """Verifies and validates a cache and writes it into the step, split and filtered.
+
+    Args:
+        path: a cache directory or a `.jsonl` / `.jsonl.zst` file; null is the pocket cache inside the package.
+        heldout: prompts to hold out where the records carry no split.
+        drop_truncated: leave out answers that the token limit or a loop ended.
+        policy: what to do with a bad line, `error` or `skip`.
+    """
+
+    def __init__(self, path: str | None, heldout: int, drop_truncated: bool, policy: Policy = "error") -> None:
+        self.path = POCKET if path is None else Path(path).expanduser()
+        self.heldout, self.drop_truncated, self.policy = heldout, drop_truncated, policy
+
+    def build(self, step: Step) -> dict[str, Any]:
+        """Writes shards and manifest into `step.out`, and returns the manifest."""
+        if not self.path.exists():
+            raise DanteError(
+                f"no cache at {self.path}",
+                where="cache.source.path",
+                allowed="a cache directory, a .jsonl or .jsonl.zst file, or null for the pocket cache",
+            )
+        source = verify(self.path) if (self.path / FILE_NAME).is_file() else {}
+        self._check_teacher(step, source)
+        records, skipped = scan(self.path, self.policy)
+        kept, dropped = drop_unfinished(records) if self.drop_truncated else (records, {})
+        if not kept:
+            raise DanteError("no records remain", where=str(self.path), fix="see what the filters dropped")
+        kept = self._split(kept, step.seed)
+        filters = [*source.get("filters", []), {"name": "bad_lines", "policy": self.policy, "dropped": len(skipped)}]
+        if self.drop_truncated:
+            filters.append({"name": "truncated", "dropped": sum(dropped.values()), "reasons": dropped})
+        provenance = {
+            "teacher": source.get("teacher"),
+            "decoding": source.get("decoding"),
+            "engine": source.get("engine"),
+            "filters": filters,
+            "licences": source.get("licences"),
+            "split": {"heldout_prompts": self.heldout, "seed": step.seed} if self._unsplit(records) else "as given",
+            "skipped_lines": skipped[:20],
+        }
+        return CacheWriter(step.out).add(kept).seal(**provenance)
+
+    @staticmethod
+    def _unsplit(records: list[Record]) -> bool:
+        return all(record.split is None for record in records)
+
+    def _split(self, records: list[Record], seed: int) -> list[Record]:
+        if self._unsplit(records):
+            return split_by_prompt(records, self.heldout, seed)
+        return [record if record.split else replace(record, split="train") for record in records]
+
+    def _check_teacher(self, step: Step, manifest: dict[str, Any]) -> None:
+        """A cache of another teacher than the one that the run evaluates would make its comparison meaningless."""
+        folder = step.inputs.get("teacher")
+        if folder is None or not (folder / TEACHER_FILE).is_file():
+            return
+        teacher = load_teacher(folder)
+        written = manifest.get("teacher") or {}
+        if written.get("sha256") and teacher.sha256 and written["sha256"] != teacher.sha256:
+            raise DanteError(
+                f"the cache was written by {written.get('name')} ({written['sha256'][:12]}…), the run's teacher is "
+                f"{teacher.name} ({teacher.sha256[:12]}…)",
+                where=str(self.path),
+                fix="choose the cache's own teacher, or generate a cache with this one",
+            )
+
+
+def drop_unfinished(records: list[Record]) -> tuple[list[Record], dict[str, int]]:
+    """Records whose answer ended by itself, and how many were dropped by reason.
+
+    A truncated answer teaches the student to stop in the middle, or never (DANTE-Mosaic-3.5B card: not said; [I]).
+    """
+    kept = [record for record in records if record.finish_reason not in TRUNCATED]
+    reasons = Counter(str(record.finish_reason) for record in records if record.finish_reason in TRUNCATED)
+    return kept, dict(sorted(reasons.items()))
