@@ -20,6 +20,8 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from dante.cache import Record
+from dante.cache.reader import Policy
 from dante.curriculum import Curriculum
 from dante.errors import DanteError
 from dante.packing import Plan, make_plan
@@ -127,7 +129,7 @@ def assemble(records: Sequence[Mapping[str, Any]]) -> MicroBatch:
     )
 
 
-def batches_for_records(records: Sequence[Any], renderer: ChatRenderer, max_tokens: int) -> list[MicroBatch]:
+def batches_for_records(records: Sequence[Record], renderer: ChatRenderer, max_tokens: int) -> list[MicroBatch]:
     """Packs records for evaluation, longest first; every record once, its row found again by `record_ids`.
 
     Raises:
@@ -208,7 +210,7 @@ class DistillData(LightningDataModule):
         start_step: int = 0,
         rank: int | None = None,
         world_size: int | None = None,
-        policy: str = "error",
+        policy: Policy = "error",
         workers: int = 0,
     ) -> None:
         super().__init__()

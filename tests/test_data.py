@@ -1,7 +1,7 @@
 """Batches: labels belong to their positions, packed records do not see each other, and resuming changes nothing."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning import LightningModule, Trainer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-import dante.cache
+from dante.cache import Record
 from dante.curriculum import Shuffled, SortedOnceRepeat
 from dante.data import DistillData, MicroBatch, StepBatch, assemble, batches_for_records
 from dante.errors import DanteError
@@ -23,20 +24,6 @@ CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-
-
-@dataclass(frozen=True)
-class FakeRecord:
-    """The fields of a cache record that the data module reads."""
-
-    id: str
-    prompt: Any
-    teacher_text: str
-    output_entropy: float
-    output_entropy_upper: float | None = None
-    self_consistency: float | None = None
-    difficulty_score: float | None = 0.5
-    split: str | None = None
 
 
 @pytest.fixture(scope="module")
@@ -56,28 +43,21 @@ def renderer() -> ChatRenderer:
     return ChatRenderer(tokenizer)
 
 
-def records(count: int = 30) -> list[FakeRecord]:
+def records(count: int = 30) -> list[Record]:
     rng = np.random.default_rng(0)
     return [
-        FakeRecord(f"r{i}", f"question {i}", "answer " * int(rng.integers(1, 6)) + str(i), float(rng.random()))
+        Record(f"r{i}", f"question {i}", "answer " * int(rng.integers(1, 6)) + str(i), float(rng.random()))
         for i in range(count)
     ]
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache directory whose lines are read by a stand-in, so that these tests are about batches only."""
-
-    def read(directory: Path, split: str | None = None, policy: str = "error") -> list[FakeRecord]:
-        lines = (directory / "records-00000.jsonl").read_text().splitlines()
-        return [FakeRecord(**json.loads(line)) for line in lines]
-
-    monkeypatch.setattr(dante.cache, "read_records", read, raising=False)
+def cache(tmp_path: Path) -> Path:
     write_cache(tmp_path / "cache", records())
     return tmp_path / "cache"
 
 
-def write_cache(directory: Path, items: list[FakeRecord]) -> None:
+def write_cache(directory: Path, items: list[Record]) -> None:
     directory.mkdir(exist_ok=True)
     lines = [json.dumps(vars(item)) for item in items]
     (directory / "records-00000.jsonl").write_text("\n".join(lines) + "\n")
@@ -190,28 +170,30 @@ def test_the_table_is_reused_until_records_or_template_change(cache, renderer):
 
 
 def test_a_failing_record_is_named_and_leaves_no_table(cache, renderer):
-    write_cache(cache, [*records(3), FakeRecord("bad", "Hi", "yes<|im_end|>", 0.1)])
+    write_cache(cache, [*records(3), Record("bad", "Hi", "yes<|im_end|>", 0.1)])
     with pytest.raises(DanteError, match=r"special token.*record bad"):
         data_of(cache, renderer)
     assert list((cache.parent / "tokens").iterdir()) == []
 
 
 def test_only_training_records_are_trained_on(cache, renderer):
-    marked = [FakeRecord(**{**vars(r), "split": "heldout" if i % 3 == 0 else "train"}) for i, r in enumerate(records())]
+    marked = [replace(r, split="heldout" if i % 3 == 0 else "train") for i, r in enumerate(records())]
     write_cache(cache, marked)
     shown = {n for step in steps_of(cache, renderer) for batch in step.micro_batches for n in batch.record_ids}
     assert shown == {record.id for record in marked if record.split == "train"}
 
 
 def test_records_that_are_too_long_are_errors_or_dropped_and_counted(cache, renderer):
-    items = records(20) + [FakeRecord(f"long{i}", "Hi", "answer " * 200, 0.1) for i in range(2)]
+    items = [Record(f"long{i}", "Hi", "answer " * 200, 0.1) for i in range(2)] + records(20)
     write_cache(cache, items)
     with pytest.raises(DanteError, match=r"record long0 has \d+ tokens, a pack holds 128 \(2 records"):
         data_of(cache, renderer)
     data = data_of(cache, renderer, overlong="drop")
     assert data.summary()["dropped_overlong"] == 2
     assert data.summary()["train_records"] == 22
-    assert not any("long" in n for step in data.train_dataloader() for b in step.micro_batches for n in b.record_ids)
+    batches = [batch for step in data.train_dataloader() for batch in step.micro_batches]
+    assert {name for batch in batches for name in batch.record_ids} == {item.id for item in records(20)}
+    assert max(batch.input_ids.shape[1] for batch in batches) <= 128
 
 
 def test_a_sorted_curriculum_reaches_the_batches(cache, renderer):
@@ -228,6 +210,41 @@ def test_a_trainer_that_would_split_steps_among_ranks_is_refused(cache, renderer
         data.train_dataloader()
     connector.use_distributed_sampler = False
     assert next(iter(data.train_dataloader())).records == 8
+
+
+class Listener(LightningModule):
+    """Notes what a trainer hands it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.heard: list[StepBatch] = []
+
+    def training_step(self, batch: StepBatch) -> None:
+        self.heard.append(batch)
+
+    def configure_optimizers(self) -> None:
+        return None
+
+
+def test_a_trainer_hands_over_every_step_once_in_order(cache, renderer, tmp_path):
+    expected = steps_of(cache, renderer)
+    data, module = data_of(cache, renderer), Listener()
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(module, datamodule=data)
+    assert [batch.step for batch in module.heard] == [0, 1, 2, 3, 4, 5]
+    for heard, own in zip(module.heard, expected, strict=True):
+        assert all(same(a, b) for a, b in zip(heard.micro_batches, own.micro_batches, strict=True))
 
 
 def test_held_out_records_are_packed_once_each_longest_first(renderer):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from datasets import Dataset, Features, List, Value
 from datasets.arrow_writer import ArrowWriter
 from rich.progress import track
 
+from dante.cache import Record, read_records
+from dante.cache.reader import Policy, shard_paths
 from dante.errors import DanteError
 from dante.students.chat import FIXED_DATE, ChatRenderer
 
@@ -39,13 +42,13 @@ FEATURES = Features(
 )
 
 
-def tokenised_train_records(cache: Path, renderer: ChatRenderer, directory: Path, policy: str) -> Dataset:
+def tokenised_train_records(cache: Path, renderer: ChatRenderer, directory: Path, policy: Policy) -> Dataset:
     """The table of the cache's training records, made if `directory` does not hold it yet.
 
     Training records are those of split `train`; in a cache without splits, all.
 
     Args:
-        cache: a finished cache directory, or a JSONL file's directory.
+        cache: a finished cache directory.
         renderer: the student's chat template.
         directory: where the table is kept; it appears whole or not at all, so a killed run leaves none that is cut.
         policy: what a bad record does: `error` or `skip`.
@@ -55,19 +58,14 @@ def tokenised_train_records(cache: Path, renderer: ChatRenderer, directory: Path
     """
     path = directory / f"tokens-{table_key(cache, renderer, policy)[:16]}.arrow"
     if not path.is_file():
-        from dante.cache import read_records
-
-        records = read_records(cache, policy=policy)
-        if any(record.split is not None for record in records):
-            records = [record for record in records if record.split == "train"]
-        write_table(records, renderer, path)
+        write_table(read_records(cache, "train", policy), renderer, path)
     return Dataset.from_file(str(path))
 
 
-def table_key(cache: Path, renderer: ChatRenderer, policy: str) -> str:
+def table_key(cache: Path, renderer: ChatRenderer, policy: Policy) -> str:
     """Hash of everything a table depends on: the shards' bytes, the tokenizer, the template and its variables."""
     digest = hashlib.sha256(json.dumps([TABLE_VERSION, FIXED_DATE, policy], sort_keys=True).encode())
-    for shard in sorted(path for path in cache.iterdir() if ".jsonl" in path.name):
+    for shard in shard_paths(cache):
         with shard.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     tokenizer = renderer.tokenizer
@@ -77,10 +75,10 @@ def table_key(cache: Path, renderer: ChatRenderer, policy: str) -> str:
     return digest.hexdigest()
 
 
-def write_table(records: Sequence[Any], renderer: ChatRenderer, path: Path) -> None:
+def write_table(records: Sequence[Record], renderer: ChatRenderer, path: Path) -> None:
     """Renders `records` into an Arrow file; the file appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")  # nodes may share the folder
     try:
         with ArrowWriter(path=str(partial), features=FEATURES) as writer:
             quiet = len(records) < 2000
@@ -92,7 +90,7 @@ def write_table(records: Sequence[Any], renderer: ChatRenderer, path: Path) -> N
         partial.unlink(missing_ok=True)
 
 
-def row(record: Any, renderer: ChatRenderer) -> dict[str, Any]:
+def row(record: Record, renderer: ChatRenderer) -> dict[str, Any]:
     """One record as a row of the table.
 
     Raises:
