@@ -30,7 +30,7 @@ def sum_over_shards(value: Float[Tensor, ""], like: Tensor) -> Float[Tensor, ""]
 
 
 def total_norm(tensors: Sequence[Tensor]) -> Float[Tensor, ""]:
-    """L2 norm of all tensors together, in fp32, over all shards; one collective per kind of sharding.
+    """L2 norm of all tensors together, fp32, over all shards; one collective per kind of sharding.
 
     The same scalar on every rank. An empty sequence has norm 0.
     """
@@ -42,10 +42,11 @@ def total_norm(tensors: Sequence[Tensor]) -> Float[Tensor, ""]:
         groups.setdefault(key, []).append(tensor)
     squares = []
     for group in groups.values():
-        norms = [torch.linalg.vector_norm(local(t), dtype=_norm_dtype(t)).float() for t in group]
-        squares.append(sum_over_shards(torch.stack(norms).square().sum(), group[0]))
+        local_square = torch.stack([_norm(local(tensor)) for tensor in group]).square().sum()
+        squares.append(sum_over_shards(local_square, group[0]))
     return torch.stack(squares).sum().sqrt()
 
 
-def _norm_dtype(tensor: Tensor) -> torch.dtype:
-    return torch.promote_types(tensor.dtype, torch.float32)
+def _norm(tensor: Tensor) -> Tensor:
+    """Accumulated in at least fp32."""
+    return torch.linalg.vector_norm(tensor, dtype=torch.promote_types(tensor.dtype, torch.float32)).float()

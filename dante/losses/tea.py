@@ -103,7 +103,7 @@ class TEA(ParameterLoss):
                 fix="attach the weights that this student starts from",
             )
         shard = shard_like(reference.detach(), parameter)
-        squared_norm = sum_over_shards(torch.linalg.vector_norm(shard, dtype=torch.float32).square(), parameter)
+        squared_norm = sum_over_shards(total_norm([shard]).square(), parameter)
         self._scale = float(reduction_scale(self.reduction, reference, squared_norm))
         self._bound = (parameter, shard)
 
@@ -131,7 +131,7 @@ class TEA(ParameterLoss):
         """s ‖E − E₀‖², λ, and the gradient 2 λ s (E − E₀) for this rank's shard."""
         parameter, reference = self._binding()
         drift = local(parameter.detach()).to(torch.promote_types(parameter.dtype, torch.float32)) - reference
-        norm = sum_over_shards(torch.linalg.vector_norm(drift).square().float(), parameter).sqrt()
+        norm = sum_over_shards(total_norm([drift]).square(), parameter).sqrt()
         weight = self.effective_weight(progress).to(norm.device)
         slope = 2.0 * weight * self._scale
         gradient_norm = slope * norm
