@@ -34,6 +34,7 @@ def compose_and_run(cfg: DictConfig) -> None:
         steps = pipeline.plan_steps(config)
         console.plan(config, steps, estimate(config, steps))
         if not config["dry_run"]:
+            console.quiet_libraries()
             console.done(pipeline.run(config))
     except DanteError as error:
         console.error(error)

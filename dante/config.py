@@ -146,6 +146,7 @@ class Student(Strict):
     seed: Index
     dtype: Literal["float32", "bfloat16"]
     licence: Text
+    chat: dict[str, Any]
     architecture: dict[str, Any]
 
 

@@ -1,5 +1,7 @@
 """What a run says on the terminal: the plan before, one line per step, errors as one paragraph. Rank 0 only."""
 
+import logging
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,19 @@ if TYPE_CHECKING:
 
 _out = Console(quiet=distributed.rank() != 0, highlight=False)
 _err = Console(stderr=True, highlight=False)
+
+
+def quiet_libraries() -> None:
+    """Silence what libraries print beside our lines: loading bars, tips, version notices. Their errors stay."""
+    import lightning.pytorch  # noqa: F401  (sets its own log level on import)
+    from datasets.utils.logging import disable_progress_bar
+    from transformers.utils import logging as transformers_logging
+
+    disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    for name in ("lightning.pytorch", "lightning.fabric", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
 
 
 def screen() -> Console:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from dante.pipeline import PlannedStep
 
 GIB = 2**30
@@ -82,7 +84,7 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
         supervised_tokens=tokens * supervised_share,
         records=records,
         state_gib=state / GIB,
-        activation_gib=_activation_bytes(shape, fit, supervised_share) / GIB,
+        activation_gib=_activation_bytes(shape, fit) / GIB,
         flops=flops,
         hours=seconds / 3600,
         device_hours=seconds / 3600 * devices,
@@ -109,7 +111,8 @@ def _student_shape(student: dict[str, Any]) -> _Shape:
     if student["layers"] is not None:
         architecture["num_hidden_layers"] = len(student["layers"])
     model = build_meta(architecture)
-    embedding = model.get_input_embeddings().weight
+    embedding = getattr(model.get_input_embeddings(), "weight", None)
+    assert isinstance(embedding, Tensor)
     return _Shape(
         parameters=count_parameters(model),
         embedding_entries=embedding.numel(),
@@ -134,14 +137,14 @@ def _cache_facts(cfg: dict[str, Any], steps: list[PlannedStep]) -> tuple[int | N
     return records, per_record, supervised / per_record, False
 
 
-def _activation_bytes(shape: _Shape, fit: dict[str, Any], supervised_share: float) -> float:
+def _activation_bytes(shape: _Shape, fit: dict[str, Any]) -> float:
     """Activations of one pack in bf16: about 34 d + 6 f per token and layer, or the block inputs alone, plus logits."""
     tokens = fit["max_tokens"]
     per_layer = 2 * shape.hidden if fit["gradient_checkpointing"] else 2 * (17 * shape.hidden + 3 * shape.intermediate)
     one_block = 2 * (17 * shape.hidden + 3 * shape.intermediate)
     tile = 4 * (fit["tile_tokens"] or 512) * shape.vocabulary
     head_gradient = 4 * shape.embedding_entries
-    return tokens * (shape.layers * per_layer + one_block) + tile + head_gradient + tokens * supervised_share * 0
+    return tokens * (shape.layers * per_layer + one_block) + tile + head_gradient
 
 
 def _with_notes(result: Estimate, cfg: dict[str, Any], devices: int) -> Estimate:

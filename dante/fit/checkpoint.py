@@ -72,7 +72,7 @@ def _flush(path: Path) -> None:
 def _random_state() -> dict[str, Any]:
     """Python's, numpy's and torch's generators, as plain containers and tensors (loadable with weights_only)."""
     version, internal, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
         "python": {"version": version, "internal": list(internal), "gauss": gauss},
         "numpy": {

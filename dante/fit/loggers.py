@@ -14,6 +14,14 @@ def build_loggers(logger: dict[str, Any], run: dict[str, Any], label: str, finge
     return _BUILDERS[logger["mode"]](logger, run, label, fingerprint)
 
 
+def close_loggers(loggers: list[Logger]) -> None:
+    """Let every mirror finish writing."""
+    for logger in loggers:
+        logger.finalize("success")
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
+
+
 def _none(logger: dict[str, Any], run: dict[str, Any], label: str, fingerprint: str) -> list[Logger]:
     return []
 
@@ -21,19 +29,21 @@ def _none(logger: dict[str, Any], run: dict[str, Any], label: str, fingerprint: 
 def _wandb(logger: dict[str, Any], run: dict[str, Any], label: str, fingerprint: str) -> list[Logger]:
     if distributed.rank() != 0:
         return []
+    import wandb
+
     directory = Path(run["dir"]).absolute()
     # Artifacts stage in the user's home unless told otherwise; nothing of a run lies outside its directory.
     os.environ.setdefault("WANDB_DATA_DIR", str(directory / "wandb"))
-    os.environ.setdefault("WANDB_SILENT", "true")
-    return [
-        WandbLogger(
-            name=f"{run['name']}/{label}",
-            save_dir=directory,
-            project=logger["project"],
-            offline=logger["mode"] == "offline",
-            id=f"{label}-{fingerprint}",
-        )
-    ]
+    mirror = wandb.init(
+        project=logger["project"],
+        name=f"{run['name']}/{label}",
+        id=f"{label}-{fingerprint}",
+        resume="allow",
+        mode=logger["mode"],
+        dir=directory,
+        settings=wandb.Settings(silent=True, console="off", save_code=False),
+    )
+    return [WandbLogger(experiment=mirror)]
 
 
 _BUILDERS = {"none": _none, "offline": _wandb, "online": _wandb}

@@ -13,7 +13,7 @@ from dante import console
 from dante.data import DistillData
 from dante.fit import checkpoint
 from dante.fit.checkpoint import Checkpoints
-from dante.fit.loggers import build_loggers
+from dante.fit.loggers import build_loggers, close_loggers
 from dante.fit.metrics import MetricsFile, Recorder
 from dante.fit.progress import ProgressLine
 from dante.fit.strategy import build_strategy
@@ -63,15 +63,14 @@ def run(step: Step) -> None:
         default_root_dir=step.out,
     )
     trainer.fit(module, datamodule=data, ckpt_path=resumed[0] if resumed else None, weights_only=True)
-    for logger in trainer.loggers:
-        logger.finalize("success")
+    close_loggers(trainer.loggers)
     if trainer.is_global_zero:
         _write_result(step, trainer, module, data, recorder)
 
 
 def _data(step: Step, source: Path) -> DistillData:
     fit = step.settings["fit"]
-    renderer = ChatRenderer(load_tokenizer(source), **step.settings["chat"])
+    renderer = ChatRenderer(load_tokenizer(source))
     return DistillData(
         cache=step.inputs["cache"],
         renderer=renderer,
