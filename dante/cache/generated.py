@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dante.cache.difficulty import with_difficulty
 from dante.cache.journal import FOLDER, Journal, batch_key
+from dante.cache.language import in_its_language
 from dante.cache.record import Message, Record, stable_hash
 from dante.cache.shipped import drop_unfinished
 from dante.cache.sources import Prompts
@@ -36,6 +37,7 @@ class GeneratedCache:
         batch_requests: requests per planned batch: what an interruption costs at most.
         heldout: prompts to hold out.
         drop_truncated: leave out answers that the token limit or a loop ended.
+        drop_wrong_language: leave out answers that are clearly in another language than was asked for.
     """
 
     def __init__(
@@ -46,9 +48,11 @@ class GeneratedCache:
         batch_requests: int,
         heldout: int,
         drop_truncated: bool,
+        drop_wrong_language: bool,
     ) -> None:
         self.prompts, self.engine, self.decoding = prompts, engine, decoding
-        self.batch_requests, self.heldout, self.drop_truncated = batch_requests, heldout, drop_truncated
+        self.batch_requests, self.heldout = batch_requests, heldout
+        self.drop_truncated, self.drop_wrong_language = drop_truncated, drop_wrong_language
 
     def build(self, step: Step) -> dict[str, Any]:
         """Writes shards and manifest into `step.out` (continuing finished batches there), returns the manifest."""
@@ -58,11 +62,7 @@ class GeneratedCache:
         generations = self._generate(step, teacher, teacher.location(folder), prompts)
         rows = ((prompt, sample) for prompt in prompts for sample in range(self.decoding.samples))
         records = [self._record(p, s, g) for (p, s), g in zip(rows, generations, strict=True)]
-        answered = [record for record in records if record.teacher_text.strip()]
-        filters: list[dict[str, Any]] = [{"name": "empty", "dropped": len(records) - len(answered)}]
-        if self.drop_truncated:
-            answered, dropped = drop_unfinished(answered)
-            filters.append({"name": "truncated", "dropped": sum(dropped.values()), "reasons": dropped})
+        answered, filters = self._filter(records)
         if len({stable_hash(record.prompt) for record in answered}) <= self.heldout:
             raise DanteError(
                 f"{len(answered)} answers remain of {len(records)}, and {self.heldout} prompts are to be held out",
@@ -86,6 +86,18 @@ class GeneratedCache:
         )
         shutil.rmtree(step.out / FOLDER, ignore_errors=True)
         return manifest
+
+    def _filter(self, records: list[Record]) -> tuple[list[Record], list[dict[str, Any]]]:
+        """What is kept, and for the manifest what every filter dropped."""
+        kept = [record for record in records if record.teacher_text.strip()]
+        filters: list[dict[str, Any]] = [{"name": "empty", "dropped": len(records) - len(kept)}]
+        if self.drop_truncated:
+            kept, reasons = drop_unfinished(kept)
+            filters.append({"name": "truncated", "dropped": sum(reasons.values()), "reasons": reasons})
+        if self.drop_wrong_language:
+            before, kept = len(kept), [record for record in kept if in_its_language(record)]
+            filters.append({"name": "wrong_language", "dropped": before - len(kept)})
+        return kept, filters
 
     def _generate(self, step: Step, teacher: Teacher, model: str, prompts: list[Prompt]) -> list[Generation]:
         requests = list(self._requests(model, teacher.revision, prompts, step.seed))
@@ -129,13 +141,14 @@ class GeneratedCache:
     def _requests(self, model: str, revision: str | None, prompts: list[Prompt], seed: int) -> Iterator[Request]:
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+        tokenizer: Any = AutoTokenizer.from_pretrained(model, revision=revision)
         if tokenizer.chat_template is None:
             raise DanteError("the teacher has no chat template", where=str(Path(model)), fix="choose an instruct model")
         for prompt in prompts:
             ids = tokenizer.apply_chat_template(messages_of(prompt), add_generation_prompt=True, return_dict=False)
             for sample in range(self.decoding.samples):
-                yield Request(list(ids), int(stable_hash(seed, prompt.prompt, sample)[:8], 16))
+                drawn = int(stable_hash(seed, prompt.prompt, sample)[:8], 16) if self.decoding.temperature else 0
+                yield Request(list(ids), drawn)
 
     def _record(self, prompt: Prompt, sample: int, answer: Generation) -> Record:
         sampling = {k: v for k, v in self.decoding.as_dict().items() if k not in ("samples", "logprobs")}

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from dante.cache.reader import read_lines
 from dante.cache.record import FieldError, check_prompt
@@ -10,6 +10,7 @@ from dante.errors import DanteError
 from dante.teachers.prompts import Prompt, build_prompts
 
 
+@runtime_checkable
 class Prompts(Protocol):
     """A source of prompts, and where they may be used."""
 

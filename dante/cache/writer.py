@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import zstandard
 
@@ -35,7 +35,7 @@ class CacheWriter:
         self._written: list[Record] = []
         self._ids: set[str] = set()
 
-    def add(self, records: Iterable[Record]) -> Self:
+    def add(self, records: Iterable[Record]) -> "CacheWriter":
         """Appends records; a duplicate id raises `DanteError`."""
         for record in records:
             if record.id in self._ids:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -68,6 +68,7 @@ class Generation:
     output_entropy_upper: float
 
 
+@runtime_checkable
 class Engine(Protocol):
     """A context manager around a loaded teacher.
 
@@ -76,7 +77,7 @@ class Engine(Protocol):
     run as one batch: in bfloat16 greedy text depends on the composition of the batch, so the caller plans it.
     """
 
-    def open(self, model: str, revision: str | None, resources: dict[str, Any], log: Path) -> Self: ...
+    def open(self, model: str, revision: str | None, resources: dict[str, Any], log: Path) -> "Engine": ...
 
     def generate(self, requests: list[Request], decoding: Decoding) -> Iterator[tuple[int, Generation]]: ...
 
@@ -91,7 +92,7 @@ class Engine(Protocol):
 
     def close(self) -> None: ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> "Engine": ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

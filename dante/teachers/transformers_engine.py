@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -33,19 +33,19 @@ class TransformersEngine:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.version = ""
 
-    def open(self, model: str, revision: str | None, resources: dict[str, Any], log: Path) -> Self:
+    def open(self, model: str, revision: str | None, resources: dict[str, Any], log: Path) -> "TransformersEngine":
         """Loads model and tokenizer; `resources` and `log` are not needed here."""
         import transformers
 
         self.version = transformers.__version__
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(model, revision=revision)
-        loaded = transformers.AutoModelForCausalLM.from_pretrained(model, revision=revision, dtype=DTYPES[self.dtype])
+        dtype = DTYPES[self.dtype]
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(model, revision=revision, dtype=dtype)
         self._model = loaded.to(self.device).eval()
         self._stop_ids = stop_ids_of(self.tokenizer, model, revision)
         self._vocabulary = loaded.config.vocab_size
         return self
 
-    @torch.inference_mode()
     def generate(self, requests: list[Request], decoding: Decoding) -> Iterator[tuple[int, Generation]]:
         """Runs one planned batch in pieces of `batch_size`, longest prompts first; see `Engine`."""
         order = sorted(range(len(requests)), key=lambda i: (-len(requests[i].prompt_ids), i))
@@ -60,7 +60,7 @@ class TransformersEngine:
         """Lets go of the model."""
         self.__dict__.pop("_model", None)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "TransformersEngine":
         return self
 
     def __exit__(
@@ -68,6 +68,7 @@ class TransformersEngine:
     ) -> None:
         self.close()
 
+    @torch.inference_mode()
     def _decode(self, requests: list[Request], decoding: Decoding) -> list[Generation]:
         from transformers import DynamicCache
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from dante.errors import DanteError
 from dante.teachers.engine import Decoding, Generation, Request, to_generation
@@ -39,7 +39,7 @@ class VllmEngine:
         self.version = ""
         self._process: subprocess.Popen[str] | None = None
 
-    def open(self, model: str, revision: str | None, resources: dict[str, Any], log: Path) -> Self:
+    def open(self, model: str, revision: str | None, resources: dict[str, Any], log: Path) -> "VllmEngine":
         """Starts the worker and waits until the model is loaded; its log goes to the file `log`."""
         from transformers import AutoConfig, AutoTokenizer
 
@@ -120,7 +120,7 @@ class VllmEngine:
             process.kill()
             process.wait()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "VllmEngine":
         return self
 
     def __exit__(
@@ -185,7 +185,7 @@ def stop_ids_of(tokenizer: Any, model: str, revision: str | None) -> set[int]:
 
     ids = {tokenizer.eos_token_id}
     try:
-        configured = GenerationConfig.from_pretrained(model, revision=revision).eos_token_id
+        configured = GenerationConfig.from_pretrained(model, revision=revision or "main").eos_token_id
     except OSError:
         configured = None
     ids |= set(configured if isinstance(configured, list) else [configured])

@@ -20,6 +20,8 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 
 def main() -> int:
@@ -41,7 +43,7 @@ def main() -> int:
     return 0
 
 
-def serve(send) -> None:
+def serve(send: Callable[[dict], None]) -> None:
     """Loads the engine named by the first line, then answers every further line."""
     setup = json.loads(sys.stdin.readline())
     import vllm
@@ -55,7 +57,7 @@ def serve(send) -> None:
         send({"type": "end"})
 
 
-def generate(vllm, llm, message: dict, serial: int, send) -> int:
+def generate(vllm: Any, llm: Any, message: dict, serial: int, send: Callable[[dict], None]) -> int:
     """Runs one batch and sends every generation as it ends."""
     index_of = {}
     fields = dict(message["sampling"])
@@ -91,7 +93,7 @@ def generate(vllm, llm, message: dict, serial: int, send) -> int:
     return serial
 
 
-def score(vllm, llm, message: dict, serial: int, send) -> int:
+def score(vllm: Any, llm: Any, message: dict, serial: int, send: Callable[[dict], None]) -> int:
     """Log-probabilities of given sequences from position `start` on, at temperature 1."""
     sampling = vllm.SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=message["k"])
     for index, sequence in enumerate(message["sequences"]):
