@@ -127,7 +127,7 @@ def who(run: Run) -> list[tuple[str, str]]:
 def duration(seconds: int | float) -> str:
     """Seconds as a person would say them: `42 s`, `7 min 05 s`, `2 h 37 min`."""
     if seconds < 120:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
 

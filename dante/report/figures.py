@@ -21,6 +21,8 @@ from dante.report.theme import Theme, panel
 AXIS = {
     "lr": "learning rate",
     "grad_norm": "gradient norm",
+    "ce_nats": "cross-entropy (nats per token)",
+    "skipped_updates": "skipped updates",
     "tokens_per_s": "tokens per second",
     "peak_mem_gib": "peak memory (GiB)",
     "mfu": "model FLOPs utilisation",
@@ -31,7 +33,7 @@ Points = tuple[Float64[np.ndarray, "points"], Float64[np.ndarray, "points"]]
 # A figure is 900 pixels wide: more points than this cannot be seen, and averaging them costs their square.
 MOST_POINTS = 2000
 SECTIONS = ("result", "training", "teacher", "machine")
-MACHINE = ("tokens_per_s", "peak_mem_gib", "mfu", "supervised_tokens")
+MACHINE = ("tokens_per_s", "peak_mem_gib", "mfu", "supervised_tokens", "skipped_updates")
 
 
 def series(metrics: Sequence[Json], key: str) -> Points:
@@ -97,6 +99,8 @@ def lines(metrics: Sequence[Json], theme: Theme, keys: dict[str, str], title: st
     positive = np.concatenate([values for _, values in drawn.values()])
     if positive.min() > 0 and positive.max() / positive.min() > 300:
         axes.set_yscale("log")  # otherwise the smaller ones lie on the axis
+        axes.minorticks_off()
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     else:
         _number_axes(axes, theme)
     _label_end(axes, theme, labels)
@@ -112,7 +116,11 @@ def measurements(metrics: Sequence[Json]) -> dict[str, tuple[str, str]]:
         if key in ("step", "epoch", "loss") or (metric and group in NOT_MEASUREMENTS):
             continue
         readable = AXIS.get(key) or AXIS.get(group)
-        title = readable.split(" (")[0].capitalize() if readable else f"{group}: {metric or group}".replace("_", " ")
+        title = (
+            readable.split(" (")[0].capitalize()
+            if readable
+            else ": ".join(filter(None, (group, metric))).replace("_", " ")
+        )
         found[key] = (title if not (readable and metric) else f"{title}: {metric.replace('_', ' ')}", readable or key)
     return found
 
@@ -158,10 +166,11 @@ def by_slice(run: Run, theme: Theme) -> Axes | None:
         for model, value in values.items():
             axes.scatter(value, place, color=theme.models[model], s=48, zorder=3, edgecolor=theme.paper, linewidth=1)
     top = {model: row["value"] for model, row in table[order[-1]].items()}
-    last = -np.inf
-    for level, (model, value) in enumerate(sorted(top.items(), key=lambda item: item[1])):
-        near = level % 2 and value - last < 0.25 * max(top.values())
-        axes.annotate(model, (value, len(order) - 1), (0, 20 if near else 9), textcoords="offset points", ha="center",
+    width = max(row["value"] for models in table.values() for row in models.values())
+    last, raised = -np.inf, False
+    for model, value in sorted(top.items(), key=lambda item: item[1]):
+        raised = value - last < 0.1 * width and not raised  # names of near points stand above each other
+        axes.annotate(model, (value, len(order) - 1), (0, 20 if raised else 9), textcoords="offset points", ha="center",
                       color=theme.models[model], fontsize=9)  # fmt: skip
         last = value
     shown = [f"{name.split('=', 1)[1]}  ({table[name]['student']['n']})" for name in order]
