@@ -149,7 +149,7 @@ def plain(value: Any) -> str:
     if isinstance(value, float):
         return compact(value) if abs(value) >= 10_000 else f"{value:.4g}"
     if isinstance(value, list):
-        return ", ".join(plain(item) for item in value)
+        return ", ".join(plain(item) for item in value) or "none"
     return str(value)
 
 

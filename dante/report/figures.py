@@ -116,11 +116,7 @@ def measurements(metrics: Sequence[Json]) -> dict[str, tuple[str, str]]:
         if key in ("step", "epoch", "loss") or (metric and group in NOT_MEASUREMENTS):
             continue
         readable = AXIS.get(key) or AXIS.get(group)
-        title = (
-            readable.split(" (")[0].capitalize()
-            if readable
-            else ": ".join(filter(None, (group, metric))).replace("_", " ")
-        )
+        title = readable.split(" (")[0].capitalize() if readable else key.replace("/", ": ").replace("_", " ")
         found[key] = (title if not (readable and metric) else f"{title}: {metric.replace('_', ' ')}", readable or key)
     return found
 
@@ -228,11 +224,13 @@ def confidence_weights(run: Run, theme: Theme) -> Axes | None:
     w = node["floor"] + (1 - node["floor"]) / (1 + np.exp(node["slope"] * (entropy - node["midpoint"])))
     title = f"Confidence weight w(H): {w.min():.2f} to {w.max():.2f}"
     axes = panel(theme, title, "weight of a record in the loss", "records")
-    axes.hist(w, bins=_bins(w).tolist(), color=theme.cycle[3], alpha=0.85, rwidth=0.94)
-    axes.set_xlim(min(node["floor"], w.min()), 1.0)
+    # Bars as wide on every cache: one whose records all weigh the same must look like it.
+    axes.hist(w, bins=np.linspace(node["floor"], 1.0, 36).tolist(), color=theme.cycle[3], alpha=0.85, rwidth=0.94)
+    axes.set_xlim(node["floor"], 1.0)
     axes.axvline(w.mean(), color=theme.ink, linewidth=1.2)
-    axes.annotate(f"mean {w.mean():.3f}", (w.mean(), 1), (-6, -10), xycoords=("data", "axes fraction"), ha="right",
-                  textcoords="offset points", color=theme.ink, fontsize=9)  # fmt: skip
+    left = w.mean() > (1 + node["floor"]) / 2
+    axes.annotate(f"mean {w.mean():.3f}", (w.mean(), 1), (-6 if left else 6, -10), xycoords=("data", "axes fraction"),
+                  ha="right" if left else "left", textcoords="offset points", color=theme.ink, fontsize=9)  # fmt: skip
     return axes
 
 
