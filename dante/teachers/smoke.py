@@ -57,8 +57,8 @@ class SmokeTeacher:
             hidden_size=64,
             intermediate_size=128,
             num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=2,
+            num_attention_heads=2,  # heads of 32: the smallest that vLLM runs on a CPU
+            num_key_value_heads=1,
             max_position_embeddings=1024,
             tie_word_embeddings=True,
             bos_token_id=tokenizer.bos_token_id,

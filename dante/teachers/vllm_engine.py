@@ -144,15 +144,16 @@ class VllmEngine:
         }
         environment.pop("PYTHONPATH", None)  # the lab's packages must not reach into the worker's environment
         log.parent.mkdir(parents=True, exist_ok=True)
-        return subprocess.Popen(
-            [python, str(WORKER)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log.open("w"),
-            text=True,
-            encoding="utf-8",
-            env=environment,
-        )
+        with log.open("w") as errors:
+            return subprocess.Popen(
+                [python, str(WORKER)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                encoding="utf-8",
+                env=environment,
+            )
 
     def _send(self, message: dict[str, Any]) -> None:
         assert self._process is not None, "the engine is not open"
