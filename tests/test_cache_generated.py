@@ -13,7 +13,7 @@ from dante.cache.language import in_its_language, spoken
 from dante.cache.sources import JsonlPrompts, PocketPrompts
 from dante.errors import DanteError
 from dante.pipeline import Step
-from dante.teachers.engine import Decoding
+from dante.teachers.engine import Decoding, Request
 from dante.teachers.repetition import RepetitionLimit
 from dante.teachers.smoke import SmokeTeacher
 from dante.teachers.transformers_engine import TransformersEngine
@@ -106,6 +106,23 @@ def test_records_and_manifest(teacher: Path, tmp_path: Path) -> None:
         assert 0 < record.output_entropy <= record.output_entropy_upper
         assert len(record.token_logprobs) == len(record.token_ends)
         assert record.token_ends[-1] == len(record.teacher_text.encode("utf-8"))
+
+
+def test_every_answer_belongs_to_its_prompt(teacher: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    source(Counted()).build(step(teacher, tmp_path))
+    tokenizer = AutoTokenizer.from_pretrained(teacher / "model")
+    records = read_records(tmp_path)
+    with TransformersEngine("float32", 1, "cpu").open(str(teacher / "model"), None, {}, tmp_path / "log") as engine:
+        for record in records[:12]:
+            messages = (
+                record.prompt if isinstance(record.prompt, list) else [{"role": "user", "content": record.prompt}]
+            )
+            ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+            ((_, alone),) = engine.generate([Request(ids, 0)], GREEDY)
+            assert alone.text == record.teacher_text
+            assert alone.output_entropy == pytest.approx(record.output_entropy, abs=1e-4)
 
 
 def test_prompts_from_a_file(teacher: Path, tmp_path: Path) -> None:
