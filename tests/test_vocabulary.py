@@ -94,8 +94,9 @@ def test_a_loss_that_only_defines_a_function_gets_the_same_gradient(tensors, sof
 
 def test_losses_share_a_pass_without_touching_each_other(tensors):
     hidden, weight, _, labels = tensors
-    losses = [CE(Constant(1.0)), AutogradCE(Constant(1.0)), EntropyPenalty(Constant(1.0))]
-    weights = {"ce": 0.5, "autogradce": 2.0, "entropypenalty": 0.1}
+    losses = [CE(Constant(1.0)), CE(Constant(1.0), name="second"), AutogradCE(Constant(1.0))]
+    losses.append(EntropyPenalty(Constant(1.0)))
+    weights = {"ce": 0.5, "second": 0.2, "autogradce": 2.0, "entropypenalty": 0.1}
     together = run(hidden, Head(weight), losses, labels, weights)
     alone = [run(hidden, Head(weight), [loss], labels, weights) for loss in losses]
     total = sum(result.total for result in alone)
@@ -176,11 +177,12 @@ def test_bf16_operands_stay_close_to_float64(weight_dtype):
         assert mine.dtype in (torch.float32, weight_dtype)
 
 
-def test_bf16_mode_does_not_leak_into_other_products():
-    before = torch.backends.mkldnn.matmul.fp32_precision
+@pytest.mark.parametrize("setting", ["ieee", "none"])
+def test_bf16_mode_does_not_leak_into_other_products(monkeypatch, setting):
+    monkeypatch.setattr(torch.backends.mkldnn.matmul, "fp32_precision", setting)
     hidden, weight = torch.randn(8, 4), torch.randn(16, 4)
     run(hidden, Head(weight), [CE(Constant(1.0))], torch.zeros(8, dtype=torch.int64), matmul_dtype=torch.bfloat16)
-    assert torch.backends.mkldnn.matmul.fp32_precision == before
+    assert torch.backends.mkldnn.matmul.fp32_precision == setting
 
 
 def test_tile_budget():

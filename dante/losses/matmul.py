@@ -39,13 +39,13 @@ class Matmul:
             else:
                 torch.mm(a, b, out_dtype=out.dtype, out=out)
 
-    def accumulate(self, a: Tensor, b: Tensor, into: Tensor) -> None:
-        """into += a @ b."""
+    def accumulate(self, a: Tensor, b: Tensor, out: Tensor) -> None:
+        """out += a @ b."""
         with self._mode():
-            if a.dtype == into.dtype:
-                into.addmm_(a, b)
+            if a.dtype == out.dtype:
+                out.addmm_(a, b)
             else:
-                torch.addmm(into, a, b, out_dtype=into.dtype, out=into)
+                torch.addmm(out, a, b, out_dtype=out.dtype, out=out)
 
     @contextmanager
     def _mode(self) -> Iterator[None]:

@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 from dante.losses.base import LinearLoss, SupervisedTokens
 from dante.losses.head import Head
 from dante.losses.matmul import Matmul
+from dante.losses.projection import project, softmax_sums
 from dante.losses.tile import Tile
 
 # Fastest measured on two AMX cores at V = 49,152: the fp32 tile fits the last-level cache. A GPU wants larger products.
@@ -124,10 +125,16 @@ class _VocabularyPass(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = []
+        scale = upstream[0]
+        # Reading a scalar is free on a CPU, and nearly always it is 1; elsewhere it would wait for the device.
+        is_one = scale.device.type == "cpu" and float(scale) == 1.0
+        gradients: list[Tensor | None] = []
         for needed, gradient, dtype in zip(ctx.needs_input_grad, ctx.saved_tensors, ctx.dtypes, strict=False):
+            if not needed or gradient is None:
+                gradients.append(None)
+                continue
             # In place: the buffer is ours and as large as the embedding; a second backward is an error of autograd's.
-            gradients.append(gradient.mul_(upstream[0]).to(dtype) if needed and gradient is not None else None)
+            gradients.append((gradient if is_one else gradient.mul_(scale)).to(dtype))
         return *gradients, None
 
 
@@ -147,7 +154,10 @@ class _Tiles:
         # Probabilities overwrite the logits unless somebody still reads them.
         self.probabilities = torch.empty(rows, vocab, **options) if plan.needs_logits else self.logits
         self.d_hidden = torch.empty(tokens, width, **options) if wants_gradient else None
-        self.d_weight = torch.zeros(vocab, width, **options) if wants_gradient else None
+        # The first tile writes it, later ones add: a memset of the embedding's size is a sixteenth of the whole pass.
+        self.d_weight = torch.empty(vocab, width, **options) if wants_gradient else None
+        if self.d_weight is not None and tokens == 0:
+            self.d_weight.zero_()
         self.d_bias = torch.zeros(vocab, **options) if wants_gradient and bias is not None else None
         self.label_log_probability = torch.empty(tokens, **options)
         self.values = {loss.name: torch.empty(tokens, **options) for loss in plan.losses}
@@ -174,8 +184,8 @@ class _Tiles:
         logits_TV, p_TV = self.logits[: hidden_TD.shape[0]], self.probabilities[: hidden_TD.shape[0]]
         labels_T = plan.tokens.labels[rows]
 
-        _project(plan.matmul, plan.head.softcap, hidden_TD, self.weight, self.bias, out=logits_TV)
-        sums = _softmax_sums(logits_TV, labels_T, out=p_TV)
+        project(plan.matmul, plan.head.softcap, hidden_TD, self.weight, self.bias, out=logits_TV)
+        sums = softmax_sums(logits_TV, labels_T, out=p_TV)
         self.label_log_probability[rows] = sums.label_log_probability
         tile = Tile(
             start=start,
@@ -216,39 +226,9 @@ class _Tiles:
         operand_TV = matmul.operand(gradient_TV)
         matmul.product(operand_TV, self.weight, out=self.d_hidden[rows])
         self.d_hidden[rows].mul_(self.plan.head.multiplier)
-        matmul.accumulate(operand_TV.T, hidden_TD, into=self.d_weight)
+        (matmul.accumulate if rows.start else matmul.product)(operand_TV.T, hidden_TD, self.d_weight)
         if self.d_bias is not None:
             self.d_bias += gradient_TV.sum(0)
-
-
-@dataclass(frozen=True)
-class _SoftmaxSums:
-    """Per token: Σ_v exp(z_v − max), log Σ_v exp(z_v), log p(label)."""
-
-    exp_sum: Float[Tensor, " tile"]
-    log_z: Float[Tensor, " tile"]
-    label_log_probability: Float[Tensor, " tile"]
-
-
-def _project(
-    matmul: Matmul, softcap: float | None, hidden_TD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, out: Tensor
-) -> None:
-    """Logits of one tile (operands already prepared) into `out`."""
-    matmul.product(hidden_TD, weight_VD.T, out=out)
-    if bias_V is not None:
-        out.add_(bias_V)
-    if softcap is not None:
-        out.div_(softcap).tanh_().mul_(softcap)
-
-
-def _softmax_sums(logits_TV: Tensor, labels_T: Int64[Tensor, " tile"], out: Tensor) -> _SoftmaxSums:
-    """Normalisers of each row; `out` becomes exp(z − max) and may be `logits_TV` itself."""
-    top_T = logits_TV.amax(dim=1)
-    label_logit_T = logits_TV.gather(1, labels_T[:, None])[:, 0]
-    torch.sub(logits_TV, top_T[:, None], out=out).exp_()
-    exp_sum_T = out.sum(dim=1)
-    log_z_T = top_T + exp_sum_T.log()
-    return _SoftmaxSums(exp_sum_T, log_z_T, label_logit_T - log_z_T)
 
 
 @dataclass(frozen=True)
@@ -294,9 +274,9 @@ def label_scores(
         rows = slice(start, start + hidden_TD.shape[0])
         logits_TV = buffer[: hidden_TD.shape[0]]
         with torch.autocast(hidden.device.type, enabled=False):
-            _project(matmul, head.softcap, hidden_TD, weight_VD, bias_V, out=logits_TV)
+            project(matmul, head.softcap, hidden_TD, weight_VD, bias_V, out=logits_TV)
         is_argmax[rows] = logits_TV.argmax(dim=1) == labels[rows]
-        log_probability[rows] = _softmax_sums(logits_TV, labels[rows], out=logits_TV).label_log_probability
+        log_probability[rows] = softmax_sums(logits_TV, labels[rows], out=logits_TV).label_log_probability
     return LabelScores(log_probability, is_argmax)
 
 
