@@ -178,11 +178,15 @@ def test_bf16_operands_stay_close_to_float64(weight_dtype):
 
 
 @pytest.mark.parametrize("setting", ["ieee", "none"])
-def test_bf16_mode_does_not_leak_into_other_products(monkeypatch, setting):
-    monkeypatch.setattr(torch.backends.mkldnn.matmul, "fp32_precision", setting)
+def test_bf16_mode_does_not_leak_into_other_products(setting):
+    settings = torch.backends.mkldnn.matmul
+    before, settings.fp32_precision = settings.fp32_precision, setting
     hidden, weight = torch.randn(8, 4), torch.randn(16, 4)
-    run(hidden, Head(weight), [CE(Constant(1.0))], torch.zeros(8, dtype=torch.int64), matmul_dtype=torch.bfloat16)
-    assert torch.backends.mkldnn.matmul.fp32_precision == setting
+    try:
+        run(hidden, Head(weight), [CE(Constant(1.0))], torch.zeros(8, dtype=torch.int64), matmul_dtype=torch.bfloat16)
+        assert settings.fp32_precision == setting
+    finally:
+        settings.fp32_precision = before
 
 
 def test_tile_budget():
