@@ -282,13 +282,13 @@ def poisoned(batch):
     return batch
 
 
-def test_a_nonfinite_step_is_skipped_and_counted():
-    trained = module()
-    batches = [step_batch([[0, 1], [2, 3, 4]], k) for k in range(4)]
+def test_nonfinite_steps_are_skipped_and_counted_and_a_finite_one_restores_patience():
+    trained = module(nonfinite_patience=2)
+    batches = [step_batch([[0, 1], [2, 3, 4]], k) for k in range(5)]
     clean = copy.deepcopy(trained)
-    run_steps(clean, [batches[0], batches[2], batches[3]])
-    run_steps(trained, [batches[0], poisoned(copy.deepcopy(batches[1])), batches[2], batches[3]])
-    assert trained.skipped_updates == 1
+    run_steps(clean, [batches[0], batches[2], batches[4]])
+    run_steps(trained, [batches[0], poisoned(batches[1]), batches[2], poisoned(batches[3]), batches[4]])
+    assert trained.skipped_updates == 2
     for a, b in zip(trained.student.parameters(), clean.student.parameters(), strict=True):
         assert torch.equal(a, b)
 
