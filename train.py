@@ -9,6 +9,7 @@ Everything else is in `conf/` (what) and `dante/` (how).
 
 import os
 import sys
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
@@ -23,10 +24,11 @@ from dante.hydra_errors import as_dante_error
 os.environ["HYDRA_FULL_ERROR"] = "1"
 
 
+CONF = Path(__file__).resolve().parent / "conf"
 failures: list[DanteError] = []
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def compose_and_run(cfg: DictConfig) -> None:
     # Caught here, so that a sweep goes on with its next point and Hydra adds no line of its own.
     try:
@@ -48,7 +50,7 @@ def main() -> int:
         console.note("interrupted: the same command continues")
         return 130
     except Exception as error:
-        known = as_dante_error(error, sys.argv[1:])
+        known = as_dante_error(error, sys.argv[1:], CONF)
         if known is None:
             raise
         console.error(known)

@@ -15,7 +15,7 @@ from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, Omega
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from dante.errors import DanteError
-from dante.targets import is_target, walk_targets
+from dante.targets import build, is_target, walk_targets
 
 STAGES = ("teacher", "cache", "init", "fit", "release", "eval", "report")
 
@@ -217,7 +217,9 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         DanteError: naming the key, its value, what is allowed and what to type, for the first thing that is wrong.
     """
     if "experiment" not in cfg:
-        raise DanteError("no experiment was chosen", fix="add one, for example: python train.py +experiment=dante_mosaic")
+        raise DanteError(
+            "no experiment was chosen", fix="add one, for example: python train.py +experiment=dante_mosaic"
+        )
     plain = _resolve(cfg)
     try:
         Config.model_validate(plain)
@@ -228,6 +230,7 @@ def check(cfg: DictConfig) -> dict[str, Any]:
     walk_targets(plain["steps"], "steps")
     for rule in _RULES:
         rule(plain)
+    _build_parts(plain)
     return plain
 
 
@@ -269,7 +272,9 @@ def _schema_error(plain: dict[str, Any], error: ValidationError) -> DanteError:
         return DanteError(f"{key} is missing", where=key, fix=f"set it: {key}=VALUE")
     value = first["input"]
     message = first["msg"].removeprefix("Value error, ")
-    return DanteError(f"{key}={value!r} is not accepted", where=key, allowed=message, fix=f"set {key} to what is allowed")
+    return DanteError(
+        f"{key}={value!r} is not accepted", where=key, allowed=message, fix=f"set {key} to what is allowed"
+    )
 
 
 def fields_at(location: list[str]) -> list[str]:
@@ -344,6 +349,14 @@ def _master_weights_match_precision(cfg: dict[str, Any]) -> None:
             allowed="bf16 with fidelity=card; bf16 or fp32 with fidelity=sound",
             fix="trainer.precision=bf16",
         )
+
+
+def _build_parts(cfg: dict[str, Any]) -> None:
+    """Construct every part once: constructors are cheap and know which of their arguments make sense."""
+    for name, node in cfg["losses"].items():
+        build(node, name=name)
+    for node in (cfg["fit"]["curriculum"], cfg["teacher"]["make"], cfg["cache"]["source"]):
+        build(node)
 
 
 _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (

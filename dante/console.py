@@ -54,13 +54,21 @@ def short(path: Path) -> str:
 
 def plan(cfg: dict[str, Any], steps: "list[PlannedStep]", cost: "Estimate") -> None:
     """Print what will run, where it will lie, what is already there, and what the fit will cost."""
-    _out.print(f"\n[bold]{escape(cfg['experiment']['title'])}[/] · {cfg['run']['name']} · fidelity {cfg['fidelity']['name']}")
+    _out.print(
+        f"\n[bold]{escape(cfg['experiment']['title'])}[/] · {cfg['run']['name']} · fidelity {cfg['fidelity']['name']}"
+    )
     _out.print(f"[dim]{escape(cfg['experiment']['hypothesis'])}[/]\n")
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("step", "stage", "fingerprint", "state"):
         table.add_column(column)
     for step in steps:
-        state = "[green]complete[/]" if step.complete else "[yellow]to be continued[/]" if step.partial.exists() else "to do"
+        state = (
+            "[green]complete[/]"
+            if step.complete
+            else "[yellow]to be continued[/]"
+            if step.partial.exists()
+            else "to do"
+        )
         table.add_row(step.label, step.stage, step.fingerprint, state)
     _out.print(table)
     _out.print()
@@ -88,7 +96,10 @@ def _cost_rows(cfg: dict[str, Any], cost: "Estimate") -> list[tuple[str, str]]:
         ("parameters", f"{cost.parameters:,} ({cost.parameters / 1e9:.3f} B)"),
         ("losses", ", ".join(cfg["losses"])),
         ("steps", f"{cost.steps:,} × {fit['batch']['size']:,} {fit['batch']['unit']}{epochs}"),
-        ("tokens", f"{cost.tokens:.3g}, {cost.tokens_per_step:,.0f} per step, {cost.supervised_tokens:.3g} supervised ({source})"),
+        (
+            "tokens",
+            f"{cost.tokens:.3g}, {cost.tokens_per_step:,.0f} per step, {cost.supervised_tokens:.3g} supervised ({source})",
+        ),
         ("devices", f"{devices} × {trainer['device_name']}, {trainer['strategy']}, {trainer['precision']}"),
         (
             "memory per device",

@@ -126,8 +126,8 @@ def _student_shape(student: dict[str, Any]) -> _Shape:
 def _cache_facts(cfg: dict[str, Any], steps: list[PlannedStep]) -> tuple[int | None, float, float, bool]:
     """Train records, tokens per record, supervised share, and whether they were counted or expected."""
     expected = cfg["cache"]["expected"]
-    per_record = expected["tokens_per_record"] or cfg["fit"]["max_tokens"]
-    supervised = expected["supervised_per_record"] or per_record
+    per_record = float(expected["tokens_per_record"] or cfg["fit"]["max_tokens"])
+    supervised = float(expected["supervised_per_record"] or per_record)
     records = expected["records"]
     for step in steps:
         manifest: Path = step.directory / "manifest.json"
@@ -144,7 +144,7 @@ def _activation_bytes(shape: _Shape, fit: dict[str, Any]) -> float:
     one_block = 2 * (17 * shape.hidden + 3 * shape.intermediate)
     tile = 4 * (fit["tile_tokens"] or 512) * shape.vocabulary
     head_gradient = 4 * shape.embedding_entries
-    return tokens * (shape.layers * per_layer + one_block) + tile + head_gradient
+    return float(tokens * (shape.layers * per_layer + one_block) + tile + head_gradient)
 
 
 def _with_notes(result: Estimate, cfg: dict[str, Any], devices: int) -> Estimate:

@@ -1,6 +1,7 @@
 """Hydra's composition errors in this lab's words: one paragraph, the choices, the nearest guess, no frames."""
 
 import re
+from pathlib import Path
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
@@ -9,10 +10,10 @@ from dante.config import Config, did_you_mean, fields_at
 from dante.errors import DanteError
 
 
-def as_dante_error(error: Exception, arguments: list[str]) -> DanteError | None:
+def as_dante_error(error: Exception, arguments: list[str], conf: Path) -> DanteError | None:
     """The same mistake as a `DanteError`, or None for an exception that is not about the command line or conf/."""
     if isinstance(error, MissingConfigException):
-        return _no_such_choice(error)
+        return _no_such_choice(error, conf)
     if isinstance(error, OverrideParseException):
         return DanteError(
             f"{error.override!r} is not a key=value that Hydra can read ({_first_line(error)})",
@@ -30,9 +31,10 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
 
 
-def _no_such_choice(error: MissingConfigException) -> DanteError:
+def _no_such_choice(error: MissingConfigException, conf: Path) -> DanteError:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
-    options = list(error.options or [])
+    # Hydra lists no options for a choice inside a list, `loss=[a,b]`.
+    options = list(error.options or sorted(path.stem for path in (conf / group).glob("*.yaml")))
     if not group:
         return DanteError(_first_line(error), where="conf/")
     # pair/<experiment> is chosen through scale=.

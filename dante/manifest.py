@@ -33,7 +33,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DanteError(f"{path} is not valid JSON ({error})", where=str(path), fix="delete the step and rerun") from None
+        raise DanteError(
+            f"{path} is not valid JSON ({error})", where=str(path), fix="delete the step and rerun"
+        ) from None
 
 
 def fingerprint(content: Any) -> str:
@@ -59,18 +61,19 @@ def missing_or_changed(directory: Path, *, hashes: bool = False) -> list[str]:
     wrong = []
     for name, facts in read_json(directory / STEP_FILE)["files"].items():
         path = directory / name
-        if (
-            not path.is_file()
-            or path.stat().st_size != facts["bytes"]
-            or (hashes and sha256(path) != facts["sha256"])
-        ):
+        if not path.is_file() or path.stat().st_size != facts["bytes"] or (hashes and sha256(path) != facts["sha256"]):
             wrong.append(name)
     return wrong
 
 
 def environment() -> dict[str, Any]:
     """Versions, git revision and hardware: recorded beside results, never part of a fingerprint."""
-    return {"git": _git_revision(), "python": platform.python_version(), "packages": _versions(), "hardware": _hardware()}
+    return {
+        "git": _git_revision(),
+        "python": platform.python_version(),
+        "packages": _versions(),
+        "hardware": _hardware(),
+    }
 
 
 def _versions() -> dict[str, str]:

@@ -40,6 +40,8 @@ _STAGES = {
 }
 # Stages that every rank of a distributed run takes part in; the others run on rank 0 while the rest wait.
 _ON_ALL_RANKS = {"fit"}
+# Stages whose settings name files outside the run.
+_READS_OUTSIDE = {"cache"}
 # Keys that may differ between two starts of the same run: where it runs and how, not what it computes.
 _NOT_IDENTITY = {"only", "on_existing", "dry_run", "trainer", "logger", "run"}
 
@@ -91,7 +93,7 @@ class PlannedStep:
 
 
 def plan_steps(cfg: dict[str, Any]) -> list[PlannedStep]:
-    """The recipe's steps in order, with their fingerprints and directories. Touches no file."""
+    """The recipe's steps in order, with their fingerprints and directories. Writes nothing."""
     store = Path(cfg["run"]["dir"]).absolute().parent / ".steps"
     planned: dict[str, PlannedStep] = {}
     for label, step in cfg["steps"].items():
@@ -101,6 +103,7 @@ def plan_steps(cfg: dict[str, Any]) -> list[PlannedStep]:
                 "stage": step["stage"],
                 "version": _STAGES[step["stage"]][1],
                 "settings": step["settings"],
+                "content": _content(step),
                 "inputs": {name: planned[source].fingerprint for name, source in inputs.items()},
             }
         )
@@ -114,6 +117,13 @@ def plan_steps(cfg: dict[str, Any]) -> list[PlannedStep]:
             directory=store / f"{step['stage']}-{identity}",
         )
     return list(planned.values())
+
+
+def _content(step: dict[str, Any]) -> Any:
+    """Identity of what a step reads from outside the run, for the stages that read such things."""
+    if step["stage"] not in _READS_OUTSIDE:
+        return None
+    return importlib.import_module(_STAGES[step["stage"]][0]).content_identity(step["settings"])
 
 
 def run(cfg: dict[str, Any]) -> Path:

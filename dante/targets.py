@@ -1,7 +1,7 @@
 """Nodes with a `_target_`: find them, check their arguments against the signature, instantiate them.
 
 Hydra calls a `_target_` with whatever it is given and shows the mistake as a stack of frames, late. Here every node is
-checked beforehand: importable, inside this package, arguments known, required ones present, values of the annotated type.
+checked beforehand: importable, inside this package, arguments known, required ones present, values of their type.
 """
 
 import difflib
@@ -11,6 +11,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
@@ -26,8 +27,18 @@ def is_target(node: Any) -> bool:
 
 
 def build(node: dict[str, Any], **extra: Any) -> Any:
-    """Instantiate a checked node (and the nodes inside it), with further keyword arguments."""
-    return instantiate(node, _convert_="all", **extra)
+    """Instantiate a checked node (and the nodes inside it), with further keyword arguments.
+
+    Raises:
+        DanteError: what the part's constructor says of its arguments, without Hydra's wrapping.
+    """
+    try:
+        return instantiate(node, _convert_="all", **extra)
+    except InstantiationException as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, DanteError):
+            cause = cause.__cause__
+        raise (cause or error) from None
 
 
 def walk_targets(node: Any, path: str = "") -> None:
@@ -46,7 +57,9 @@ def walk_targets(node: Any, path: str = "") -> None:
 def _locate(name: Any, path: str) -> Callable[..., Any]:
     where = f"{path}._target_"
     if not isinstance(name, str) or not name.startswith(ALLOWED_PREFIX):
-        raise DanteError(f"{where}={name!r} is not a part of this lab", where=where, allowed=f"names in {ALLOWED_PREFIX}*")
+        raise DanteError(
+            f"{where}={name!r} is not a part of this lab", where=where, allowed=f"names in {ALLOWED_PREFIX}*"
+        )
     module_name, _, attribute = name.rpartition(".")
     try:
         module = importlib.import_module(module_name)

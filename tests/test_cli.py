@@ -24,7 +24,10 @@ WRONG = {
     "not a choice": (["+experiment=sft", "on_existing=maybe"], "'resume', 'overwrite' or 'error'"),
     "unknown step": (["+experiment=sft", "only=evall"], "did you mean 'eval'?"),
     "argument of a target": (["+experiment=dante_mosaic", "+losses.cwce.slop=2"], "did you mean 'slope'?"),
-    "value of a target": (["+experiment=dante_mosaic", "losses.tea.reduction=sum"], "losses.tea.reduction='sum'"),
+    "value of a target": (
+        ["+experiment=dante_mosaic", "losses.tea.reduction=sum"],
+        "Where: losses.tea.reduction. Allowed: frobenius_sum",
+    ),
     "foreign target": (["+experiment=sft", "losses.ce._target_=os.system"], "not a part of this lab"),
     "target of another name": (["+experiment=sft", "losses.ce._target_=dante.losses.ce.CEE"], "did you mean 'CE'?"),
     "node without a target": (["+experiment=sft", "+losses.kl.weight=1"], "`_target_` is needed"),

@@ -1,4 +1,4 @@
-"""Whole runs at smoke scale, as a user starts them: every experiment ends with every stage's files; a killed run resumes."""
+"""Whole runs at smoke scale, as a user starts them: every stage's files are there; a killed run resumes."""
 
 import json
 import os

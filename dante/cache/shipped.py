@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from dante.cache.manifest import FILE_NAME, verify
-from dante.cache.reader import Policy, scan
+from dante.cache.reader import Policy, scan, shard_paths
 from dante.cache.record import Record
 from dante.cache.split import split_by_prompt
 from dante.cache.writer import CacheWriter
 from dante.errors import DanteError
 from dante.pipeline import Step
 from dante.teachers.handle import FILE_NAME as TEACHER_FILE
-from dante.teachers.handle import load_teacher
+from dante.teachers.handle import load_teacher, sha256_of
 
 POCKET = Path(__file__).with_name("pocket")
 TRUNCATED = ("length", "repetition")
@@ -32,6 +32,14 @@ class ShippedCache:
     def __init__(self, path: str | None, heldout: int, drop_truncated: bool, policy: Policy = "error") -> None:
         self.path = POCKET if path is None else Path(path).expanduser()
         self.heldout, self.drop_truncated, self.policy = heldout, drop_truncated, policy
+
+    def identity(self) -> dict[str, str] | None:
+        """SHA-256 of the cache's manifest, or of its JSONL files where it has none; None while it does not exist."""
+        if not self.path.exists():
+            return None
+        manifest = self.path / FILE_NAME
+        files = [manifest] if manifest.is_file() else shard_paths(self.path)
+        return {path.name: sha256_of(path) for path in files}
 
     def build(self, step: Step) -> dict[str, Any]:
         """Writes shards and manifest into `step.out`, and returns the manifest."""

@@ -35,7 +35,9 @@ def run(step: Step) -> None:
     data = _data(step, source)
     student = load_student(source, dtype=torch.float32 if fidelity["master_weights"] else torch.bfloat16)
     losses = {name: build(node, name=name) for name, node in step.settings["losses"].items()}
-    module = DistillModule(student=student, losses=losses, fit=fit, fidelity=fidelity, precision=trainer_cfg["precision"])
+    module = DistillModule(
+        student=student, losses=losses, fit=fit, fidelity=fidelity, precision=trainer_cfg["precision"]
+    )
 
     resumed = checkpoint.latest(step.out / "checkpoints")
     metrics = MetricsFile(step.out / "metrics.jsonl")
