@@ -134,6 +134,7 @@ class Expected(Strict):
 
 class Cache(Strict):
     source: Target
+    seed: Index
     expected: Expected
 
 

@@ -98,7 +98,8 @@ def _cost_rows(cfg: dict[str, Any], cost: "Estimate") -> list[tuple[str, str]]:
         ("steps", f"{cost.steps:,} × {fit['batch']['size']:,} {fit['batch']['unit']}{epochs}"),
         (
             "tokens",
-            f"{cost.tokens:.3g}, {cost.tokens_per_step:,.0f} per step, {cost.supervised_tokens:.3g} supervised ({source})",
+            f"{cost.tokens:.3g}, {cost.tokens_per_step:,.0f} per step, "
+            f"{cost.supervised_tokens:.3g} supervised ({source})",
         ),
         ("devices", f"{devices} × {trainer['device_name']}, {trainer['strategy']}, {trainer['precision']}"),
         (

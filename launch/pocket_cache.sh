@@ -1,20 +1,27 @@
 #!/usr/bin/env bash
 # Rebuilds the pocket cache with real vLLM on a CPU: about 3,000 prompts, 20 to 40 minutes on two cores.
 #
-#   launch/pocket_cache.sh [VLLM_ENV] [OUT]     defaults: .venv-vllm, and dante/cache/pocket inside the package
+#   launch/pocket_cache.sh [VLLM_ENV [OUT [OVERRIDE …]]]     defaults: .venv-vllm, and dante/cache/pocket
 #
-# Run it with the lab's environment active. Interrupted, the same command continues: finished batches are kept in
+# Run it with the lab's environment active. Interrupted, the same command continues: finished batches are kept below
 # build/pocket_cache. In bfloat16 the texts depend on the machine's kernels, so a rebuilt cache is not bit for bit this
 # one; teacher, prompts, decoding and filters are, and manifest.json says which.
 set -euo pipefail
-here=$(cd "$(dirname "$0")/.." && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 environment=${1:-.venv-vllm}
 out=${2:-$here/dante/cache/pocket}
+shift $(($# < 2 ? $# : 2))
 
-if [ ! -x "$environment/bin/python" ]; then
-    "$here/launch/vllm_cpu_env.sh" "$environment"
-fi
+[ -x "$environment/bin/python" ] || "$here/launch/vllm_cpu_env.sh" "$environment"
 environment=$(cd "$environment" && pwd)
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
 cd "$here"
-python -m dante.cache.build_pocket --python "$environment/bin/python" --work build/pocket_cache --out "$out"
+for step in teacher cache; do
+  python train.py +experiment=sft cache=generated logger=none run.dir=build/pocket_cache/run only="$step" \
+    teacher.python="$environment/bin/python" "$@"
+done
+rm -f "$out"/records-*.jsonl* "$out"/manifest.json
+cp build/pocket_cache/run/cache/records-*.jsonl* build/pocket_cache/run/cache/manifest.json "$out"/
 python -m dante.cache "$out"
+echo "written: $out"

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from dante.errors import DanteError
 from dante.teachers.engine import Decoding, Request, to_generation
@@ -227,9 +228,9 @@ def test_unknown_dtype_is_refused() -> None:
 
 @pytest.mark.slow
 def test_pocket_teacher_really_converts(tmp_path: Path) -> None:
-    from dante.cache.build_pocket import GGUF_SHA256
+    conf = OmegaConf.load(Path(__file__).resolve().parents[1] / "conf" / "teacher" / "smollm2_135m.yaml")
 
-    teacher = PocketTeacher(GGUF_SHA256).make(tmp_path)
+    teacher = PocketTeacher(conf.make.sha256).make(tmp_path)
     assert teacher.licence == "Apache-2.0"
     from transformers import AutoTokenizer
 
