@@ -96,6 +96,7 @@ class Fit(Strict):
     batch: Batch
     overlong: Literal["error", "drop"]
     curriculum: Target
+    precision: Literal["bf16", "fp32"]
     gradient_checkpointing: bool
     tile_tokens: Count | None
     checkpoint_every_steps: Count
@@ -153,6 +154,7 @@ class Student(Strict):
 
 class Eval(Strict):
     seed: Index
+    precision: Literal["bf16", "fp32"]
     heldout: Count | None
     generations: Index
     max_new_tokens: Count
@@ -343,12 +345,12 @@ def _devices_need_a_strategy(cfg: dict[str, Any]) -> None:
 
 
 def _master_weights_match_precision(cfg: dict[str, Any]) -> None:
-    if not cfg["fidelity"]["master_weights"] and cfg["trainer"]["precision"] == "fp32":
+    if not cfg["fidelity"]["master_weights"] and cfg["fit"]["precision"] == "fp32":
         raise DanteError(
-            "fidelity=card keeps its weights in bf16, and trainer.precision=fp32 would train them in fp32",
-            where="trainer.precision",
+            "fidelity=card keeps its weights in bf16, and fit.precision=fp32 would train them in fp32",
+            where="fit.precision",
             allowed="bf16 with fidelity=card; bf16 or fp32 with fidelity=sound",
-            fix="trainer.precision=bf16",
+            fix="fit.precision=bf16",
         )
 
 

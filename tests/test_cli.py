@@ -39,7 +39,7 @@ WRONG = {
         "fit.batch.size=1024",
     ),
     "several devices, no strategy": (["+experiment=sft", "trainer.devices=2"], "trainer.strategy=ddp"),
-    "card in fp32": (["+experiment=sft", "fidelity=card", "trainer.precision=fp32"], "trainer.precision=bf16"),
+    "card in fp32": (["+experiment=sft", "fidelity=card", "fit.precision=fp32"], "fit.precision=bf16"),
     "run name with a slash": (["+experiment=sft", "run.name=a/b"], "run.name='a/b'"),
 }
 

@@ -62,9 +62,10 @@ def step(tmp_path_factory: pytest.TempPathFactory) -> Step:
                 "bootstrap": 200,
                 "confidence": 0.9,
                 "seed": 0,
+                "precision": "fp32",
             },
         },
-        resources={"trainer": {"threads": 1, "precision": "fp32"}},
+        resources={"trainer": {"threads": 1}},
         inputs={name: root / name for name in ("teacher", "cache", "init", "release")},
         out=root / "eval.partial",
         fingerprint="f",
@@ -198,7 +199,8 @@ def test_a_cache_without_heldout_records_is_refused(step: Step, tmp_path: Path) 
 
 
 def test_unknown_precision_is_refused(step: Step, tmp_path: Path) -> None:
-    odd = Step(**{**vars(step), "resources": {"trainer": {"threads": 1, "precision": "fp8"}}, "out": tmp_path / "e"})
+    settings = {**step.settings, "eval": {**step.settings["eval"], "precision": "fp8"}}
+    odd = Step(**{**vars(step), "settings": settings, "out": tmp_path / "e"})
     with pytest.raises(DanteError, match="fp8"):
         stage.run(odd)
 

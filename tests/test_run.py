@@ -99,7 +99,7 @@ def test_every_other_experiment_runs_through(experiment: str, finished: Path) ->
 
 def test_the_card_s_fidelity_runs(finished: Path) -> None:
     run_dir = finished.parent / "card"
-    run(run_dir, "dante_mosaic", "fidelity=card", "trainer.precision=bf16", "only=fit", "fit.steps=2")
+    run(run_dir, "dante_mosaic", "fidelity=card", "fit.precision=bf16", "only=fit", "fit.steps=2")
     assert metrics(run_dir)[0]["weight/tea"] == 1.0
 
 

@@ -34,16 +34,17 @@ def run(step: Step) -> None:
     """Evaluates and writes `eval.json`, `items.jsonl` and `generations.jsonl` into `step.out`.
 
     Settings: `eval.heldout` (most records to score, or None for all), `eval.generations` (side-by-side answers),
-    `eval.max_new_tokens` (limit of each), `eval.bootstrap` (resamples), `eval.confidence` (of the intervals), `chat`
-    (extra variables of the students' chat template). Resources: `trainer.threads` (CPU threads, None: all),
-    `trainer.precision` (`fp32` or `bf16`: weights and activations of every model; sums are float64).
+    `eval.max_new_tokens` (limit of each), `eval.bootstrap` (resamples), `eval.confidence` (of the intervals),
+    `eval.precision` (`fp32` or `bf16`: weights and activations of every model; sums are float64), `chat` (extra
+    variables of the students' chat template). Resources: `trainer.threads` (CPU threads, None: all).
 
     Raises:
         DanteError: no held-out or no train records, or an unknown precision.
     """
-    settings, chat, precision = step.settings["eval"], step.settings["chat"], step.resources["trainer"]["precision"]
+    settings, chat = step.settings["eval"], step.settings["chat"]
+    precision = settings["precision"]
     if precision not in PRECISIONS:
-        raise DanteError(f"unknown precision {precision!r}", where="trainer.precision", allowed="fp32, bf16")
+        raise DanteError(f"unknown precision {precision!r}", where="eval.precision", allowed="fp32, bf16")
     torch.set_num_threads(step.resources["trainer"]["threads"] or torch.get_num_threads())
     # Results carry the seed that the student was trained with, so that rows of several runs can be put together.
     trained_seed = json.loads((step.inputs["release"] / "release.json").read_text(encoding="utf-8"))["seed"]

@@ -14,6 +14,7 @@ from dante.data import DistillData
 from dante.fit import checkpoint
 from dante.fit.checkpoint import Checkpoints
 from dante.fit.loggers import build_loggers, close_loggers
+from dante.fit.memory import ReleaseFreedMemory
 from dante.fit.metrics import MetricsFile, Recorder
 from dante.fit.progress import ProgressLine
 from dante.fit.strategy import build_strategy
@@ -35,9 +36,7 @@ def run(step: Step) -> None:
     data = _data(step, source)
     student = load_student(source, dtype=torch.float32 if fidelity["master_weights"] else torch.bfloat16)
     losses = {name: build(node, name=name) for name, node in step.settings["losses"].items()}
-    module = DistillModule(
-        student=student, losses=losses, fit=fit, fidelity=fidelity, precision=trainer_cfg["precision"]
-    )
+    module = DistillModule(student=student, losses=losses, fit=fit, fidelity=fidelity, precision=fit["precision"])
 
     resumed = checkpoint.latest(step.out / "checkpoints")
     metrics = MetricsFile(step.out / "metrics.jsonl")
@@ -47,6 +46,9 @@ def run(step: Step) -> None:
     if resumed:
         data.start_step = resumed[1]
         console.info(f"  continues after step {resumed[1]} of {fit['steps']}")
+    callbacks = [recorder, checkpoints, ProgressLine(recorder, fit["steps"])]
+    if trainer_cfg["accelerator"] == "cpu":
+        callbacks.append(ReleaseFreedMemory())
     trainer = Trainer(
         accelerator=trainer_cfg["accelerator"],
         devices=trainer_cfg["devices"],
@@ -55,7 +57,7 @@ def run(step: Step) -> None:
         precision="32-true",  # the module computes in bf16 itself; weights keep the dtype they were loaded in
         max_epochs=1,  # the data plan is one pass over all steps, whatever the epochs of the cache
         logger=build_loggers(step.resources["logger"], step.resources["run"], step.label, step.fingerprint),
-        callbacks=[recorder, checkpoints, ProgressLine(recorder, fit["steps"])],
+        callbacks=callbacks,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

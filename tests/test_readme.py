@@ -1,0 +1,48 @@
+"""What the README tells a newcomer to type is what runs here."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from dante import pipeline
+from dante.estimate import estimate
+from tests.test_config import CONF, composed
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LINES = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+COMMANDS = [match.group(1) for line in LINES if (match := re.search(r"python train\.py (.*)", line))]
+
+
+def test_ci_runs_the_readme_s_test_command() -> None:
+    command = (ROOT / ".ci" / "run").read_text(encoding="utf-8").strip().splitlines()[-1]
+    assert command.endswith("pytest")
+    assert command in LINES
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_readme_composes(command: str, tmp_path: Path) -> None:
+    arguments = [a for a in shlex.split(command, comments=True) if a != "-m"]
+    # A sweep's points are composed one by one.
+    lists = {a.split("=")[0]: a.split("=")[1].split(",") for a in arguments if "," in a and "[" not in a}
+    points: list[list[str]] = [[a for a in arguments if a.split("=")[0] not in lists]]
+    for key, values in lists.items():
+        points = [[*point, f"{key}={value}"] for point in points for value in values]
+    for point in points:
+        cfg = composed(*point, f"run.dir={tmp_path}/run")
+        assert estimate(cfg, pipeline.plan_steps(cfg)).parameters > 0
+
+
+def test_every_script_in_launch_is_named_in_the_readme() -> None:
+    for script in (ROOT / "launch").iterdir():
+        assert script.name in README, script.name
+
+
+def test_every_file_of_the_configuration_is_reached_by_a_documented_choice() -> None:
+    groups = {path.parent.relative_to(CONF).parts[0] for path in CONF.rglob("*.yaml") if path.parent != CONF}
+    assert groups <= {
+        "budget", "cache", "eval", "experiment", "fidelity", "fit", "logger", "loss", "pair", "report", "scale",
+        "student", "teacher", "trainer",
+    }  # fmt: skip
