@@ -124,7 +124,6 @@ class Teacher(Strict):
     name: Text
     make: Target
     python: str | None
-    parameters: float | None
 
 
 class Expected(Strict):
@@ -183,6 +182,7 @@ class Published(Strict):
     gpu_hours: Positive
     gpu: Text
     cache_gpu_hours: NonNegative
+    teacher_vocabulary: Count
 
 
 class Config(Strict):

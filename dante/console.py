@@ -101,7 +101,7 @@ def _cost_rows(cfg: dict[str, Any], cost: "Estimate") -> list[tuple[str, str]]:
             f"{cost.tokens:.3g}, {cost.tokens_per_step:,.0f} per step, "
             f"{cost.supervised_tokens:.3g} supervised ({source})",
         ),
-        ("devices", f"{devices} × {trainer['device_name']}, {trainer['strategy']}, {trainer['precision']}"),
+        ("devices", f"{devices} × {trainer['device_name']}, {trainer['strategy']}, {fit['precision']}"),
         (
             "memory per device",
             f"≈ {memory:.1f} GiB of {trainer['memory_gib']:g} ({cost.state_gib:.1f} weights, gradients, Adam; "

@@ -8,7 +8,7 @@ anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +82,14 @@ class StepBatch:
     Attributes:
         micro_batches: this rank's rows; every rank has the same number (a rank that has fewer packs than the others
             runs an empty row, one token and nothing supervised, so that collectives match).
+        tokens: tokens of the whole step, over all ranks, prompts counted.
         supervised_tokens: supervised tokens of the whole step, over all micro-batches of all ranks.
         records: records of the whole step, over all ranks.
         step: which optimizer step of the plan this is, from 0.
     """
 
     micro_batches: list[MicroBatch]
+    tokens: int
     supervised_tokens: int
     records: int
     step: int
@@ -95,12 +97,12 @@ class StepBatch:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> StepBatch:
         """The same batch on `device`."""
         moved = [batch.to(device, non_blocking=non_blocking) for batch in self.micro_batches]
-        return StepBatch(moved, self.supervised_tokens, self.records, self.step)
+        return replace(self, micro_batches=moved)
 
     def pin_memory(self) -> StepBatch:
         """The same batch in page-locked host memory."""
         pinned = [batch.pin_memory() for batch in self.micro_batches]
-        return StepBatch(pinned, self.supervised_tokens, self.records, self.step)
+        return replace(self, micro_batches=pinned)
 
 
 def assemble(records: Sequence[Mapping[str, Any]]) -> MicroBatch:
@@ -167,7 +169,13 @@ class PlannedSteps(Dataset[StepBatch]):
     def __getitem__(self, step: int) -> StepBatch:
         groups = self.plan.micro_batches(step, self.rank, self.world_size, self.accumulate)
         micro_batches = [assemble(list(rows_of(self.table, self.rows[group].tolist()))) for group in groups]
-        return StepBatch(micro_batches, int(self.plan.supervised_tokens[step]), int(self.plan.records[step]), step)
+        return StepBatch(
+            micro_batches=micro_batches,
+            tokens=int(self.plan.tokens[step]),
+            supervised_tokens=int(self.plan.supervised_tokens[step]),
+            records=int(self.plan.records[step]),
+            step=step,
+        )
 
 
 class DistillData(LightningDataModule):

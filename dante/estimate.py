@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from dante.fit.throughput import GIB, model_flops
+from dante.losses.base import ParameterLoss
+from dante.losses.vocabulary import auto_tile_tokens
 from dante.pipeline import PlannedStep
+from dante.targets import build
 
-GIB = 2**30
 # Bytes of training state per parameter: weight, gradient, Adam's two moments.
 _STATE_BYTES = {True: 4 + 4 + 4 + 4, False: 2 + 2 + 2 + 2}
 
@@ -32,7 +36,7 @@ class Estimate:
         supervised_tokens: tokens with a loss.
         state_gib: weights, gradients, optimizer per device.
         activation_gib: activations and one tile of logits per device.
-        flops: of the whole fit, forward and backward.
+        flops: of the whole fit, forward and backward, recomputation not counted.
         device_hours: devices × hours at the expected MFU.
     """
 
@@ -65,11 +69,10 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
     tokens = float(per_step * fit["steps"])
     draws = round(tokens / per_record)
     devices = trainer["devices"] * trainer["num_nodes"]
-    body = shape.parameters - shape.embedding_entries
-    # 6 N per token, 8 N where the forward runs twice; the head only at supervised positions.
-    factor = 8 if fit["gradient_checkpointing"] else 6
-    flops = tokens * factor * body + tokens * supervised_share * 6 * shape.embedding_entries
-    seconds = flops / (trainer["peak_tflops"] * 1e12 * trainer["expected_mfu"] * devices)
+    flops = model_flops(shape.body_parameters, shape.embedding_entries, round(tokens), round(tokens * supervised_share))
+    # Recomputation runs every forward twice: no useful work, but time.
+    hardware_flops = flops * (4 / 3 if fit["gradient_checkpointing"] else 1)
+    seconds = hardware_flops / (trainer["peak_tflops"] * 1e12 * trainer["expected_mfu"] * devices)
     sharded = trainer["strategy"] == "fsdp2"
     state = shape.parameters * _STATE_BYTES[cfg["fidelity"]["master_weights"]] / (devices if sharded else 1)
     result = Estimate(
@@ -84,7 +87,7 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
         supervised_tokens=tokens * supervised_share,
         records=records,
         state_gib=state / GIB,
-        activation_gib=_activation_bytes(shape, fit) / GIB,
+        activation_gib=_activation_bytes(shape, cfg) / GIB,
         flops=flops,
         hours=seconds / 3600,
         device_hours=seconds / 3600 * devices,
@@ -99,9 +102,15 @@ class _Shape:
     parameters: int
     embedding_entries: int
     vocabulary: int
+    tied: bool
     hidden: int
     intermediate: int
     layers: int
+
+    @property
+    def body_parameters(self) -> int:
+        """Parameters that every token goes through: all but the embedding and the head."""
+        return self.parameters - self.embedding_entries * (1 if self.tied else 2)
 
 
 def _student_shape(student: dict[str, Any]) -> _Shape:
@@ -117,6 +126,7 @@ def _student_shape(student: dict[str, Any]) -> _Shape:
         parameters=count_parameters(model),
         embedding_entries=embedding.numel(),
         vocabulary=embedding.shape[0],
+        tied=bool(model.config.tie_word_embeddings),
         hidden=model.config.hidden_size,
         intermediate=model.config.intermediate_size,
         layers=model.config.num_hidden_layers,
@@ -124,7 +134,10 @@ def _student_shape(student: dict[str, Any]) -> _Shape:
 
 
 def _cache_facts(cfg: dict[str, Any], steps: list[PlannedStep]) -> tuple[int | None, float, float, bool]:
-    """Train records, tokens per record, supervised share, and whether they were counted or expected."""
+    """Train records, tokens per record, supervised share, and whether records were counted or expected.
+
+    A cache knows the teacher's tokens; prompts in the student's tokens are expected until they are rendered.
+    """
     expected = cfg["cache"]["expected"]
     per_record = float(expected["tokens_per_record"] or cfg["fit"]["max_tokens"])
     supervised = float(expected["supervised_per_record"] or per_record)
@@ -133,17 +146,28 @@ def _cache_facts(cfg: dict[str, Any], steps: list[PlannedStep]) -> tuple[int | N
         manifest: Path = step.directory / "manifest.json"
         if step.stage == "cache" and step.complete and manifest.is_file():
             counts = json.loads(manifest.read_text(encoding="utf-8")).get("counts", {})
+            answered, teacher_tokens = counts.get("records"), counts.get("teacher_tokens")
+            if answered and teacher_tokens:  # and one end-of-turn token each
+                supervised = teacher_tokens / answered + 1
             return counts.get("train") or records, per_record, supervised / per_record, True
-    return records, per_record, supervised / per_record, False
+    train = records - cfg["cache"]["source"]["heldout"] if records else None
+    return train, per_record, supervised / per_record, False
 
 
-def _activation_bytes(shape: _Shape, fit: dict[str, Any]) -> float:
-    """Activations of one pack in bf16: about 34 d + 6 f per token and layer, or the block inputs alone, plus logits."""
+def _activation_bytes(shape: _Shape, cfg: dict[str, Any]) -> float:
+    """What lives beside weights, gradients and optimizer while one pack runs.
+
+    Activations in bf16 (about 34 d + 6 f bytes per token and layer, or the block inputs alone), a tile of fp32 logits,
+    the head's fp32 gradient and bf16 copy, and for every parameter loss its reference and drift.
+    """
+    fit = cfg["fit"]
     tokens = fit["max_tokens"]
     per_layer = 2 * shape.hidden if fit["gradient_checkpointing"] else 2 * (17 * shape.hidden + 3 * shape.intermediate)
     one_block = 2 * (17 * shape.hidden + 3 * shape.intermediate)
-    tile = 4 * (fit["tile_tokens"] or 512) * shape.vocabulary
-    head_gradient = 4 * shape.embedding_entries
+    device = torch.device("cpu" if cfg["trainer"]["accelerator"] == "cpu" else "cuda")
+    tile = 4 * (fit["tile_tokens"] or auto_tile_tokens(shape.vocabulary, device)) * shape.vocabulary
+    anchors = sum(isinstance(build(node), ParameterLoss) for node in cfg["losses"].values())
+    head_gradient = (4 + 2 + 8 * anchors) * shape.embedding_entries
     return float(tokens * (shape.layers * per_layer + one_block) + tile + head_gradient)
 
 
@@ -155,7 +179,8 @@ def _with_notes(result: Estimate, cfg: dict[str, Any], devices: int) -> Estimate
     budget_flops = published["gpu_hours"] * 3600 * trainer["peak_tflops"] * 1e12
     facts = {
         "vocabulary": result.vocabulary,
-        "vocabulary_ratio": 163840 / result.vocabulary,
+        "teacher_vocabulary": published["teacher_vocabulary"],
+        "vocabulary_ratio": published["teacher_vocabulary"] / result.vocabulary,
         "draws": result.draws,
         "records": result.records or 0,
         "epochs": result.epochs or float("nan"),

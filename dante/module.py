@@ -52,7 +52,8 @@ class StudentPass(nn.Module):
     ) -> PassResult:
         """Run one packed row; `total` of the result carries the gradient to all weights."""
         head = Head.of(self.student)
-        autocast = head.weight.dtype == torch.float32 and self.compute_dtype == torch.bfloat16
+        # bf16 weights run under autocast too: "BF16 weights + autocast" (DANTE-Mosaic-3.5B card [C]).
+        autocast = self.compute_dtype == torch.bfloat16
         matmul_dtype = torch.bfloat16 if autocast else head.weight.dtype
         with torch.autocast(head.weight.device.type, torch.bfloat16) if autocast else nullcontext():
             # No attention mask and no cache: only then does transformers keep packed records apart by position ids.

@@ -21,6 +21,7 @@ from dante.errors import DanteError
 from dante.pipeline import Step
 from dante.students.chat import ChatRenderer
 from dante.students.load import DTYPES, count_parameters, load_pretrained, load_tokenizer
+from dante.students.stage import chat_generation_config
 
 
 def run(step: Step) -> None:
@@ -44,7 +45,7 @@ def run(step: Step) -> None:
 
     tokenizer = load_tokenizer(source)
     # A chat student that ended only at the end of text would run on after every answer.
-    model.generation_config.eos_token_id = ChatRenderer(tokenizer).end_of_turn_id
+    model.generation_config = chat_generation_config(model, ChatRenderer(tokenizer))
     model.save_pretrained(step.out)
     tokenizer.save_pretrained(step.out)
     provenance = {

@@ -54,7 +54,12 @@ def walk_targets(node: Any, path: str = "") -> None:
         walk_targets(child, f"{path}.{key}" if path else str(key))
 
 
-def _locate(name: Any, path: str) -> Callable[..., Any]:
+def locate(name: Any, path: str = "") -> Callable[..., Any]:
+    """The class or function that a `_target_` names.
+
+    Raises:
+        DanteError: it is not a part of this lab, or does not exist.
+    """
     where = f"{path}._target_"
     if not isinstance(name, str) or not name.startswith(ALLOWED_PREFIX):
         raise DanteError(
@@ -78,7 +83,7 @@ def _locate(name: Any, path: str) -> Callable[..., Any]:
 
 
 def _check_call(node: dict[str, Any], path: str) -> None:
-    target = _locate(node["_target_"], path)
+    target = locate(node["_target_"], path)
     parameters = inspect.signature(target).parameters
     annotations = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
     given = {str(k): v for k, v in node.items() if not str(k).startswith("_")}

@@ -41,8 +41,8 @@ def test_the_published_scale_is_the_card_s_recipe(tmp_path: Path) -> None:
     assert (cfg["fit"]["lr"], cfg["fit"]["warmup"], cfg["seed"]) == (2e-5, 0.1, 42)
     assert (cfg["losses"]["tea"]["reduction"], cfg["losses"]["tea"]["calibrate"]) == ("frobenius_sum", False)
     assert cfg["fidelity"]["master_weights"] is False
-    assert cost.epochs == pytest.approx(5.82, abs=0.01)
-    assert any("5.8 epochs" in note for note in cost.notes)
+    assert cost.epochs == pytest.approx(5.885, abs=0.001)
+    assert any("5.9 epochs" in note for note in cost.notes)
     assert any("82% MFU" in note for note in cost.notes)
 
 
@@ -62,3 +62,13 @@ def test_steps_are_shared_by_what_does_not_change_them() -> None:
         assert other["fit"] != base["fit"]
         assert other["eval"] != base["eval"]
     assert hardware == base
+
+
+def test_experiments_differ_in_what_they_say_and_in_nothing_else() -> None:
+    dante, control, scratch = (composed(f"+experiment={name}") for name in ("dante_mosaic", "sft", "scratch"))
+    assert list(control["losses"]) == ["ce"]
+    assert control["fit"]["curriculum"] == {"_target_": "dante.curriculum.Shuffled"}
+    assert {**control["fit"], "curriculum": None} == {**dante["fit"], "curriculum": None}
+    assert control["student"] == dante["student"]
+    assert (scratch["student"]["weights"], scratch["student"]["seed"]) == ("random", scratch["seed"])
+    assert (scratch["losses"], scratch["fit"]) == (dante["losses"], dante["fit"])

@@ -103,7 +103,8 @@ def step_batch(layout, step=0, seed=None, empty=False):
     ids = token_ids(step if seed is None else seed)
     rows = [row(records, ids) for records in layout] + ([empty_row()] if empty else [])
     supervised = sum(RECORDS[which][1] for records in layout for which in records)
-    return StepBatch(rows, supervised, sum(len(records) for records in layout), step)
+    tokens = sum(row.input_ids.numel() for row in rows)
+    return StepBatch(rows, tokens, supervised, sum(len(records) for records in layout), step)
 
 
 def token_gradient(trained, batch):

@@ -32,7 +32,7 @@ def train(world_size, out):
             whole = poisoned(whole) if index == 1 else whole
             rows = whole.micro_batches[rank::world_size]
             rows = rows + [empty_row()] * (len(range(0, len(LAYOUT), world_size)) - len(rows))
-            return StepBatch(rows, whole.supervised_tokens, whole.records, index)
+            return StepBatch(rows, whole.tokens, whole.supervised_tokens, whole.records, index)
 
     collect = Collect()
     losses = {"cwce": cwce("records"), "tea": tea()}

@@ -1,9 +1,9 @@
 """Unigram and trigram language models: what counting the same training answers would have given.
 
-A distilled student that does not beat a trigram fitted on the very tokens it was trained on has learnt nothing that
-needs a network. So both models here see exactly the supervised tokens of the train records, in the student's own
-tokenizer, and are asked for exactly the held-out tokens that the student is asked for, given the true context (the
-last prompt tokens included).
+A distilled student that does not beat a trigram fitted on its own training answers has learnt nothing that needs a
+network. So both models here see the supervised tokens of all train records, in the student's own tokenizer (more than
+a student sees whose budget draws only some of the records: the comparison favours counting), and are asked for exactly
+the held-out tokens that the student is asked for, given the true context (the last prompt tokens included).
 
 - Unigram: additive smoothing, `p(w) = (c(w) + alpha) / (N + alpha V)`, alpha chosen by leave-one-out likelihood.
 - Trigram: interpolated modified Kneser-Ney (Chen and Goodman 1998, TR-10-98, section 3), the lowest order

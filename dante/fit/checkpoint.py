@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 _NAME = re.compile(r"^step-(\d+)\.ckpt$")
 
@@ -59,6 +60,9 @@ class Checkpoints(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         _restore_random_state(checkpoint["random_state"])
+        # The data plan owns the position: the loader yields the remaining steps alone. Lightning's own loop counters
+        # would count the finished steps against them once more and end the fit early.
+        checkpoint.pop("loops", None)
 
 
 def _flush(path: Path) -> None:
@@ -95,3 +99,10 @@ def _restore_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"]:
         torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+
+
+class StreamingCheckpointIO(TorchCheckpointIO):
+    """Write straight to the file: Lightning's own buffers the whole checkpoint in memory, twice, before it writes."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        torch.save(checkpoint, path)

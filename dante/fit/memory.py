@@ -1,7 +1,7 @@
 """Give freed memory back to the operating system.
 
-Packs differ in length from step to step, so glibc's heap fragments: resident memory of a CPU fit grew from 3 to over 6 GiB
-in a hundred steps while the live tensors stayed the same. `malloc_trim` releases the free pages in the middle, too.
+Packs differ in length from step to step, so glibc's heap fragments: resident memory of a CPU fit grew from 3 to over
+6 GiB in a hundred steps while the live tensors stayed the same. `malloc_trim` releases free pages in the middle, too.
 """
 
 import ctypes

@@ -1,6 +1,7 @@
 """`metrics.jsonl`: one JSON object per logged optimizer step; always written, mirrored to W&B where that is on."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,15 @@ class MetricsFile:
             if not line.endswith("\n") or json.loads(line)["step"] > step:
                 break
             kept.append(line)
-        self.path.write_text("".join(kept), encoding="utf-8")
+        temporary = self.path.with_suffix(".writing")
+        temporary.write_text("".join(kept), encoding="utf-8")
+        temporary.replace(self.path)
 
     def append(self, row: dict[str, Any]) -> None:
-        """Write one line and hand it to the operating system at once."""
+        """Write one line and hand it to the operating system at once; what JSON lacks (NaN, infinity) becomes null."""
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(finite, allow_nan=False) + "\n")
 
 
 class Recorder(Callback):
@@ -37,17 +41,26 @@ class Recorder(Callback):
 
     Args:
         file: where lines go.
-        every_steps: log every so many optimizer steps.
+        every_steps: log every so many optimizer steps, and the last one.
+        steps: optimizer steps of the fit.
         body_parameters: parameters that every token goes through.
         head_parameters: parameters of the LM head.
         peak_flops: of all devices together, FLOP/s.
     """
 
     def __init__(
-        self, file: MetricsFile, every_steps: int, body_parameters: int, head_parameters: int, peak_flops: float
+        self,
+        file: MetricsFile,
+        every_steps: int,
+        steps: int,
+        body_parameters: int,
+        head_parameters: int,
+        peak_flops: float,
     ) -> None:
         self.file = file
         self.every_steps = every_steps
+        self.steps = steps
+        self.steps_done = 0
         self.body_parameters = body_parameters
         self.head_parameters = head_parameters
         self.peak_flops = peak_flops
@@ -64,16 +77,16 @@ class Recorder(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        tokens = sum(m.input_ids.numel() for m in batch.micro_batches) * trainer.world_size
-        flops = model_flops(self.body_parameters, self.head_parameters, tokens, batch.supervised_tokens)
-        self.tokens += tokens
+        flops = model_flops(self.body_parameters, self.head_parameters, batch.tokens, batch.supervised_tokens)
+        self.tokens += batch.tokens
         self.supervised_tokens += batch.supervised_tokens
         self.flops += flops
         window = self._since_log
         window["s"] += self.clock.lap()
-        window["tokens"] += tokens
+        window["tokens"] += batch.tokens
         window["flops"] += flops
-        if (batch.step + 1) % self.every_steps and batch.step + 1 != trainer.max_steps:
+        self.steps_done = batch.step + 1
+        if self.steps_done % self.every_steps and self.steps_done != self.steps:
             return
         self.row = {
             **pl_module.collect_metrics(),  # type: ignore[operator]
@@ -94,6 +107,8 @@ class Recorder(Callback):
             "tokens": self.tokens,
             "supervised_tokens": self.supervised_tokens,
             "flops": self.flops,
+            "steps_done": self.steps_done,
+            "row": self.row,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -101,3 +116,5 @@ class Recorder(Callback):
         self.tokens = state_dict["tokens"]
         self.supervised_tokens = state_dict["supervised_tokens"]
         self.flops = state_dict["flops"]
+        self.steps_done = state_dict["steps_done"]
+        self.row = state_dict["row"]

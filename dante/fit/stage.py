@@ -9,10 +9,10 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from safetensors.torch import save_file
 
-from dante import console
+from dante import console, distributed
 from dante.data import DistillData
 from dante.fit import checkpoint
-from dante.fit.checkpoint import Checkpoints
+from dante.fit.checkpoint import Checkpoints, StreamingCheckpointIO
 from dante.fit.loggers import build_loggers, close_loggers
 from dante.fit.memory import ReleaseFreedMemory
 from dante.fit.metrics import MetricsFile, Recorder
@@ -28,7 +28,13 @@ from dante.targets import build
 
 
 def run(step: Step) -> None:
-    """Train; write `metrics.jsonl`, `summary.json` and `student.safetensors` (fp32 masters under HF names)."""
+    """Train; write `metrics.jsonl`, `summary.json` and `student.safetensors`.
+
+    The weights are stored in fp32 under their HF names: the masters, or with bf16 weights their exact values.
+    """
+    if (step.out / "summary.json").is_file():  # written last: an earlier attempt was stopped while it tidied up
+        _tidy(step)
+        return
     fit, fidelity, trainer_cfg = step.settings["fit"], step.settings["fidelity"], step.resources["trainer"]
     torch.set_num_threads(trainer_cfg["threads"] or torch.get_num_threads())
     seed_everything(step.seed, workers=True, verbose=False)
@@ -40,7 +46,8 @@ def run(step: Step) -> None:
 
     resumed = checkpoint.latest(step.out / "checkpoints")
     metrics = MetricsFile(step.out / "metrics.jsonl")
-    metrics.cut_after(resumed[1] if resumed else 0)
+    if distributed.rank() == 0:
+        metrics.cut_after(resumed[1] if resumed else 0)
     recorder = _recorder(metrics, student, fit, trainer_cfg)
     checkpoints = Checkpoints(step.out / "checkpoints", fit["checkpoint_every_steps"])
     if resumed:
@@ -58,6 +65,7 @@ def run(step: Step) -> None:
         max_epochs=1,  # the data plan is one pass over all steps, whatever the epochs of the cache
         logger=build_loggers(step.resources["logger"], step.resources["run"], step.label, step.fingerprint),
         callbacks=callbacks,
+        plugins=[StreamingCheckpointIO()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -97,6 +105,7 @@ def _recorder(metrics: MetricsFile, student: Any, fit: dict[str, Any], trainer: 
     return Recorder(
         file=metrics,
         every_steps=fit["log_every_steps"],
+        steps=fit["steps"],
         body_parameters=count_parameters(student) - head - looked_up,
         head_parameters=head,
         peak_flops=trainer["peak_tflops"] * 1e12 * trainer["devices"] * trainer["num_nodes"],
@@ -105,6 +114,8 @@ def _recorder(metrics: MetricsFile, student: Any, fit: dict[str, Any], trainer: 
 
 def _write_result(step: Step, trainer: Trainer, module: DistillModule, data: DistillData, recorder: Recorder) -> None:
     fit = step.settings["fit"]
+    if recorder.steps_done != fit["steps"]:
+        raise RuntimeError(f"the fit ended after step {recorder.steps_done} of {fit['steps']}")
     _save_weights(module.student, step.out / "student.safetensors")
     seconds = recorder.clock.elapsed_s
     devices = trainer.world_size
@@ -125,19 +136,25 @@ def _write_result(step: Step, trainer: Trainer, module: DistillModule, data: Dis
             "supervised_tokens_per_s": round(recorder.supervised_tokens / seconds, 1),
             "mfu": round(recorder.flops / seconds / recorder.peak_flops, 4),
             "peak_mem_gib": round(peak_memory_gib(), 3),
-            "final_loss": recorder.row["loss"],
+            "final_loss": recorder.row["loss"] if math.isfinite(recorder.row["loss"]) else None,
+            "skipped_updates": module.skipped_updates,
             "data": data.summary(),
         },
     )
-    if not fit["keep_checkpoints"]:
+    if module.skipped_updates:
+        console.note(f"{module.skipped_updates} updates were skipped because loss or gradient was not finite")
+    _tidy(step)
+
+
+def _tidy(step: Step) -> None:
+    """Remove what only a fit in progress needs."""
+    if not step.settings["fit"]["keep_checkpoints"]:
         shutil.rmtree(step.out / "checkpoints", ignore_errors=True)
     shutil.rmtree(step.out / "tokens", ignore_errors=True)
-    if not math.isfinite(recorder.row["loss"]):
-        console.note("the last step's loss is not finite: look at metrics.jsonl")
 
 
 def _save_weights(student: Any, path: Path) -> None:
-    """Every parameter once (a tied head is the embedding's other name), fp32, in one safetensors file."""
+    """Every parameter once (a tied head is the embedding's other name), as fp32, in one safetensors file."""
     seen: set[int] = set()
     weights = {}
     for name, parameter in student.named_parameters():

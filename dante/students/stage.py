@@ -55,7 +55,7 @@ def run(step: Step) -> None:
     if randomise:
         model = reinitialise(model, settings.get("seed", step.seed))
     _check_vocabulary(model, tokenizer)
-    model.generation_config = _generation_config(model, renderer)
+    model.generation_config = chat_generation_config(model, renderer)
 
     model.save_pretrained(step.out / "model")
     tokenizer.save_pretrained(step.out / "model")
@@ -153,7 +153,7 @@ def _check_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
         )
 
 
-def _generation_config(model: PreTrainedModel, renderer: ChatRenderer) -> GenerationConfig:
+def chat_generation_config(model: PreTrainedModel, renderer: ChatRenderer) -> GenerationConfig:
     """The source's generation settings; generation also stops at the token the student is taught to end turns with."""
     generation = model.generation_config or GenerationConfig()
     stops = generation.eos_token_id
