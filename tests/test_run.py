@@ -103,27 +103,40 @@ def test_the_card_s_fidelity_runs(finished: Path) -> None:
     assert metrics(run_dir)[0]["weight/tea"] == 1.0
 
 
-def test_a_killed_fit_continues_to_the_same_weights_and_losses(finished: Path, tmp_path: Path) -> None:
-    run_dir = tmp_path / "runs" / "killed"
-    slow = ["fit.steps=60", "fit.checkpoint_every_steps=7", "only=fit"]
-    for step in ("teacher", "cache", "init"):
-        run(run_dir, "dante_mosaic", "fit.steps=60", "fit.checkpoint_every_steps=7", f"only={step}")
+def test_a_killed_fit_continues_to_the_same_weights_and_losses(finished: Path) -> None:
+    run_dir = finished.parent / "killed"
+    settings = ["fit.steps=160", "fit.checkpoint_every_steps=7", "only=fit"]
     process = subprocess.Popen(
-        command(run_dir, "dante_mosaic", *slow), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(run_dir, "dante_mosaic", *settings), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
-    while len(list(run_dir.parent.glob(".steps/fit-*.partial/checkpoints/step-*.ckpt"))) == 0:
+    while not list(run_dir.parent.glob(".steps/fit-*.partial/checkpoints/step-*.ckpt")):
         assert process.poll() is None, "the fit ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (run_dir / "fit").exists()
-    out = run(run_dir, "dante_mosaic", *slow)
-    assert "continues after step" in out
+    assert "continues after step" in run(run_dir, "dante_mosaic", *settings)
+    weights, rows = (run_dir / "fit" / "student.safetensors").read_bytes(), metrics(run_dir)
+    assert [row["step"] for row in rows] == list(range(1, 161))
 
-    straight = tmp_path / "straight" / "run"
-    for step in ("teacher", "cache", "init", "fit"):
-        run(straight, "dante_mosaic", "fit.steps=60", "fit.checkpoint_every_steps=7", f"only={step}")
-    assert metrics(run_dir) == metrics(straight)
-    assert (run_dir / "fit/student.safetensors").read_bytes() == (straight / "fit/student.safetensors").read_bytes()
+    assert "continues" not in run(run_dir, "dante_mosaic", *settings, "on_existing=overwrite")
+    assert metrics(run_dir) == rows
+    assert (run_dir / "fit" / "student.safetensors").read_bytes() == weights
+
+
+def test_a_fit_killed_after_its_last_step_is_finished_without_being_repeated(finished: Path) -> None:
+    kept = ["fit.keep_checkpoints=true", "fit.checkpoint_every_steps=4", "only=fit"]
+    run_dir = finished.parent / "kept"
+    run(run_dir, "dante_mosaic", *kept)
+    done = (run_dir / "fit").resolve()
+    weights, rows = (done / "student.safetensors").read_bytes(), metrics(run_dir)
+    for lost in (["step.json"], ["step.json", "summary.json", "student.safetensors"]):
+        for name in lost:
+            (done / name).unlink()
+        partial = done.rename(done.with_name(done.name + ".partial"))
+        assert (partial / "checkpoints" / "step-000008.ckpt").is_file()
+        run(run_dir, "dante_mosaic", *kept)
+        assert (done / "student.safetensors").read_bytes() == weights
+        assert metrics(run_dir) == rows
