@@ -14,7 +14,6 @@ from dante.data import DistillData
 from dante.fit import checkpoint
 from dante.fit.checkpoint import Checkpoints, StreamingCheckpointIO
 from dante.fit.loggers import build_loggers, close_loggers
-from dante.fit.memory import ReleaseFreedMemory
 from dante.fit.metrics import MetricsFile, Recorder
 from dante.fit.progress import ProgressLine
 from dante.fit.strategy import build_strategy
@@ -53,9 +52,6 @@ def run(step: Step) -> None:
     if resumed:
         data.start_step = resumed[1]
         console.info(f"  continues after step {resumed[1]} of {fit['steps']}")
-    callbacks = [recorder, checkpoints, ProgressLine(recorder, fit["steps"])]
-    if trainer_cfg["accelerator"] == "cpu":
-        callbacks.append(ReleaseFreedMemory())
     trainer = Trainer(
         accelerator=trainer_cfg["accelerator"],
         devices=trainer_cfg["devices"],
@@ -64,7 +60,7 @@ def run(step: Step) -> None:
         precision="32-true",  # the module computes in bf16 itself; weights keep the dtype they were loaded in
         max_epochs=1,  # the data plan is one pass over all steps, whatever the epochs of the cache
         logger=build_loggers(step.resources["logger"], step.resources["run"], step.label, step.fingerprint),
-        callbacks=callbacks,
+        callbacks=[recorder, checkpoints, ProgressLine(recorder, fit["steps"])],
         plugins=[StreamingCheckpointIO()],
         enable_checkpointing=False,
         enable_progress_bar=False,
