@@ -226,12 +226,14 @@ def test_cache_of_another_teacher_is_refused(tmp_path: Path) -> None:
     fields = {"name": "two", "model": "m", "local": False, "revision": None, "licence": "x", "chat_template": True}
     (tmp_path / "teacher" / "teacher.json").write_text(json.dumps(fields | {"sha256": "b" * 64}))
     with pytest.raises(DanteError, match="written by one"):
-        ShippedCache(str(tmp_path / "cache"), 0, True).build(step(tmp_path / "out", teacher=tmp_path / "teacher"))
+        ShippedCache(str(tmp_path / "cache"), 0, True, "error").build(
+            step(tmp_path / "out", teacher=tmp_path / "teacher")
+        )
 
 
 def test_a_missing_path_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(DanteError, match="cache.source.path"):
-        ShippedCache(str(tmp_path / "nothing"), 0, True).build(step(tmp_path / "out"))
+        ShippedCache(str(tmp_path / "nothing"), 0, True, "error").build(step(tmp_path / "out"))
 
 
 def test_the_pocket_cache(tmp_path: Path) -> None:
@@ -248,7 +250,7 @@ def test_the_pocket_cache(tmp_path: Path) -> None:
     assert manifest["engine"]["name"] == "vllm"
     assert manifest["licences"]["teacher"] == "Apache-2.0"
     assert len({stable_hash(r.prompt) for r in records}) == len(records)
-    built = ShippedCache(None, heldout=240, drop_truncated=True).build(step(tmp_path))
+    built = ShippedCache(None, heldout=240, drop_truncated=True, policy="error").build(step(tmp_path))
     assert read_records(tmp_path) == records
     assert built["counts"] == manifest["counts"]
 

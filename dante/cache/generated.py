@@ -48,7 +48,7 @@ class GeneratedCache:
         batch_requests: int,
         heldout: int,
         drop_truncated: bool,
-        drop_wrong_language: bool = False,
+        drop_wrong_language: bool,
     ) -> None:
         self.prompts, self.engine, self.decoding = prompts, engine, decoding
         self.batch_requests, self.heldout = batch_requests, heldout

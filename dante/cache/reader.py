@@ -63,7 +63,7 @@ def scan(source: Path, policy: Policy) -> tuple[list[Record], list[str]]:
                     str(error),
                     where=f"{path}, line {number}",
                     allowed=error.allowed,
-                    fix="correct the line, or skip bad lines with policy=skip",
+                    fix="correct the line, or skip bad lines with cache.source.policy=skip",
                 )
                 if policy == "error":
                     raise problem from None

@@ -29,7 +29,7 @@ class ShippedCache:
         policy: what to do with a bad line, `error` or `skip`.
     """
 
-    def __init__(self, path: str | None, heldout: int, drop_truncated: bool, policy: Policy = "error") -> None:
+    def __init__(self, path: str | None, heldout: int, drop_truncated: bool, policy: Policy) -> None:
         self.path = POCKET if path is None else Path(path).expanduser()
         self.heldout, self.drop_truncated, self.policy = heldout, drop_truncated, policy
 
