@@ -3,6 +3,7 @@
 Both are written last and atomically, so that their presence means that everything before them is complete.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -66,6 +67,7 @@ def missing_or_changed(directory: Path, *, hashes: bool = False) -> list[str]:
     return wrong
 
 
+@functools.cache
 def environment() -> dict[str, Any]:
     """Versions, git revision and hardware: recorded beside results, never part of a fingerprint."""
     return {
