@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,20 +184,30 @@ def test_a_cut_off_shard_is_noticed(tmp_path: Path) -> None:
 
 def test_samples_of_a_prompt_stay_together() -> None:
     records = [full(i, prompt=f"p{i // 4}") for i in range(80)]
-    split = split_by_prompt(records, heldout=5, seed=3)
+    split = split_by_prompt(records, heldout=5, validation=3, seed=3)
     sides: dict[str, set] = {}
     for record in split:
         sides.setdefault(str(record.prompt), set()).add(record.split)
     assert all(len(side) == 1 for side in sides.values())
     assert sum(side == {"heldout"} for side in sides.values()) == 5
+    assert sum(side == {"validation"} for side in sides.values()) == 3
     assert [r.id for r in split] == [r.id for r in records]
-    again = {r.id: r.split for r in split_by_prompt(records[::-1], heldout=5, seed=3)}
+    again = {r.id: r.split for r in split_by_prompt(records[::-1], heldout=5, validation=3, seed=3)}
     assert again == {r.id: r.split for r in split}
-    assert {r.id for r in split_by_prompt(records, 5, 4) if r.split == "heldout"} != {
+    assert {r.id for r in split_by_prompt(records, 5, 3, 4) if r.split == "heldout"} != {
         r.id for r in split if r.split == "heldout"
     }
     with pytest.raises(DanteError, match="held out"):
-        split_by_prompt(records, heldout=20, seed=3)
+        split_by_prompt(records, heldout=18, validation=2, seed=3)
+
+
+def test_a_given_split_is_kept_and_only_the_missing_side_is_drawn() -> None:
+    given = [full(i, prompt=f"p{i}", split="heldout" if i < 6 else "train") for i in range(20)]
+    split = split_by_prompt(given, heldout=2, validation=4, seed=0)
+    assert [r.split for r in split[:6]] == ["heldout"] * 6
+    assert sorted({str(r.split) for r in split[6:]}) == ["train", "validation"]
+    assert sum(r.split == "validation" for r in split) == 4
+    assert split_by_prompt(split, heldout=2, validation=9, seed=1) == split
 
 
 def test_difficulty_ranks_over_the_whole_cache() -> None:
@@ -211,13 +222,14 @@ def test_difficulty_ranks_over_the_whole_cache() -> None:
 def test_own_jsonl_is_filtered_and_split(tmp_path: Path) -> None:
     lines = [FIVE | {"prompt": f"p{i}", "finish_reason": "length" if i < 3 else "stop"} for i in range(20)]
     path = write_lines(tmp_path / "mine.jsonl", *lines, "not json")
-    source = ShippedCache(str(path), heldout=4, drop_truncated=True, policy="skip")
+    source = ShippedCache(str(path), heldout=4, validation=2, drop_truncated=True, policy="skip")
     manifest = source.build(step(tmp_path / "out"))
     assert manifest["counts"]["records"] == 17
     assert manifest["counts"]["heldout"] == 4
     filters = {f["name"]: f["dropped"] for f in manifest["filters"]}
     assert filters == {"bad_lines": 1, "truncated": 3}
-    assert len(read_records(tmp_path / "out", split="train")) == 13
+    assert manifest["counts"]["validation"] == 2
+    assert len(read_records(tmp_path / "out", split="train")) == 11
 
 
 def test_cache_of_another_teacher_is_refused(tmp_path: Path) -> None:
@@ -226,14 +238,14 @@ def test_cache_of_another_teacher_is_refused(tmp_path: Path) -> None:
     fields = {"name": "two", "model": "m", "local": False, "revision": None, "licence": "x", "chat_template": True}
     (tmp_path / "teacher" / "teacher.json").write_text(json.dumps(fields | {"sha256": "b" * 64}))
     with pytest.raises(DanteError, match="written by one"):
-        ShippedCache(str(tmp_path / "cache"), 0, True, "error").build(
+        ShippedCache(str(tmp_path / "cache"), 0, 0, True, "error").build(
             step(tmp_path / "out", teacher=tmp_path / "teacher")
         )
 
 
 def test_a_missing_path_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(DanteError, match="cache.source.path"):
-        ShippedCache(str(tmp_path / "nothing"), 0, True, "error").build(step(tmp_path / "out"))
+        ShippedCache(str(tmp_path / "nothing"), 0, 0, True, "error").build(step(tmp_path / "out"))
 
 
 def test_the_pocket_cache(tmp_path: Path) -> None:
@@ -250,9 +262,12 @@ def test_the_pocket_cache(tmp_path: Path) -> None:
     assert manifest["engine"]["name"] == "vllm"
     assert manifest["licences"]["teacher"] == "Apache-2.0"
     assert len({stable_hash(r.prompt) for r in records}) == len(records)
-    built = ShippedCache(None, heldout=240, drop_truncated=True, policy="error").build(step(tmp_path))
-    assert read_records(tmp_path) == records
-    assert built["counts"] == manifest["counts"]
+    built = ShippedCache(None, heldout=240, validation=200, drop_truncated=True, policy="error").build(step(tmp_path))
+    kept = read_records(tmp_path)
+    assert [replace(r, split=None) for r in kept] == [replace(r, split=None) for r in records]
+    assert [r.id for r in kept if r.split == "heldout"] == [r.id for r in heldout]
+    assert built["counts"]["validation"] == 200
+    assert built["counts"]["train"] == manifest["counts"]["train"] - 200
 
 
 def test_lines_keep_the_five_fields_and_leave_out_nulls() -> None:

@@ -55,6 +55,7 @@ def source(engine: TransformersEngine, decoding: Decoding = GREEDY, count: int =
         decoding,
         batch_requests=6,
         heldout=3,
+        validation=2,
         drop_truncated=False,
         drop_wrong_language=False,
     )
@@ -89,7 +90,7 @@ def test_batches_of_another_plan_are_not_reused(teacher: Path, tmp_path: Path) -
 
 
 def test_records_and_manifest(teacher: Path, tmp_path: Path) -> None:
-    manifest = GeneratedCache(PocketPrompts(24, 0), Counted(), SAMPLED, 24, 3, True, False).build(
+    manifest = GeneratedCache(PocketPrompts(24, 0), Counted(), SAMPLED, 24, 3, 2, True, False).build(
         step(teacher, tmp_path)
     )
     records = read_records(tmp_path)
@@ -131,7 +132,7 @@ def test_prompts_from_a_file(teacher: Path, tmp_path: Path) -> None:
     with pytest.raises(DanteError, match="line 2"):
         JsonlPrompts(str(path), "CC0").load()
     path.write_text("\n".join(json.dumps({"prompt": f"Question {i}?", "domain": "x"}) for i in range(8)))
-    cache = GeneratedCache(JsonlPrompts(str(path), "CC0"), Counted(), GREEDY, 8, 1, False, False)
+    cache = GeneratedCache(JsonlPrompts(str(path), "CC0"), Counted(), GREEDY, 8, 1, 1, False, False)
     manifest = cache.build(step(teacher, tmp_path / "out"))
     assert manifest["licences"]["prompts"] == "CC0"
     assert {r.domain for r in read_records(tmp_path / "out")} == {"x"}
@@ -149,6 +150,6 @@ def test_language_of_an_answer() -> None:
 
 def test_too_few_answers_say_what_was_dropped(teacher: Path, tmp_path: Path) -> None:
     short = Decoding(0.0, 1.0, 0, 1, 1, 20, None)
-    cache = GeneratedCache(PocketPrompts(6, 0), Counted(), short, 6, 3, True, False)
+    cache = GeneratedCache(PocketPrompts(6, 0), Counted(), short, 6, 2, 1, True, False)
     with pytest.raises(DanteError, match="dropped"):
         cache.build(step(teacher, tmp_path))

@@ -35,7 +35,8 @@ class GeneratedCache:
         engine: how the teacher is run.
         decoding: how it answers.
         batch_requests: requests per planned batch: what an interruption costs at most.
-        heldout: prompts to hold out.
+        heldout: prompts to hold out for results.
+        validation: prompts to hold out for choices.
         drop_truncated: leave out answers that the token limit or a loop ended.
         drop_wrong_language: leave out answers that are clearly in another language than was asked for.
     """
@@ -47,11 +48,12 @@ class GeneratedCache:
         decoding: Decoding,
         batch_requests: int,
         heldout: int,
+        validation: int,
         drop_truncated: bool,
         drop_wrong_language: bool,
     ) -> None:
         self.prompts, self.engine, self.decoding = prompts, engine, decoding
-        self.batch_requests, self.heldout = batch_requests, heldout
+        self.batch_requests, self.heldout, self.validation = batch_requests, heldout, validation
         self.drop_truncated, self.drop_wrong_language = drop_truncated, drop_wrong_language
 
     def build(self, step: Step) -> dict[str, Any]:
@@ -63,13 +65,14 @@ class GeneratedCache:
         rows = ((prompt, sample) for prompt in prompts for sample in range(self.decoding.samples))
         records = [self._record(p, s, g) for (p, s), g in zip(rows, generations, strict=True)]
         answered, filters = self._filter(records)
-        if len({stable_hash(record.prompt) for record in answered}) <= self.heldout:
+        if len({stable_hash(record.prompt) for record in answered}) <= self.heldout + self.validation:
             raise DanteError(
-                f"{len(answered)} answers remain of {len(records)}, and {self.heldout} prompts are to be held out",
-                where="cache.source.heldout",
+                f"{len(answered)} answers remain of {len(records)}, and {self.heldout} + {self.validation} prompts are "
+                "to be held out",
+                where="cache.source.heldout, cache.source.validation",
                 fix=f"give more prompts or hold out fewer; dropped: {filters}",
             )
-        kept = split_by_prompt(with_difficulty(answered), self.heldout, step.seed)
+        kept = split_by_prompt(with_difficulty(answered), self.heldout, self.validation, step.seed)
         reasons = dict(sorted(Counter(g.finish_reason for g in generations).items()))
         manifest = (
             CacheWriter(step.out)
@@ -81,7 +84,11 @@ class GeneratedCache:
                 generated={"answers": len(records), "finish_reasons": reasons},
                 filters=filters,
                 licences={"teacher": teacher.licence, "prompts": self.prompts.licence},
-                split={"heldout_prompts": self.heldout, "seed": step.seed},
+                split={
+                    "heldout_prompts": self.heldout,
+                    "validation_prompts": self.validation,
+                    "seed": step.seed,
+                },
             )
         )
         shutil.rmtree(step.out / FOLDER, ignore_errors=True)

@@ -49,6 +49,7 @@ def counts_of(records: list[Record]) -> dict[str, Any]:
         "records": len(records),
         "train": splits["train"],
         "heldout": splits["heldout"],
+        "validation": splits["validation"],
         "prompts": len({str(record.prompt) for record in records}),
         "teacher_tokens": tokens if tokens else None,
         "teacher_bytes": sum(len(record.teacher_text.encode("utf-8")) for record in records),

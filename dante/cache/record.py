@@ -8,13 +8,14 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Message = dict[str, str]
 Prompt = str | list[Message]
-Split = Literal["train", "heldout"]
+Split = Literal["train", "heldout", "validation"]
 
 SCHEMA_VERSION = 1
+SPLITS = get_args(Split)
 ROLES = ("system", "user", "assistant")
 REQUIRED = ("prompt", "teacher_text", "output_entropy", "self_consistency", "difficulty_score")
 
@@ -46,7 +47,7 @@ class Record:
         language: of the answer.
         token_logprobs: chosen tokens' log-probabilities at temperature 1, or None.
         token_ends: end offset of each token in the UTF-8 bytes of `teacher_text`, or None.
-        split: `train`, `heldout`, or None when the cache is not split.
+        split: `train`, `heldout` (results), `validation` (choices), or None when the cache is not split.
         family: kind of task, or None.
     """
 
@@ -149,8 +150,8 @@ def _check_optional(data: dict[str, Any]) -> None:
     index = data.get("sample_index")
     if index is not None and (type(index) is not int or index < 0):
         raise FieldError("sample_index", f"is {_short(index)}", "a whole number >= 0")
-    if data.get("split") not in (None, "train", "heldout"):
-        raise FieldError("split", f"is {_short(data['split'])}", "train, heldout, or null")
+    if data.get("split") not in (None, *SPLITS):
+        raise FieldError("split", f"is {_short(data['split'])}", f"{', '.join(SPLITS)}, or null")
     _check_tokens(data.get("token_logprobs"), data.get("token_ends"), data["teacher_text"])
 
 

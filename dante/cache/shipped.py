@@ -1,7 +1,6 @@
 """A cache that exists already: the one inside the package, a cache directory, or anyone's JSONL."""
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,16 @@ class ShippedCache:
 
     Args:
         path: a cache directory or a `.jsonl` / `.jsonl.zst` file; null is the pocket cache inside the package.
-        heldout: prompts to hold out where the records carry no split.
+        heldout: prompts to hold out for results, where no record says it is held out.
+        validation: prompts to hold out for choices, likewise.
         drop_truncated: leave out answers that the token limit or a loop ended.
         policy: what to do with a bad line, `error` or `skip`.
     """
 
-    def __init__(self, path: str | None, heldout: int, drop_truncated: bool, policy: Policy) -> None:
+    def __init__(self, path: str | None, heldout: int, validation: int, drop_truncated: bool, policy: Policy) -> None:
         self.path = POCKET if path is None else Path(path).expanduser()
-        self.heldout, self.drop_truncated, self.policy = heldout, drop_truncated, policy
+        self.heldout, self.validation = heldout, validation
+        self.drop_truncated, self.policy = drop_truncated, policy
 
     def identity(self) -> dict[str, str] | None:
         """SHA-256 of the cache's manifest, or of its JSONL files where it has none; None while it does not exist."""
@@ -55,7 +56,7 @@ class ShippedCache:
         kept, dropped = drop_unfinished(records) if self.drop_truncated else (records, {})
         if not kept:
             raise DanteError("no records remain", where=str(self.path), fix="see what the filters dropped")
-        kept = self._split(kept, step.seed)
+        kept = split_by_prompt(kept, self.heldout, self.validation, step.seed)
         filters = [*source.get("filters", []), {"name": "bad_lines", "policy": self.policy, "dropped": len(skipped)}]
         if self.drop_truncated:
             filters.append({"name": "truncated", "dropped": sum(dropped.values()), "reasons": dropped})
@@ -65,19 +66,15 @@ class ShippedCache:
             "engine": source.get("engine"),
             "filters": filters,
             "licences": source.get("licences"),
-            "split": {"heldout_prompts": self.heldout, "seed": step.seed} if self._unsplit(records) else "as given",
+            "split": {
+                "given": sorted({record.split for record in records if record.split}),
+                "heldout_prompts": self.heldout,
+                "validation_prompts": self.validation,
+                "seed": step.seed,
+            },
             "skipped_lines": skipped[:20],
         }
         return CacheWriter(step.out).add(kept).seal(**provenance)
-
-    @staticmethod
-    def _unsplit(records: list[Record]) -> bool:
-        return all(record.split is None for record in records)
-
-    def _split(self, records: list[Record], seed: int) -> list[Record]:
-        if self._unsplit(records):
-            return split_by_prompt(records, self.heldout, seed)
-        return [record if record.split else replace(record, split="train") for record in records]
 
     def _check_teacher(self, step: Step, manifest: dict[str, Any]) -> None:
         """A cache of another teacher than the one that the run evaluates would make its comparison meaningless."""
