@@ -1,0 +1,94 @@
+"""The ablation's runs, several at a time: `python experiments/dante_ablation/run.py tune|final [--jobs 2]`.
+
+tune   every arm at every learning rate of the grid, seed 1
+final  every arm at the learning rate that its validation answers chose, seeds 1 to 3 (reads runs/; see choose.py)
+
+Every run is one `python train.py` command with one thread. Finished steps are not repeated, so an interrupted ablation
+goes on where it was with the same command.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RATES = ("5e-4", "1e-3", "2e-3")
+SEEDS = (1, 2, 3)
+TUNING_SEED = 1
+
+# What each level of a factor changes in `+experiment=dante_mosaic`; everything else is equal.
+CURRICULUM = {
+    "sorted": ["fit.curriculum._target_=dante.curriculum.SortedOnceRepeat"],
+    "shuffled": ["fit.curriculum._target_=dante.curriculum.Shuffled"],
+}
+# w(H) = 1 is plain cross-entropy under the card's λ_CE schedule: only the weighting differs.
+WEIGHTING = {"cwce": ["losses.cwce.floor=0.30"], "ce": ["losses.cwce.floor=1.0"]}
+ANCHOR = {
+    "off": ["loss=[cwce]"],
+    "calibrated": ["loss=[cwce,tea]"],
+    # The card's anchor inside the card's one global clip, which is how it would act there.
+    "card": [
+        "loss=[cwce,tea]",
+        "fidelity.anchor.reduction=frobenius_sum",
+        "fidelity.anchor.calibrate=false",
+        "fidelity.clip=global",
+    ],
+}
+ARMS = list(product(CURRICULUM, WEIGHTING, ANCHOR))
+# Bits per byte only: side-by-side answers and lm-eval are the single runs' business.
+EVALUATION = ["eval.generations=0", "eval.continuation=0", "eval.validation=true"]
+
+
+def name_of(arm: tuple[str, str, str], rate: str, seed: int) -> str:
+    """The run's name, from which its arm can be read back."""
+    return f"ablation-{'-'.join(arm)}-lr{rate}-s{seed}"
+
+
+def command(arm: tuple[str, str, str], rate: str, seed: int, extra: list[str]) -> list[str]:
+    """The command line of one run."""
+    curriculum, weighting, anchor = arm
+    levels = [*CURRICULUM[curriculum], *ANCHOR[anchor], *WEIGHTING[weighting]]
+    run = [f"run.name={name_of(arm, rate, seed)}", f"seed={seed}", f"fit.lr={rate}"]
+    common = ["+experiment=dante_mosaic", "scale=pocket", "budget=study", "logger=none", "trainer.threads=1"]
+    return [sys.executable, "train.py", *common, *levels, *run, *extra]
+
+
+def run_all(commands: list[list[str]], jobs: int) -> int:
+    """Runs the commands, `jobs` at a time; returns how many failed. Each one's output goes to runs/<name>.log."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    (ROOT / "runs").mkdir(exist_ok=True)
+
+    def one(number: int) -> int:
+        arguments = commands[number]
+        name = next(a.split("=", 1)[1] for a in arguments if a.startswith("run.name="))
+        with (ROOT / "runs" / f"{name}.log").open("a") as log:
+            code = subprocess.run(arguments, cwd=ROOT, env=environment, stdout=log, stderr=log).returncode
+        print(f"[{number + 1}/{len(commands)}] {name}: {'done' if code == 0 else f'exit {code}'}", flush=True)
+        return code
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return sum(code != 0 for code in pool.map(one, range(len(commands))))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("phase", choices=("tune", "final"))
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--only", help="one step of each run, such as fit")
+    options = parser.parse_args()
+    extra = EVALUATION + ([f"only={options.only}"] if options.only else [])
+    if options.phase == "tune":
+        points = [(arm, rate, TUNING_SEED) for arm in ARMS for rate in RATES]
+    else:
+        from choose import chosen_rates
+
+        points = [(arm, rate, seed) for arm, rate in chosen_rates(ROOT / "runs").items() for seed in SEEDS]
+    return run_all([command(*point, extra) for point in points], options.jobs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
