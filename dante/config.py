@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from dante.errors import DanteError
 from dante.targets import build, is_target, walk_targets
 
-STAGES = ("teacher", "cache", "init", "fit", "release", "eval", "report")
+STAGES = ("teacher", "cache", "init", "fit", "release", "score", "eval", "report")
 
 
 def _is_target(value: Any) -> Any:
@@ -155,8 +155,13 @@ class Eval(Strict):
     seed: Index
     precision: Literal["bf16", "fp32"]
     heldout: Count | None
+    validation: bool
+    retention: bool
     generations: Index
+    init_generations: Index
     max_new_tokens: Count
+    loop: Target
+    bins: Count
     bootstrap: Count
     confidence: Annotated[float, Field(gt=0, lt=1)]
 

@@ -35,7 +35,8 @@ _STAGES = {
     "init": ("dante.students.stage", 1),
     "fit": ("dante.fit.stage", 1),
     "release": ("dante.release", 1),
-    "eval": ("dante.evaluate.stage", 1),
+    "score": ("dante.evaluate.score_stage", 1),
+    "eval": ("dante.evaluate.stage", 2),
     "report": ("dante.report.stage", 1),
 }
 # Stages that every rank of a distributed run takes part in; the others run on rank 0 while the rest wait.

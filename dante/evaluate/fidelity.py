@@ -1,12 +1,14 @@
-"""Bits per byte of the teacher's held-out answers: the lab's main number, comparable across tokenizers.
+"""How a model sees texts that it is shown: bits, hits, confidence and, beside a teacher of its vocabulary, divergence.
 
-`bits_per_byte = sum_i NLL_i / (ln 2 * sum_i bytes_i)` over held-out records i. NLL is the negative natural-log
-probability of the supervised tokens: the answer *and* its end-of-turn token, for knowing when to stop is part of it.
-Bytes are the UTF-8 bytes of `teacher_text` without white space at its ends (as the chat renderer defines an answer).
-It is a ratio of totals, not a mean of per-item ratios: long answers weigh more.
+The lab's main number is bits per byte of the teacher's held-out answers, comparable across tokenizers:
+`bits_per_byte = sum_i NLL_i / (ln 2 * sum_i bytes_i)` over records i. NLL is the negative natural-log probability of
+the supervised tokens: the answer *and* its end-of-turn token, for knowing when to stop is part of it. Bytes are the
+UTF-8 bytes of `teacher_text` without white space at its ends (as the chat renderer defines an answer). It is a ratio of
+totals, not a mean of per-item ratios: long answers weigh more. Definition [I]; bits per byte as in Gao et al., "The
+Pile" (2020).
 
-Teacher, initialisation and student take the same road: own tokenizer and chat template, backbone, log-probabilities of
-the labels at supervised positions, float64 sums. Definition [I]; bits per byte as in Gao et al., "The Pile" (2020).
+Teacher, initialisation and student take the same road: own tokenizer and chat template, backbone, the vocabulary pass
+at supervised positions, float64 sums. Plain texts (`plain`) take it, too, without a template.
 """
 
 import math
@@ -15,12 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dante.errors import DanteError
-from dante.losses.vocabulary import label_log_probabilities
+from dante.evaluate.ratio import Ratio
+from dante.losses.head import Head
+from dante.losses.scoring import Reference, TokenScores, token_scores
 from dante.students.chat import Rendered
 
 # Tokens (padding included) of one forward pass. It bounds memory and changes no result.
@@ -29,48 +33,123 @@ BATCH_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Scores:
-    """What one model needs for each item.
+    """What one model says of the supervised tokens of some items; tokens stand in the order of the items.
 
     Attributes:
-        bits: bits of the supervised tokens.
-        text_bytes: UTF-8 bytes of the teacher's text.
-        tokens: supervised tokens in this model's tokenizer.
+        text_bytes: UTF-8 bytes of each item's text.
+        record: row of the item that each token belongs to.
+        nats: −log p of each token.
+        confidence: probability of the most likely token there.
+        correct: the token is the most likely one.
+        kl: KL(teacher ‖ model) at each token in nats, or None without a teacher of this vocabulary.
+        agrees: the teacher's most likely token is the model's, or None.
+        hidden: hidden states that predict the tokens, where they were asked for.
     """
 
-    bits: Float64[np.ndarray, "items"]
     text_bytes: Int64[np.ndarray, "items"]
-    tokens: Int64[np.ndarray, "items"]
+    record: Int64[np.ndarray, "tokens"]
+    nats: Float64[np.ndarray, "tokens"]
+    confidence: Float64[np.ndarray, "tokens"]
+    correct: Bool[np.ndarray, "tokens"]
+    kl: Float64[np.ndarray, "tokens"] | None
+    agrees: Bool[np.ndarray, "tokens"] | None
+    hidden: Float[Tensor, "tokens width"] | None
+
+    def per_item(self, values: np.ndarray) -> Float64[np.ndarray, "items"]:
+        """Sum of a per-token quantity over each item."""
+        return np.bincount(self.record, weights=values, minlength=len(self.text_bytes))
+
+    @property
+    def bits(self) -> Float64[np.ndarray, "items"]:
+        return self.per_item(self.nats) / math.log(2)
+
+    @property
+    def tokens(self) -> Int64[np.ndarray, "items"]:
+        return np.bincount(self.record, minlength=len(self.text_bytes))
+
+    def ratios(self) -> dict[str, Ratio]:
+        """Every measured quantity as a ratio over items, by the metric's name."""
+        tokens = self.tokens.astype(np.float64)
+        found = {
+            "bits_per_byte": Ratio(self.bits, self.text_bytes.astype(np.float64)),
+            "top1_accuracy": Ratio(self.per_item(self.correct), tokens),
+        }
+        if self.kl is not None and self.agrees is not None:
+            found["teacher_agreement"] = Ratio(self.per_item(self.agrees), tokens)
+            found["kl_nats"] = Ratio(self.per_item(self.kl), tokens)
+        return found
 
 
 def score(
-    model: PreTrainedModel, rendered: Sequence[Rendered], advance: Callable[[int], object] = lambda items: None
+    model: PreTrainedModel,
+    rendered: Sequence[Rendered],
+    advance: Callable[[int], object] = lambda items: None,
+    *,
+    reference: Reference | None = None,
+    keep_hidden: bool = False,
 ) -> Scores:
-    """Bits of each rendered record's supervised tokens under a causal language model.
+    """Score each item's supervised tokens under a causal language model.
 
     Args:
         model: a Hugging Face causal language model in evaluation mode; its device and dtype are used as they are.
-        rendered: records rendered with this model's own tokenizer and template.
+        rendered: items rendered with this model's own tokenizer (and template).
         advance: called with the number of items finished, for a progress bar.
+        reference: a teacher's side of the very same tokens, in the same order.
+        keep_hidden: return the hidden states, too (a teacher's, to become a reference).
 
     Raises:
-        DanteError: a record is longer than the model's context, or not a single token of it is supervised.
+        DanteError: an item is longer than the model's context, or not a single token of it is supervised.
     """
     _check_lengths(model, rendered)
-    nats = torch.zeros(len(rendered), dtype=torch.float64)
+    counts = np.array([sum(item.supervised[1:]) for item in rendered], dtype=np.int64)
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    total, head = int(starts[-1]), Head.of(model)
+    nats, confidence, kl = (torch.zeros(total, dtype=torch.float64) for _ in range(3))
+    correct, agrees = (torch.zeros(total, dtype=torch.bool) for _ in range(2))
+    hidden = torch.empty(total, head.weight.shape[1], dtype=model.dtype) if keep_hidden else None
     with torch.inference_mode():
         for rows in _length_sorted_batches([len(item.input_ids) for item in rendered]):
-            batch = [rendered[row] for row in rows]
-            nats[rows] = _batch_nats(model, batch)
+            place = torch.from_numpy(np.concatenate([np.arange(starts[row], starts[row + 1]) for row in rows]))
+            beside = (
+                Reference(reference.head, reference.hidden[place].to(model.device)) if reference is not None else None
+            )
+            states_ND, scored = _score_batch(model, head, [rendered[row] for row in rows], beside)
+            nats[place], confidence[place] = -scored.log_probability.double().cpu(), scored.confidence.double().cpu()
+            correct[place] = scored.is_argmax.cpu()
+            if scored.kl is not None and scored.agrees is not None:
+                kl[place], agrees[place] = scored.kl.double().cpu(), scored.agrees.cpu()
+            if hidden is not None:
+                hidden[place] = states_ND.cpu()
             advance(len(rows))
     return Scores(
-        bits=(nats / math.log(2)).numpy(),
         text_bytes=np.array([item.answer_bytes for item in rendered], dtype=np.int64),
-        tokens=np.array([sum(item.supervised) for item in rendered], dtype=np.int64),
+        record=np.repeat(np.arange(len(rendered)), counts),
+        nats=nats.numpy(),
+        confidence=confidence.numpy(),
+        correct=correct.numpy(),
+        kl=kl.numpy() if reference is not None else None,
+        agrees=agrees.numpy() if reference is not None else None,
+        hidden=hidden,
     )
 
 
-def _batch_nats(model: PreTrainedModel, batch: Sequence[Rendered]) -> Tensor:
-    """Negative log-likelihood in nats of each record of one right-padded batch: float64 [records]."""
+def plain(tokenizer: PreTrainedTokenizerBase, text: str) -> Rendered:
+    """A text without a chat: every token of it is scored, after the token that begins (or else ends) a text."""
+    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if start is None:
+        raise DanteError(
+            "the tokenizer has neither a token that begins a text nor one that ends it",
+            where="eval.retention",
+            fix="eval.retention=false",
+        )
+    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return Rendered([int(start), *ids], [False] + [True] * len(ids), len(text.encode()))
+
+
+def _score_batch(
+    model: PreTrainedModel, head: Head, batch: Sequence[Rendered], reference: Reference | None
+) -> tuple[Tensor, TokenScores]:
+    """Hidden states and scores of one right-padded batch's supervised tokens, record after record."""
     device = model.device
     length = max(len(item.input_ids) for item in batch)
     ids_BT = torch.zeros(len(batch), length, dtype=torch.long)
@@ -82,8 +161,8 @@ def _batch_nats(model: PreTrainedModel, batch: Sequence[Rendered]) -> Tensor:
     row_N, position_N = target_BT.nonzero(as_tuple=True)
     # No attention mask: padding stands on the right, where causal attention of the real tokens cannot see it.
     hidden_BTD = model.base_model(input_ids=ids_BT.to(device), use_cache=False).last_hidden_state
-    log_p_N = label_log_probabilities(model, hidden_BTD[row_N, position_N - 1], ids_BT[row_N, position_N].to(device))
-    return -torch.zeros(len(batch), dtype=torch.float64).index_add_(0, row_N, log_p_N.double().cpu())
+    hidden_ND = hidden_BTD[row_N, position_N - 1]
+    return hidden_ND, token_scores(head, hidden_ND, ids_BT[row_N, position_N].to(device), reference)
 
 
 def _length_sorted_batches(lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -100,10 +179,10 @@ def _check_lengths(model: PreTrainedModel, rendered: Sequence[Rendered]) -> None
     for row, item in enumerate(rendered):
         if limit is not None and len(item.input_ids) > limit:
             raise DanteError(
-                f"held-out record {row} has {len(item.input_ids)} tokens, more than the model's context of {limit}",
+                f"text {row} has {len(item.input_ids)} tokens, more than the model's context of {limit}",
                 where="eval",
                 allowed=f"records of at most {limit} tokens",
                 fix="lower the cache's max_new_tokens or drop the record",
             )
         if not any(item.supervised[1:]):
-            raise DanteError(f"held-out record {row} has no supervised token", where="eval", fix="remove the record")
+            raise DanteError(f"text {row} has no supervised token", where="eval", fix="remove the record")

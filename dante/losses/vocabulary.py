@@ -4,7 +4,7 @@ Hidden states at supervised positions go through the LM head tile by tile. Every
 its gradient; the pass turns that into ∂L/∂hidden and ∂L/∂weight at once, in the forward, so that no [tokens, vocab]
 tensor lives whole and nothing is recomputed. Kept for backward: ∂L/∂hidden [tokens, width], ∂L/∂weight [vocab, width].
 
-`label_scores` is the same pass without gradients, for evaluation.
+`dante.losses.scoring` is the same pass without gradients, for evaluation.
 
 Precision: logits, softmax and both gradients are accumulated in fp32 (fp64 for fp64 inputs). With
 `matmul_dtype=torch.bfloat16` only the operands of the three matrix products are rounded to bf16.
@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from dante.losses.base import LinearLoss, SupervisedTokens
 from dante.losses.head import Head
@@ -229,63 +228,3 @@ class _Tiles:
         (matmul.accumulate if rows.start else matmul.product)(operand_TV.T, hidden_TD, self.d_weight)
         if self.d_bias is not None:
             self.d_bias += gradient_TV.sum(0)
-
-
-@dataclass(frozen=True)
-class LabelScores:
-    """Per token: log p(label), and whether the label is the most likely token."""
-
-    log_probability: Float[Tensor, " tokens"]
-    is_argmax: Bool[Tensor, " tokens"]
-
-
-@torch.no_grad()
-def label_scores(
-    model: PreTrainedModel,
-    hidden: Float[Tensor, "tokens width"],
-    labels: Int64[Tensor, " tokens"],
-    matmul_dtype: torch.dtype | None = None,
-    tile_tokens: int | None = None,
-) -> LabelScores:
-    """Score given labels with a model's LM head, tile by tile.
-
-    Args:
-        model: whose head to use.
-        hidden: hidden states at the positions that predict the labels.
-        labels: token ids.
-        matmul_dtype: dtype that operands of matrix products are rounded to; None: the weight's own.
-        tile_tokens: tokens per tile; None chooses by memory.
-
-    Returns:
-        Scores in nats, fp32 (fp64 for fp64 inputs).
-    """
-    head = Head.of(model)
-    weight, dtype = head.weight.detach(), torch.promote_types(hidden.dtype, torch.float32)
-    matmul = Matmul(matmul_dtype or weight.dtype, hidden.device)
-    tile_tokens = tile_tokens or auto_tile_tokens(weight.shape[0], hidden.device)
-    weight_VD = matmul.operand(weight.to(dtype))
-    bias_V = head.bias.detach().to(dtype) if head.bias is not None else None
-    hidden_ND = matmul.operand(hidden.detach().to(dtype) * head.multiplier)
-    buffer = torch.empty(min(tile_tokens, hidden.shape[0]), weight.shape[0], dtype=dtype, device=hidden.device)
-    log_probability = torch.empty(hidden.shape[0], dtype=dtype, device=hidden.device)
-    is_argmax = torch.empty(hidden.shape[0], dtype=torch.bool, device=hidden.device)
-    for start in range(0, hidden.shape[0], tile_tokens):
-        hidden_TD = hidden_ND[start : start + tile_tokens]
-        rows = slice(start, start + hidden_TD.shape[0])
-        logits_TV = buffer[: hidden_TD.shape[0]]
-        with torch.autocast(hidden.device.type, enabled=False):
-            project(matmul, head.softcap, hidden_TD, weight_VD, bias_V, out=logits_TV)
-        is_argmax[rows] = logits_TV.argmax(dim=1) == labels[rows]
-        log_probability[rows] = softmax_sums(logits_TV, labels[rows], out=logits_TV).label_log_probability
-    return LabelScores(log_probability, is_argmax)
-
-
-def label_log_probabilities(
-    model: PreTrainedModel,
-    hidden: Float[Tensor, "tokens width"],
-    labels: Int64[Tensor, " tokens"],
-    matmul_dtype: torch.dtype | None = None,
-    tile_tokens: int | None = None,
-) -> Float[Tensor, " tokens"]:
-    """log p(label) of every token in nats: `label_scores` without the argmax."""
-    return label_scores(model, hidden, labels, matmul_dtype, tile_tokens).log_probability

@@ -12,7 +12,8 @@ import numpy as np
 from rich.table import Table
 
 from dante.errors import DanteError
-from dante.evaluate.bootstrap import bits_per_byte, paired_bootstrap, ratio_stderr
+from dante.evaluate.bootstrap import paired_difference
+from dante.evaluate.ratio import Ratio
 from dante.report.read import read_lines
 
 RESAMPLES = 10_000
@@ -34,22 +35,24 @@ def compare(runs: Sequence[Path]) -> list[dict[str, Any]]:
     rows = []
     for run, table in zip(runs, tables, strict=True):
         _check_same_texts(runs[0], first, run, table)
-        bits = np.array([table[key]["bits"]["student"] for key in ids])
-        text_bytes = np.array([table[key]["bytes"] for key in ids], dtype=np.int64)
+        mine = _bits_per_byte(table, ids)
         row: dict[str, Any] = {
             "run": run.resolve().name,
-            "bits_per_byte": bits_per_byte(bits, text_bytes),
-            "stderr": ratio_stderr(bits, text_bytes),
+            "bits_per_byte": mine.value,
+            "stderr": mine.stderr,
             "n": len(ids),
             "difference": None,
         }
         if table is not first:
-            base = np.array([first[key]["bits"]["student"] for key in ids])
-            row["difference"] = paired_bootstrap(
-                bits, base, text_bytes, resamples=RESAMPLES, confidence=CONFIDENCE, seed=0
-            )
+            base = _bits_per_byte(first, ids)
+            row["difference"] = paired_difference(mine, base, resamples=RESAMPLES, confidence=CONFIDENCE, seed=0)
         rows.append(row)
     return rows
+
+
+def _bits_per_byte(table: dict[str, dict[str, Any]], ids: Sequence[str]) -> Ratio:
+    bits = np.array([table[key]["bits"]["student"] for key in ids])
+    return Ratio(bits, np.array([table[key]["bytes"] for key in ids], dtype=np.float64))
 
 
 def rich_table(rows: Sequence[dict[str, Any]]) -> Table:

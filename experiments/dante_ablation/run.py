@@ -16,7 +16,7 @@ from itertools import product
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-RATES = ("5e-4", "1e-3", "2e-3")
+RATES = ("1e-3", "2e-3")
 SEEDS = (1, 2, 3)
 TUNING_SEED = 1
 

@@ -1,0 +1,222 @@
+"""Everything that is measured of one model, written into one directory; teacher, initialisation and student alike.
+
+    scores.json        rows, calibration, notes, and a hash of the tokens that were scored
+    items.jsonl        per held-out record: bytes, bits, tokens, hits, and beside a teacher KL and agreement
+    validation.jsonl   the same of the validation records, where asked for
+    retention.jsonl    per retention text: bytes, bits
+    generations.jsonl  greedy answers
+    reference.safetensors   a teacher's hidden states at the scored positions: what makes KL exact and cheap later
+
+A directory holds nothing of another model, so a teacher's and an initialisation's are shared by all runs with them.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from dante.cache import Record, read_records
+from dante.errors import DanteError
+from dante.evaluate import heldout, rows
+from dante.evaluate.calibration import Calibration, calibration
+from dante.evaluate.fidelity import Scores, plain, score
+from dante.evaluate.generate import Generation, choose, greedy
+from dante.evaluate.lines import write_lines
+from dante.evaluate.progress import Bars
+from dante.evaluate.ratio import Ratio, mean
+from dante.evaluate.retention import retention_texts
+from dante.losses.head import Head
+from dante.losses.scoring import Reference
+from dante.manifest import read_json, write_json
+from dante.students.chat import ChatRenderer, Rendered
+from dante.students.load import load_student, load_tokenizer
+from dante.targets import build
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+HIDDEN = "reference.safetensors"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model that is measured, and what it is measured beside.
+
+    Attributes:
+        name: `teacher`, `init` or `student`.
+        folder: Hugging Face folder.
+        seed: that results carry.
+        teacher_scores: the teacher's finished directory of scores, or None.
+        teacher_folder: its Hugging Face folder, or None.
+    """
+
+    name: str
+    folder: Path
+    seed: int
+    teacher_scores: Path | None = None
+    teacher_folder: Path | None = None
+
+
+def measure(subject: Subject, cache: Path, out: Path, settings: dict[str, Any], threads: int | None) -> None:
+    """Measure one model and write its directory.
+
+    Args:
+        subject: the model.
+        cache: finished cache directory.
+        out: directory to write.
+        settings: `precision`, `heldout`, `validation`, `retention`, `generations`, `max_new_tokens`, `loop`, `bins`,
+            `chat`, `seed`; see conf/eval.
+        threads: CPU threads; None: all.
+    """
+    torch.set_num_threads(threads or torch.get_num_threads())
+    out.mkdir(parents=True, exist_ok=True)
+    model, renderer = _load(subject.folder, settings["precision"], settings["chat"])
+    records = heldout.select(read_records(cache, "heldout"), settings["heldout"])
+    rendered = [renderer.render(record.prompt, record.teacher_text) for record in records]
+    tokens = tokens_hash(renderer, rendered)
+    reference, notes = _reference(subject, tokens, model, settings["precision"])
+    found: list[dict[str, Any]] = []
+    with Bars(subject.name) as bars:
+        scores = score(
+            model,
+            rendered,
+            bars.add("held-out answers", len(records)),
+            reference=reference,
+            keep_hidden=subject.name == "teacher",
+        )
+        del reference
+        calibrated = calibration(
+            scores.confidence, scores.correct, scores.record, bins=settings["bins"], seed=settings["seed"]
+        )
+        row = partial(rows.row, model=subject.name, seed=subject.seed)
+        found += rows.sliced(row, scores.ratios(), records) + [_ece_row(row, calibrated, len(records))]
+        write_lines(out / "items.jsonl", _items(records, scores))
+        if settings["validation"]:
+            write_lines(out / "validation.jsonl", _validation(model, renderer, cache, bars))
+        if settings["retention"]:
+            retained = _retention(model, renderer, bars)
+            found += rows.retention_rows(row, retained)
+            write_lines(out / "retention.jsonl", retained)
+        if settings["generations"]:
+            asked = choose(records, settings["generations"])
+            advance = bars.add("greedy answers", len(asked))
+            loop = build(settings["loop"])
+            answers = greedy(model, renderer, [r.prompt for r in asked], settings["max_new_tokens"], loop, advance)
+            found += _generation_rows(row, answers, asked, settings["max_new_tokens"])
+            lines = [{"id": r.id} | asdict(answer) for r, answer in zip(asked, answers, strict=True)]
+            write_lines(out / "generations.jsonl", lines)
+    if scores.hidden is not None:
+        save_file({"hidden": scores.hidden.contiguous()}, out / HIDDEN)
+    write_json(
+        out / "scores.json",
+        {
+            "model": subject.name,
+            "rows": found,
+            "calibration": asdict(calibrated),
+            "notes": notes,
+            "tokens_sha256": tokens,
+            "precision": settings["precision"],
+        },
+    )
+
+
+def tokens_hash(renderer: ChatRenderer, rendered: Sequence[Rendered]) -> str:
+    """Identity of the scored tokens and of their vocabulary: models with equal hashes can be compared token by token."""
+    digest = hashlib.sha256(json.dumps(sorted(renderer.tokenizer.get_vocab().items())).encode())
+    for item in rendered:
+        digest.update(np.array(item.input_ids, dtype=np.int64).tobytes() + np.array(item.supervised).tobytes())
+    return digest.hexdigest()
+
+
+def _load(folder: Path, precision: str, chat: dict[str, Any]) -> tuple[Any, ChatRenderer]:
+    if precision not in PRECISIONS:
+        raise DanteError(
+            f"unknown precision {precision!r}", where="eval.precision", allowed=", ".join(sorted(PRECISIONS))
+        )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = torch.nn.Module.to(load_student(folder, dtype=PRECISIONS[precision]), device)
+    return model.eval(), ChatRenderer(load_tokenizer(folder), **chat)
+
+
+def _reference(subject: Subject, tokens: str, model: Any, precision: str) -> tuple[Reference | None, list[str]]:
+    """The teacher's side of the same tokens where there is one, and a note where there is none."""
+    if subject.teacher_scores is None or not (subject.teacher_scores / HIDDEN).is_file():
+        return None, []
+    theirs = read_json(subject.teacher_scores / "scores.json")
+    assert subject.teacher_folder is not None
+    if theirs["tokens_sha256"] != tokens:
+        note = "teacher and student have different vocabularies or templates: no KL divergence and no agreement"
+        return None, [note]
+    teacher = load_student(subject.teacher_folder, dtype=PRECISIONS[precision])
+    head = Head.of(torch.nn.Module.to(teacher, model.device))
+    if head.weight.shape[0] != Head.of(model).weight.shape[0]:
+        return None, ["teacher and student have vocabularies of other sizes: no KL divergence and no agreement"]
+    return Reference(head, load_file(subject.teacher_scores / HIDDEN)["hidden"]), []
+
+
+def _items(records: Sequence[Record], scores: Scores) -> list[dict[str, Any]]:
+    bits, tokens, correct = scores.bits, scores.tokens, scores.per_item(scores.correct)
+    lines = []
+    for index, record in enumerate(records):
+        line = {
+            "id": record.id,
+            "domain": record.domain,
+            "language": record.language,
+            "text_sha256": heldout.text_hash(record),
+            "bytes": int(scores.text_bytes[index]),
+            "bits": float(bits[index]),
+            "tokens": int(tokens[index]),
+            "top1": int(correct[index]),
+        }
+        lines.append(line)
+    if scores.kl is not None and scores.agrees is not None:
+        for line, kl, agrees in zip(lines, scores.per_item(scores.kl), scores.per_item(scores.agrees), strict=True):
+            line |= {"kl_nats": float(kl), "agree": int(agrees)}
+    return lines
+
+
+def _validation(model: Any, renderer: ChatRenderer, cache: Path, bars: Bars) -> list[dict[str, Any]]:
+    records = read_records(cache, "validation")
+    rendered = [renderer.render(record.prompt, record.teacher_text) for record in records]
+    scores = score(model, rendered, bars.add("validation answers", len(records)))
+    return [
+        {"id": record.id, "bytes": int(size), "bits": float(bits)}
+        for record, size, bits in zip(records, scores.text_bytes, scores.bits, strict=True)
+    ]
+
+
+def _retention(model: Any, renderer: ChatRenderer, bars: Bars) -> list[dict[str, Any]]:
+    texts = retention_texts()
+    scores = score(model, [plain(renderer.tokenizer, t.text) for t in texts], bars.add("retention texts", len(texts)))
+    return [
+        {"id": text.id, "kind": text.kind, "name": text.name, "bytes": int(size), "bits": float(bits)}
+        for text, size, bits in zip(texts, scores.text_bytes, scores.bits, strict=True)
+    ]
+
+
+def _ece_row(row: rows.Row, calibrated: Calibration, records: int) -> dict[str, Any]:
+    decoding = f"teacher-forced, {len(calibrated.bins)} bins"
+    return row(task="heldout", metric="ece", value=calibrated.ece, stderr=calibrated.stderr, n=records,
+               decoding=decoding)  # fmt: skip
+
+
+def _generation_rows(
+    row: rows.Row, answers: Sequence[Generation], asked: Sequence[Record], limit: int
+) -> list[dict[str, Any]]:
+    written = np.array([len(answer.text.encode()) for answer in answers], dtype=np.float64)
+    wanted = np.array([len(record.teacher_text.encode()) for record in asked], dtype=np.float64)
+    measured = {
+        "stop_share": mean(np.array([float(answer.stopped) for answer in answers])),
+        "loop_share": mean(np.array([float(answer.looped) for answer in answers])),
+        "repetition": mean(np.array([answer.repetition for answer in answers])),
+        "length_ratio": Ratio(written, wanted),
+    }
+    return [
+        rows.ratio_row(row, "generation", metric, ratio, f"greedy, max_new_tokens={limit}, loops ended")
+        for metric, ratio in measured.items()
+    ]

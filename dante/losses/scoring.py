@@ -1,0 +1,152 @@
+"""The vocabulary pass without gradients, for evaluation: what a model says of given labels, tile by tile.
+
+Beside the label's log-probability every token gets the most likely token and its probability (calibration), and, where
+a reference model of the same vocabulary is given by its hidden states, the full forward KL(reference ‖ model) and
+whether both agree on the most likely token. A reference kept as hidden states [tokens, width] is exact and as small as
+activations; its logits live one tile at a time, like everyone's.
+
+Shape suffixes as in `dante.losses.vocabulary`: N tokens, T tokens of one tile, V vocabulary, D width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from dante.errors import DanteError
+from dante.losses.head import Head
+from dante.losses.matmul import Matmul
+from dante.losses.projection import project, softmax_sums
+from dante.losses.vocabulary import auto_tile_tokens
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Another model's side of the same tokens: its LM head, and its hidden states at the same positions."""
+
+    head: Head
+    hidden: Float[Tensor, "tokens reference_width"]
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """Per token, in nats; fp32 (fp64 for fp64 inputs).
+
+    Attributes:
+        log_probability: log p(label).
+        confidence: probability of the most likely token.
+        is_argmax: the label is the most likely token.
+        kl: KL(reference ‖ model) over the whole vocabulary, or None without a reference.
+        agrees: the reference's most likely token is this model's, or None.
+    """
+
+    log_probability: Float[Tensor, " tokens"]
+    confidence: Float[Tensor, " tokens"]
+    is_argmax: Bool[Tensor, " tokens"]
+    kl: Float[Tensor, " tokens"] | None
+    agrees: Bool[Tensor, " tokens"] | None
+
+
+@torch.no_grad()
+def token_scores(
+    head: Head,
+    hidden: Float[Tensor, "tokens width"],
+    labels: Int64[Tensor, " tokens"],
+    reference: Reference | None = None,
+    matmul_dtype: torch.dtype | None = None,
+    tile_tokens: int | None = None,
+) -> TokenScores:
+    """Score given labels with an LM head.
+
+    Args:
+        head: of the model that is scored.
+        hidden: its hidden states at the positions that predict the labels.
+        labels: token ids.
+        reference: the other model's side of the same tokens, for KL and agreement.
+        matmul_dtype: dtype that operands of matrix products are rounded to; None: the weight's own.
+        tile_tokens: tokens per tile; None chooses by memory.
+
+    Raises:
+        DanteError: the reference has another vocabulary.
+    """
+    if reference is not None and reference.head.weight.shape[0] != head.weight.shape[0]:
+        raise DanteError(
+            f"the reference's vocabulary has {reference.head.weight.shape[0]} entries, the model's "
+            f"{head.weight.shape[0]}",
+            where="KL divergence",
+            allowed="models with one vocabulary",
+        )
+    tokens, device = hidden.shape[0], hidden.device
+    tile_tokens = min(tile_tokens or auto_tile_tokens(head.weight.shape[0], device), max(tokens, 1))
+    model = _Projection(head, hidden, matmul_dtype, tile_tokens)
+    other = _Projection(reference.head, reference.hidden, matmul_dtype, tile_tokens) if reference else None
+    parts: list[TokenScores] = []
+    with torch.autocast(device.type, enabled=False):
+        for start in range(0, tokens, tile_tokens):
+            rows = slice(start, min(start + tile_tokens, tokens))
+            parts.append(_score_tile(model.logits(rows), labels[rows], other.logits(rows) if other else None))
+    return _joined(parts, model.dtype, device, reference is not None)
+
+
+def label_log_probabilities(
+    model: PreTrainedModel,
+    hidden: Float[Tensor, "tokens width"],
+    labels: Int64[Tensor, " tokens"],
+    matmul_dtype: torch.dtype | None = None,
+    tile_tokens: int | None = None,
+) -> Float[Tensor, " tokens"]:
+    """log p(label) of every token in nats."""
+    return token_scores(Head.of(model), hidden, labels, None, matmul_dtype, tile_tokens).log_probability
+
+
+class _Projection:
+    """One model's hidden states → logits, a tile at a time into one buffer."""
+
+    def __init__(self, head: Head, hidden: Tensor, matmul_dtype: torch.dtype | None, tile_tokens: int) -> None:
+        weight = head.weight.detach()
+        self.dtype = torch.promote_types(hidden.dtype, torch.float32)
+        self.softcap = head.softcap
+        self.matmul = Matmul(matmul_dtype or weight.dtype, hidden.device)
+        self.weight_VD = self.matmul.operand(weight.to(self.dtype))
+        self.bias_V = head.bias.detach().to(self.dtype) if head.bias is not None else None
+        self.hidden_ND = self.matmul.operand(hidden.detach().to(self.dtype) * head.multiplier)
+        self.buffer = torch.empty(tile_tokens, weight.shape[0], dtype=self.dtype, device=hidden.device)
+
+    def logits(self, rows: slice) -> Tensor:
+        hidden_TD = self.hidden_ND[rows]
+        logits_TV = self.buffer[: hidden_TD.shape[0]]
+        project(self.matmul, self.softcap, hidden_TD, self.weight_VD, self.bias_V, out=logits_TV)
+        return logits_TV
+
+
+def _score_tile(logits_TV: Tensor, labels_T: Tensor, reference_TV: Tensor | None) -> TokenScores:
+    """Overwrites both tiles."""
+    top_T, argmax_T = logits_TV.max(dim=1)
+    kl_T = agrees_T = None
+    if reference_TV is None:
+        sums = softmax_sums(logits_TV, labels_T, out=logits_TV)
+    else:
+        agrees_T = reference_TV.argmax(dim=1) == argmax_T
+        # Σ p log(p/q) = Σ p (u − z) − log Z_u + log Z_z, u and z the reference's and the model's logits.
+        difference_TV = reference_TV - logits_TV
+        sums = softmax_sums(logits_TV, labels_T, out=logits_TV)
+        theirs = softmax_sums(reference_TV, labels_T, out=reference_TV)
+        expected_T = (reference_TV * difference_TV).sum(dim=1) / theirs.exp_sum
+        kl_T = expected_T - theirs.log_z + sums.log_z
+    return TokenScores(sums.label_log_probability, (top_T - sums.log_z).exp(), argmax_T == labels_T, kl_T, agrees_T)
+
+
+def _joined(parts: list[TokenScores], dtype: torch.dtype, device: torch.device, compared: bool) -> TokenScores:
+    def joined(name: str, kind: torch.dtype) -> Tensor:
+        found = [getattr(part, name) for part in parts]
+        return torch.cat(found) if found else torch.empty(0, dtype=kind, device=device)
+
+    return TokenScores(
+        log_probability=joined("log_probability", dtype),
+        confidence=joined("confidence", dtype),
+        is_argmax=joined("is_argmax", torch.bool),
+        kl=joined("kl", dtype) if compared else None,
+        agrees=joined("agrees", torch.bool) if compared else None,
+    )
