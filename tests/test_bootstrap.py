@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from dante.evaluate.bootstrap import bits_per_byte, paired_bootstrap, ratio_stderr
+from dante.evaluate.bootstrap import PairedDifference, paired_difference, seeds_difference
+from dante.evaluate.ratio import Ratio, mean
 
 
 def items(rng: np.random.Generator, n: int, effect: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -14,6 +15,15 @@ def items(rng: np.random.Generator, n: int, effect: float = 0.0) -> tuple[np.nda
     bits_b = text_bytes * (difficulty + rng.normal(0, 0.05, size=n))
     bits_a = text_bytes * (difficulty + effect + rng.normal(0, 0.05, size=n))
     return bits_a, bits_b, text_bytes
+
+
+def paired_bootstrap(
+    bits_a: np.ndarray, bits_b: np.ndarray, text_bytes: np.ndarray, *, resamples: int, confidence: float, seed: int
+) -> PairedDifference:
+    size = text_bytes.astype(np.float64)
+    return paired_difference(
+        Ratio(bits_a, size), Ratio(bits_b, size), resamples=resamples, confidence=confidence, seed=seed
+    )
 
 
 def test_agrees_with_scipy() -> None:
@@ -52,7 +62,9 @@ def test_interval_covers_the_truth_as_often_as_it_says() -> None:
 def test_pairing_removes_what_is_hard_for_both() -> None:
     bits_a, bits_b, text_bytes = items(np.random.default_rng(4), 200, effect=-0.03)
     interval = paired_bootstrap(bits_a, bits_b, text_bytes, resamples=2000, confidence=0.95, seed=0)
-    each = ratio_stderr(bits_a, text_bytes), ratio_stderr(bits_b, text_bytes)
+    size = text_bytes.astype(np.float64)
+    each = Ratio(bits_a, size).stderr, Ratio(bits_b, size).stderr
+    assert all(each)
     assert interval.high < 0
     assert interval.stderr < np.hypot(*each) / 3
 
@@ -67,11 +79,45 @@ def test_same_model_differs_by_nothing_and_the_seed_decides_the_rest() -> None:
 
 def test_stderr_matches_the_spread_over_fresh_samples() -> None:
     rng = np.random.default_rng(6)
-    samples = [(bits, size) for bits, _, size in (items(rng, 50) for _ in range(2000))]
-    spread = np.std([bits_per_byte(*sample) for sample in samples])
-    claimed = np.mean([ratio_stderr(*sample) for sample in samples])
+    samples = [Ratio(bits, size.astype(np.float64)) for bits, _, size in (items(rng, 50) for _ in range(2000))]
+    spread = np.std([sample.value for sample in samples])
+    claimed = np.mean([sample.stderr for sample in samples if sample.stderr is not None])
     assert claimed == pytest.approx(spread, rel=0.05)
 
 
 def test_a_single_item_has_no_stderr() -> None:
-    assert ratio_stderr(np.array([3.0]), np.array([2])) is None
+    assert Ratio(np.array([3.0]), np.array([2.0])).stderr is None
+
+
+def test_a_mean_s_stderr_is_the_textbook_one() -> None:
+    values = np.random.default_rng(0).normal(size=40)
+    assert mean(values).stderr == pytest.approx(scipy.stats.sem(values))
+
+
+def test_models_with_denominators_of_their_own_are_compared() -> None:
+    """Accuracy per token of two tokenizers: the denominators differ, the items are the same."""
+    rng = np.random.default_rng(1)
+    tokens_a, tokens_b = rng.integers(5, 50, size=(2, 60)).astype(np.float64)
+    a, b = Ratio(rng.binomial(tokens_a.astype(int), 0.6) * 1.0, tokens_a), Ratio(0.5 * tokens_b, tokens_b)
+    found = paired_difference(a, b, resamples=2000, confidence=0.95, seed=0)
+    assert found.difference == pytest.approx(a.value - 0.5)
+    assert found.low < found.difference < found.high
+    assert found.stderr == pytest.approx(a.stderr, rel=0.15)
+
+
+def test_an_interval_over_seeds_covers_another_seed_and_one_over_items_does_not() -> None:
+    """Runs of a seed differ by a shift of their own: with the items alone the interval is far too narrow."""
+    rng = np.random.default_rng(2)
+    hits_seeds = hits_items = 0
+    for trial in range(150):
+        size = rng.integers(100, 800, size=80).astype(np.float64)
+        shift = rng.normal(0, 0.05, size=12)  # of each seed, in bits per byte
+        base = size * rng.normal(1.0, 0.3, size=80)
+        a = [Ratio(base + size * (s + rng.normal(0, 0.05, size=80)), size) for s in shift]
+        b = [Ratio(base + size * rng.normal(0, 0.05, size=80), size) for _ in shift]
+        over_seeds = seeds_difference(a, b, resamples=400, confidence=0.9, seed=trial)
+        over_items = paired_difference(a[0], b[0], resamples=400, confidence=0.9, seed=trial)
+        hits_seeds += over_seeds.low <= 0 <= over_seeds.high
+        hits_items += over_items.low <= 0 <= over_items.high
+    assert 0.8 <= hits_seeds / 150 <= 0.96
+    assert hits_items / 150 < 0.5

@@ -10,7 +10,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dante.errors import DanteError
 from dante.evaluate import fidelity
-from dante.evaluate.fidelity import score
+from dante.evaluate.fidelity import plain, score
+from dante.losses.head import Head
+from dante.losses.scoring import Reference
 from dante.students.chat import ChatRenderer, Rendered
 
 TEMPLATE = (
@@ -20,7 +22,7 @@ TEMPLATE = (
 TEXTS = [("Ciao?", "Perché è così."), ("Say ab", "ab"), ("x" * 30, "Zwölf Boxkämpfer jagen Viktor " * 4), ("1+1", "2")]
 
 
-def tiny(vocab_size: int, seed: int) -> tuple[LlamaForCausalLM, ChatRenderer]:
+def tiny(vocab_size: int, seed: int, context: int = 1024) -> tuple[LlamaForCausalLM, ChatRenderer]:
     """A random model with a byte-level tokenizer of its own; another `vocab_size` merges other pairs."""
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -40,7 +42,7 @@ def tiny(vocab_size: int, seed: int) -> tuple[LlamaForCausalLM, ChatRenderer]:
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(words), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=512, initializer_range=0.3,
+        num_key_value_heads=1, max_position_embeddings=context, initializer_range=0.3,
     )  # fmt: skip
     return LlamaForCausalLM(config).eval(), ChatRenderer(words)
 
@@ -101,7 +103,7 @@ def test_bf16_is_close_to_fp32() -> None:
 
 
 def test_a_record_longer_than_the_context_is_refused() -> None:
-    model, renderer = tiny(260, 0)
+    model, renderer = tiny(260, 0, context=512)
     with pytest.raises(DanteError, match="context of 512"):
         score(model, [renderer.render("a", "long " * 400)])
 
@@ -110,6 +112,57 @@ def test_a_record_without_supervised_tokens_is_refused() -> None:
     model, _ = tiny(260, 0)
     with pytest.raises(DanteError, match="no supervised token"):
         score(model, [Rendered([1, 2, 3], [False] * 3, 5)])
+
+
+def test_hits_and_confidence_belong_to_their_tokens() -> None:
+    """Per token, in the records' order, whatever order the batches had."""
+    model, renderer = tiny(280, 4)
+    rendered = [renderer.render(*text) for text in TEXTS]
+    scores = score(model, rendered)
+    place = 0
+    with torch.no_grad():
+        for row, item in enumerate(rendered):
+            p = model(input_ids=torch.tensor([item.input_ids])).logits[0].softmax(-1)
+            for position in [i for i, target in enumerate(item.supervised) if target]:
+                assert scores.record[place] == row
+                assert scores.confidence[place] == pytest.approx(float(p[position - 1].max()), rel=1e-4)
+                assert scores.correct[place] == (int(p[position - 1].argmax()) == item.input_ids[position])
+                place += 1
+    assert place == len(scores.nats)
+
+
+def test_divergence_from_kept_hidden_states_is_that_of_whole_logits() -> None:
+    teacher, renderer = tiny(280, 5)
+    student, _ = tiny(280, 6)
+    rendered = [renderer.render(*text) for text in TEXTS]
+    kept = score(teacher, rendered, keep_hidden=True).hidden
+    assert kept is not None
+    beside = Reference(Head.of(teacher), kept)
+    scores = score(student, rendered, reference=beside)
+    expected = []
+    with torch.no_grad():
+        for item in rendered:
+            ids = torch.tensor([item.input_ids])
+            log_p, log_q = (m(input_ids=ids).logits[0].double().log_softmax(-1) for m in (teacher, student))
+            kl = (log_p.exp() * (log_p - log_q)).sum(-1)
+            expected.append(sum(float(kl[i - 1]) for i, target in enumerate(item.supervised) if target))
+    assert scores.kl is not None
+    assert scores.per_item(scores.kl) == pytest.approx(expected, rel=1e-4)
+    assert scores.ratios()["kl_nats"].value == pytest.approx(sum(expected) / len(scores.nats), rel=1e-4)
+    own = score(teacher, rendered, reference=beside)
+    assert own.agrees is not None
+    assert own.agrees.all()
+
+
+def test_a_plain_text_is_scored_whole() -> None:
+    model, renderer = tiny(280, 7)
+    item = plain(renderer.tokenizer, "Zwölf Boxkämpfer")
+    assert renderer.tokenizer.decode(item.input_ids[1:]) == "Zwölf Boxkämpfer"
+    assert item.answer_bytes == len("Zwölf Boxkämpfer".encode())
+    with torch.no_grad():
+        log_p = model(input_ids=torch.tensor([item.input_ids])).logits[0].double().log_softmax(-1)
+    nats = -sum(float(log_p[i, token]) for i, token in enumerate(item.input_ids[1:]))
+    assert score(model, [item]).bits == pytest.approx([nats / math.log(2)], rel=1e-5)
 
 
 def test_dtype_of_sums_is_float64() -> None:

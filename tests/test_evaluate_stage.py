@@ -1,6 +1,7 @@
 """The eval step end to end on tiny models: every row is there, and each number is the one it claims to be."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from transformers import LlamaForCausalLM
 
 from dante.cache import CacheWriter, Record
 from dante.errors import DanteError
-from dante.evaluate import heldout, stage
-from dante.evaluate.generate import choose, greedy
+from dante.evaluate import heldout, score_stage, stage
+from dante.evaluate.generate import choose, greedy, repetition
 from dante.pipeline import Step
+from dante.teachers.repetition import RepetitionLimit
 from tests.test_evaluate_fidelity import reference_bits, tiny
 
 WORDS = ["così", "ab", "Zwölf", "Boxkämpfer", "jagen", "Viktor", "Perché"]
@@ -33,46 +35,68 @@ def record(index: int, split: str) -> Record:
     )
 
 
+LOOP = RepetitionLimit(min_tokens=3, max_tokens=40, count=5)
 HELDOUT = [record(100 + index, "heldout") for index in range(8)]
 
 
-@pytest.fixture(scope="module")
-def step(tmp_path_factory: pytest.TempPathFactory) -> Step:
-    """A finished eval step; teacher and student have different tokenizers."""
-    root = tmp_path_factory.mktemp("eval")
-    folders = {"teacher/model": (300, 0), "init/model": (270, 1), "release": (270, 2)}
-    for name, (vocab_size, seed) in folders.items():
+MEASURE = {
+    "seed": 0,
+    "precision": "fp32",
+    "heldout": None,
+    "validation": False,
+    "retention": True,
+    "generations": 4,
+    "max_new_tokens": 6,
+    "loop": {
+        "_target_": "dante.teachers.repetition.RepetitionLimit",
+        "min_tokens": 3,
+        "max_tokens": 40,
+        "count": 5,
+    },
+    "bins": 5,
+    "chat": {},
+}
+
+
+def evaluated(root: Path, models: dict[str, tuple[int, int]], **changes: Any) -> Step:
+    """The three steps of an evaluation over tiny models `{folder: (vocabulary, seed)}`; returns the last."""
+    for name, (vocab_size, seed) in models.items():
         model, renderer = tiny(vocab_size, seed)
         model.save_pretrained(root / name)
         renderer.tokenizer.save_pretrained(root / name)
     (root / "release" / "release.json").write_text(json.dumps({"seed": 7}))
     handle = {"name": "big", "model": "model", "local": True, "revision": None, "licence": "MIT", "sha256": None}
     (root / "teacher" / "teacher.json").write_text(json.dumps(handle | {"chat_template": True}))
-    CacheWriter(root / "cache").add([record(index, "train") for index in range(20)] + HELDOUT).seal()
-    made = Step(
-        label="eval",
-        stage="eval",
-        settings={
-            "seed": 0,
-            "chat": {},
-            "eval": {
-                "heldout": None,
-                "generations": 4,
-                "max_new_tokens": 6,
-                "bootstrap": 200,
-                "confidence": 0.9,
-                "seed": 0,
-                "precision": "fp32",
-            },
-        },
-        resources={"trainer": {"threads": 1}},
-        inputs={name: root / name for name in ("teacher", "cache", "init", "release")},
-        out=root / "eval.partial",
-        fingerprint="f",
-        seed=0,
-    )
-    stage.run(made)
-    return made
+    validation = [replace(record(50 + index, "train"), split="validation") for index in range(3)]
+    train = [record(index, "train") for index in range(20)]
+    CacheWriter(root / "cache").add(train + validation + HELDOUT).seal()
+    inputs = {name: root / name for name in ("teacher", "cache", "init", "release")}
+    score_stage.run(made("eval-teacher", inputs, {"model": "teacher", **MEASURE, "generations": 0}, root))
+    inputs |= {"eval-teacher": root / "eval-teacher"}
+    score_stage.run(made("eval-init", inputs, {"model": "init", **MEASURE}, root))
+    inputs |= {"eval-init": root / "eval-init"}
+    step = made("eval", inputs, {**MEASURE, "bootstrap": 200, "confidence": 0.9, **changes}, root)
+    stage.run(step)
+    return step
+
+
+def made(label: str, inputs: dict[str, Path], settings: dict[str, Any], root: Path) -> Step:
+    resources = {"trainer": {"threads": 1}}
+    return Step(label, "eval", settings, resources, inputs, root / label, "f", 0)
+
+
+@pytest.fixture(scope="module")
+def step(tmp_path_factory: pytest.TempPathFactory) -> Step:
+    """A finished eval step; teacher and student have different tokenizers."""
+    models = {"teacher/model": (300, 0), "init/model": (270, 1), "release": (270, 2)}
+    return evaluated(tmp_path_factory.mktemp("eval"), models)
+
+
+@pytest.fixture(scope="module")
+def related(tmp_path_factory: pytest.TempPathFactory) -> Step:
+    """The same with one tokenizer, and with the validation records scored."""
+    models = {"teacher/model": (270, 0), "init/model": (270, 1), "release": (270, 2)}
+    return evaluated(tmp_path_factory.mktemp("related"), models, validation=True)
 
 
 def result(step: Step) -> dict[str, Any]:
@@ -83,20 +107,25 @@ def lines(step: Step, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (step.out / name).read_text().splitlines()]
 
 
+def bits_rows(step: Step) -> list[dict[str, Any]]:
+    """Bits per byte of the held-out answers, all slices."""
+    return [r for r in result(step)["rows"] if r["metric"] == "bits_per_byte" and r["task"].startswith("heldout")]
+
+
 @pytest.mark.parametrize(("model", "size"), [("teacher", (300, 0)), ("init", (270, 1)), ("student", (270, 2))])
 def test_each_model_is_scored_with_its_own_weights_and_tokenizer(step: Step, model: str, size: tuple[int, int]) -> None:
     network, renderer = tiny(*size)
     expected = [reference_bits(network, renderer, str(r.prompt), r.teacher_text) for r in HELDOUT]
-    (row,) = [r for r in result(step)["rows"] if (r["model"], r["task"]) == (model, "heldout")]
+    (row,) = [r for r in bits_rows(step) if (r["model"], r["task"]) == (model, "heldout")]
     assert row["value"] == pytest.approx(sum(b for b, _ in expected) / sum(n for _, n in expected), rel=1e-5)
     assert (row["metric"], row["n"], row["seed"], row["harness"]) == ("bits_per_byte", 8, 7, "dante")
 
 
 def test_counting_models_are_asked_for_the_students_tokens(step: Step) -> None:
     for item in lines(step, "items.jsonl"):
-        assert item["tokens"]["unigram"] == item["tokens"]["trigram"] == item["tokens"]["student"]
+        assert {"unigram", "trigram"} <= item["bits"].keys()
         assert item["tokens"]["teacher"] != item["tokens"]["student"]
-    value = {r["model"]: r["value"] for r in result(step)["rows"] if r["task"] == "heldout"}
+    value = {r["model"]: r["value"] for r in bits_rows(step) if r["task"] == "heldout"}
     # The text is random words: counting beats random networks, and a trigram spells them better than a unigram.
     assert value["trigram"] < value["unigram"] < value["student"]
 
@@ -104,18 +133,17 @@ def test_counting_models_are_asked_for_the_students_tokens(step: Step) -> None:
 def test_rows_pairs_and_items_agree(step: Step) -> None:
     items, found = lines(step, "items.jsonl"), result(step)
     assert {item["id"] for item in items} == {r.id for r in HELDOUT}
-    for row in found["rows"]:
-        if row["metric"] != "bits_per_byte":
-            continue
+    for row in bits_rows(step):
         _, _, condition = row["task"].partition("/")
         field, _, value = condition.partition("=")
         chosen = [item for item in items if not field or item[field] == value]
         total = sum(item["bits"][row["model"]] for item in chosen) / sum(item["bytes"] for item in chosen)
         assert row["value"] == pytest.approx(total)
         assert row["n"] == len(chosen)
-    values = {(r["model"], r["task"]): r["value"] for r in found["rows"]}
+    values = {(r["model"], r["task"], r["metric"]): r["value"] for r in found["rows"]}
     for pair in found["pairs"]:
-        gap = values[pair["a"], pair["task"]] - values[pair["b"], pair["task"]]
+        key = pair["task"], pair["metric"]
+        gap = values[pair["a"], *key] - values[pair["b"], *key]
         assert pair["difference"] == pytest.approx(gap)
         assert pair["low"] <= pair["difference"] <= pair["high"]
     everything = {(p["a"], p["b"]) for p in found["pairs"] if p["task"] == "heldout"}
@@ -151,7 +179,7 @@ def test_a_batch_of_prompts_is_answered_like_each_prompt_alone() -> None:
     model, renderer = tiny(270, 4)
     prompts = ["a", "Zwölf Boxkämpfer jagen", "Perché?"]
     expected = [one_by_one(model, renderer.prompt_ids(p), 12, renderer.end_of_turn_id) for p in prompts]
-    answers = greedy(model, renderer, prompts, 12)
+    answers = greedy(model, renderer, prompts, 12, LOOP)
     for answer, ids in zip(answers, expected, strict=True):
         kept = [i for i in ids if i != renderer.end_of_turn_id]
         assert answer.text == renderer.tokenizer.decode(kept)
@@ -164,8 +192,32 @@ def test_a_turn_that_ends_is_cut_there_and_counted() -> None:
     ids = [renderer.prompt_ids("a")]
     torch.nn.init.zeros_(model.lm_head.weight)
     model.lm_head.weight.data[end] = model.model(input_ids=torch.tensor(ids)).last_hidden_state[0, -1].detach()
-    (answer,) = greedy(model, renderer, ["a"], 5)
-    assert (answer.text, answer.tokens, answer.stopped) == ("", 1, True)
+    (answer,) = greedy(model, renderer, ["a"], 5, LOOP)
+    assert (answer.text, answer.tokens, answer.stopped, answer.looped) == ("", 1, True, False)
+
+
+def test_an_answer_that_loops_is_ended_and_said_to_loop() -> None:
+    """The model says one token for ever: five times three of them are a loop, whatever the limit."""
+    model, renderer = tiny(270, 0)
+    torch.nn.init.zeros_(model.lm_head.weight)
+    letter = renderer.tokenizer("a")["input_ids"][0]
+    model.lm_head.weight.data[letter] = 1.0
+    model.model.norm.weight.data.fill_(0.0)
+    model.model.norm.weight.data[0] = 1.0
+    states = model.model(input_ids=torch.tensor([renderer.prompt_ids("a")])).last_hidden_state
+    model.lm_head.weight.data *= torch.sign(states[0, -1, 0]).item()
+    short, other = greedy(model, renderer, ["a", "a longer prompt"], 200, LOOP)
+    for answer in (short, other):
+        if set(answer.text) == {"a"}:
+            assert (answer.text, answer.tokens, answer.stopped, answer.looped) == ("a" * 15, 15, False, True)
+    assert short.looped
+
+
+def test_repetition_is_the_share_of_four_grams_seen_before() -> None:
+    assert repetition([1, 2, 3]) == 0
+    assert repetition([1, 2, 3, 4, 5]) == 0
+    assert repetition([1, 2, 3, 4] * 2) == pytest.approx(1 / 5)
+    assert repetition([7] * 103) == pytest.approx(99 / 100)
 
 
 def test_prompts_are_the_same_for_every_run_and_spread_over_domains() -> None:
@@ -185,11 +237,52 @@ def changed(step: Step, out: Path, **inputs: Path) -> Step:
 
 def test_a_teacher_that_is_not_here_leaves_a_note_instead_of_a_row(step: Step, tmp_path: Path) -> None:
     handle = json.loads((step.inputs["teacher"] / "teacher.json").read_text())
-    (tmp_path / "teacher.json").write_text(json.dumps(handle | {"local": False, "model": "org/huge"}))
-    remote = changed(step, tmp_path / "eval.partial", teacher=tmp_path)
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher" / "teacher.json").write_text(json.dumps(handle | {"local": False, "model": "org/huge"}))
+    inputs = {**step.inputs, "teacher": tmp_path / "teacher"}
+    score_stage.run(made("eval-teacher", inputs, {"model": "teacher", **MEASURE}, tmp_path))
+    inputs["eval-teacher"] = tmp_path / "eval-teacher"
+    remote = made("eval", inputs, step.settings, tmp_path)
     stage.run(remote)
     assert "teacher" not in {row["model"] for row in result(remote)["rows"]}
     assert "big" in result(remote)["notes"][0]
+
+
+def test_models_of_one_vocabulary_are_compared_token_by_token(related: Step, step: Step) -> None:
+    metrics = {(r["model"], r["metric"]) for r in result(related)["rows"] if r["task"] == "heldout"}
+    compared = {(m, k) for m in ("init", "student") for k in ("kl_nats", "teacher_agreement")}
+    assert compared <= metrics
+    assert not compared & {(r["model"], r["metric"]) for r in result(step)["rows"]}
+    assert "different vocabularies" in result(step)["notes"][0]
+    (teacher, renderer), (student, _) = tiny(270, 0), tiny(270, 2)
+    record = HELDOUT[0]
+    item = renderer.render(record.prompt, record.teacher_text)
+    with torch.no_grad():
+        log_p, log_q = (
+            m(input_ids=torch.tensor([item.input_ids])).logits[0].double().log_softmax(-1) for m in (teacher, student)
+        )
+    places = [i - 1 for i, target in enumerate(item.supervised) if target]
+    (line,) = [line for line in lines(related, "items.jsonl") if line["id"] == record.id]
+    kl = float((log_p.exp() * (log_p - log_q)).sum(-1)[places].sum())
+    assert line["kl_nats"]["student"] == pytest.approx(kl, rel=1e-4)
+    assert line["agree"]["student"] == int((log_p.argmax(-1) == log_q.argmax(-1))[places].sum())
+
+
+def test_retention_is_measured_of_every_model_and_by_slice(step: Step) -> None:
+    found = {(r["model"], r["task"]) for r in result(step)["rows"] if r["task"].startswith("retention")}
+    for task in ("retention", "retention/language", "retention/code", "retention/language=it", "retention/code=c"):
+        assert {("teacher", task), ("init", task), ("student", task)} <= found
+    texts = lines(step, "retention.jsonl")
+    total = sum(t["bits"]["student"] for t in texts) / sum(t["bytes"] for t in texts)
+    (row,) = [r for r in result(step)["rows"] if (r["model"], r["task"]) == ("student", "retention")]
+    assert row["value"] == pytest.approx(total)
+    assert {"retention", "retention/code=rust"} <= {p["task"] for p in result(step)["pairs"]}
+
+
+def test_validation_records_are_scored_apart(related: Step, step: Step) -> None:
+    scored = lines(related, "student/validation.jsonl")
+    assert {line["id"] for line in scored} == {f"train-{index}" for index in range(50, 53)}
+    assert not (step.out / "student" / "validation.jsonl").exists()
 
 
 def test_a_cache_without_heldout_records_is_refused(step: Step, tmp_path: Path) -> None:
@@ -199,7 +292,7 @@ def test_a_cache_without_heldout_records_is_refused(step: Step, tmp_path: Path) 
 
 
 def test_unknown_precision_is_refused(step: Step, tmp_path: Path) -> None:
-    settings = {**step.settings, "eval": {**step.settings["eval"], "precision": "fp8"}}
+    settings = {**step.settings, "precision": "fp8"}
     odd = Step(**{**vars(step), "settings": settings, "out": tmp_path / "e"})
     with pytest.raises(DanteError, match="fp8"):
         stage.run(odd)

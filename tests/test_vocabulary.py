@@ -11,7 +11,8 @@ from dante.losses.base import LinearLoss, SupervisedTokens
 from dante.losses.ce import CE
 from dante.losses.head import Head, check_head
 from dante.losses.schedule import Constant
-from dante.losses.vocabulary import auto_tile_tokens, label_log_probabilities, label_scores, vocabulary_pass
+from dante.losses.scoring import Reference, label_log_probabilities, token_scores
+from dante.losses.vocabulary import auto_tile_tokens, vocabulary_pass
 from tests import reference
 
 TOKENS, WIDTH, VOCAB = 13, 6, 29
@@ -226,12 +227,37 @@ def test_label_scores_equal_the_models_own_logits(name):
         hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0, :-1]
     labels = ids[0, 1:].clone()
     labels[3] = own[3].argmax()
-    scores = label_scores(model, hidden, labels, tile_tokens=3)
+    scores = token_scores(Head.of(model), hidden, labels, tile_tokens=3)
     expected = -torch.stack(reference.token_losses(own, labels))
     torch.testing.assert_close(scores.log_probability, expected)
     torch.testing.assert_close(label_log_probabilities(model, hidden, labels), expected)
     assert scores.is_argmax.tolist() == (own.argmax(dim=1) == labels).tolist()
     assert scores.is_argmax[3]
+    torch.testing.assert_close(scores.confidence, own.softmax(dim=1).amax(dim=1))
+    assert scores.kl is None
+
+
+@pytest.mark.parametrize("tile_tokens", [1, 4, 100])
+def test_divergence_from_a_reference_equals_the_dense_one(tile_tokens):
+    """Two models of different width and one vocabulary; KL(reference ‖ model), not the other way round."""
+    torch.manual_seed(1)
+    small, large = Head(torch.randn(50, 6).double()), Head(torch.randn(50, 9).double(), torch.randn(50).double())
+    mine, theirs = torch.randn(11, 6).double(), torch.randn(11, 9).double()
+    labels = torch.randint(0, 50, (11,))
+    scores = token_scores(small, mine, labels, Reference(large, theirs), tile_tokens=tile_tokens)
+    p, q = large.logits(theirs).softmax(dim=1), small.logits(mine).softmax(dim=1)
+    torch.testing.assert_close(scores.kl, (p * (p / q).log()).sum(dim=1))
+    assert not torch.allclose(scores.kl, (q * (q / p).log()).sum(dim=1))
+    assert scores.agrees.tolist() == (p.argmax(dim=1) == q.argmax(dim=1)).tolist()
+    same = token_scores(small, mine, labels, Reference(small, mine), tile_tokens=tile_tokens)
+    assert same.kl.abs().max() < 1e-12
+    assert same.agrees.all()
+
+
+def test_a_reference_of_another_vocabulary_is_refused():
+    head, other = Head(torch.randn(50, 6)), Head(torch.randn(51, 6))
+    with pytest.raises(DanteError, match="vocabulary"):
+        token_scores(head, torch.randn(3, 6), torch.zeros(3, dtype=torch.long), Reference(other, torch.randn(3, 6)))
 
 
 def test_a_head_that_does_more_than_its_config_says_is_refused():

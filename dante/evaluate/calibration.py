@@ -66,5 +66,5 @@ def calibration(
     return Calibration(float(_ece(tokens, confident, right)), stderr, described)
 
 
-def _ece(tokens: np.ndarray, confidence: np.ndarray, correct: np.ndarray) -> np.ndarray:
+def _ece(tokens: np.ndarray, confidence: np.ndarray, correct: np.ndarray) -> Any:
     return np.abs(correct - confidence).sum(axis=-1) / tokens.sum(axis=-1)

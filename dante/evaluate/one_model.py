@@ -126,7 +126,7 @@ def measure(subject: Subject, cache: Path, out: Path, settings: dict[str, Any], 
 
 
 def tokens_hash(renderer: ChatRenderer, rendered: Sequence[Rendered]) -> str:
-    """Identity of the scored tokens and of their vocabulary: models with equal hashes can be compared token by token."""
+    """Identity of the scored tokens and their vocabulary: models of equal hash can be compared token by token."""
     digest = hashlib.sha256(json.dumps(sorted(renderer.tokenizer.get_vocab().items())).encode())
     for item in rendered:
         digest.update(np.array(item.input_ids, dtype=np.int64).tobytes() + np.array(item.supervised).tobytes())
