@@ -34,7 +34,7 @@ def summary(run: Run) -> list[str]:
         measured = [answer["repetition"] for answer in cut if answer.get("repetition") is not None]
         if cut and len(measured) == len(cut):
             loops = sum(value >= LOOPING for value in measured)
-            text += f"; of the other {len(cut)}, {loops} were looping and {len(cut) - loops} still going without a loop"
+            text += f"; of the other {len(cut)}, {loops} looped and {len(cut) - loops} went on without a loop"
         texts.append(sentence(text) + ".")
     return texts
 

@@ -12,6 +12,7 @@ from dante.report.words import (
     interval,
     items_of,
     metric_of,
+    number,
     pair_sentence,
     sentence,
     task_name,
@@ -127,7 +128,7 @@ def retention_sentences(run: Run) -> list[str]:
         return []
     for name, last in anchors(run):
         drift, rms = last[f"{name}/drift_frobenius"], last.get(f"{name}/drift_rms")
-        per_entry = f", {rms:.1e} rms per entry" if rms is not None else ""
+        per_entry = f", {number(rms)} rms per entry" if rms is not None else ""
         found.append(
             f"The anchor {name} was on, and the embedding ended {drift:.3g} (Frobenius norm{per_entry}) from where it "
             "began. Whether the anchor is the reason for these changes cannot be read from one run: the same recipe "

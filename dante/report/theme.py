@@ -6,6 +6,7 @@ import textwrap
 from dataclasses import dataclass
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -63,7 +64,7 @@ def panels(theme: Theme, title: str, x: str, rows: int, size_in: tuple[float, fl
     FigureCanvasAgg(figure)
     stack = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
     # Flush with the figure's edge, not the axes': titles of figures below each other then line up.
-    lines = "\n".join(textwrap.wrap(title, TITLE_CHARACTERS))
+    lines = "\n".join(textwrap.wrap(title, TITLE_CHARACTERS, break_on_hyphens=False))
     figure.suptitle(lines, x=0.012, ha="left", color=theme.ink, fontsize=11, fontweight="bold")
     for axes in stack:
         axes.set_facecolor(theme.paper)
@@ -86,16 +87,17 @@ def title_of(axes: Axes) -> str:
 
 def png(axes: Axes) -> bytes:
     """The figure as PNG, without metadata: equal data gives equal bytes."""
-    buffer = io.BytesIO()
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
     with mpl.rc_context({"font.family": "DejaVu Sans"}):
-        figure.savefig(buffer, format="png", metadata={"Software": None})
+        canvas.draw()
+    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    buffer = io.BytesIO()
     # A figure has few colours: a palette of them takes a third of the bytes and looks the same.
-    palette = Image.open(buffer).convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT)
-    small = io.BytesIO()
-    palette.save(small, format="png", optimize=True)
-    return small.getvalue()
+    drawn.quantize(256, method=Image.Quantize.MEDIANCUT).save(buffer, format="png", optimize=True)
+    return buffer.getvalue()
 
 
 def data_uri(image: bytes) -> str:

@@ -158,7 +158,10 @@ def number(value: int | float) -> str:
     """Three significant digits as a person writes them: `2,128`, `0.021`, `3.05e-6`."""
     if value == 0 or 1e-3 <= abs(value) < 1000:
         return f"{value:.3g}"
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else flops(value)
+    if 1000 <= abs(value) < 1e6:
+        return f"{value:,.0f}"
+    mantissa, exponent = flops(value).split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
 
 
 def size(size_bytes: int) -> str:

@@ -53,7 +53,7 @@ def capability(run: Run, theme: Theme) -> Axes | None:
     left = start / 4
     title = "No better than its initialisation for this compute"
     if "init" in level and level["init"] > level["student"]:
-        title = f"{flops(spent)} training FLOPs took off {level['init'] - level['student']:.2f} bits per byte"
+        title = f"{flops(spent)} FLOPs took off {level['init'] - level['student']:.2f} bits per byte"
     axes = panel(theme, title, "training FLOPs of this run (logarithmic)",
                  "bits per byte (lower is better)", size_in=(SIZE_IN[0], 3.1))  # fmt: skip
     axes.set_xscale("log")
@@ -65,8 +65,8 @@ def capability(run: Run, theme: Theme) -> Axes | None:
     if curve:
         order = curriculum(run.fits[-1]).split(" (")[0]
         axes.plot(*curve, color=theme.models["student"], linewidth=1.6, alpha=0.35)
-        axes.annotate(f"train answers{f' ({order})' if order else ''}", (0.99, curve[1][min(len(curve[1]) - 1, 3)]),
-                      (0, -4), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right",
+        axes.annotate(f"train answers{f' ({order})' if order else ''}", (0.99, curve[1][0]),
+                      (0, 4), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right",
                       color=theme.models["student"], alpha=0.8, fontsize=8.5)  # fmt: skip
     bold: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9.5, "fontweight": "bold"}
     if "init" in level:

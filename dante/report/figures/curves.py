@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from dante.report.read import Json
 from dante.report.theme import SIZE_IN, Theme, panels
@@ -63,9 +63,7 @@ def _lines(axes: Axes, theme: Theme, row: Row, place: int) -> None:
     margin = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
     axes.set_ylim(low - margin, high + margin)
     axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 5), useMathText=True)
-    axes.yaxis.get_offset_text().set(color=theme.muted, fontsize=8)
-    axes.yaxis.get_offset_text().set_horizontalalignment("right")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     label_ends(axes, theme, labels)
 
