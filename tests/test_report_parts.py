@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from dante.config import check
 from dante.report import answers, cost, recipe, results
 from dante.report.figures import all_figures
-from dante.report.figures.cost import learning_curve
+from dante.report.figures.capability import learning_curve
 from dante.report.figures.curves import is_noisy, smooth
 from dante.report.figures.data import confidence_weights
 from dante.report.figures.training import components, measured, measurements

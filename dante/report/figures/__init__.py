@@ -7,7 +7,7 @@ from functools import partial
 
 from matplotlib.axes import Axes
 
-from dante.report.figures import cost, data, result, training
+from dante.report.figures import capability, cost, data, result, training
 from dante.report.read import Fit, Run
 from dante.report.theme import Theme
 
@@ -33,7 +33,7 @@ def all_figures(run: Run) -> dict[str, Drawing]:
     """File stem → figure, in the order of the report."""
     figures = {
         "bits_per_byte": Drawing("result", partial(result.bits_per_byte, run)),
-        "capability": Drawing("cost", partial(cost.capability, run), CAPABILITY),
+        "capability": Drawing("cost", partial(capability.capability, run), CAPABILITY),
         "reliability": Drawing("result", partial(result.reliability, run), RELIABILITY),
         "by_slice": Drawing("slices", partial(result.by_slice, run)),
         "per_item": Drawing("slices", partial(result.per_item, run)),
@@ -48,9 +48,9 @@ def all_figures(run: Run) -> dict[str, Drawing]:
 
 
 CAPABILITY = (
-    "Points: held-out answers. Faint curve: cross-entropy of the train answers of each step, in the same unit; under "
-    "a curriculum its level depends on which answers came when. The initialisation's and the teacher's own training "
-    "are not counted, nor are generation and evaluation."
+    "Points: held-out answers; the initialisation trained for 0 FLOPs here. Faint curve: cross-entropy of the train "
+    "answers of each step, in the same unit; under a curriculum its level depends on which answers came when. The "
+    "initialisation's and the teacher's own training are not counted, nor are generation and evaluation."
 )
 LOSS = (
     "Under a curriculum the answers of one step are easier or harder than those of another: a rise need not mean that "
