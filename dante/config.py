@@ -168,6 +168,9 @@ class Eval(Strict):
 
 class Report(Strict):
     generations: Index
+    scale: Text
+    seed: Index
+    published: dict[str, Any] | None  # the root's node by interpolation, checked there
 
 
 class Logger(Strict):

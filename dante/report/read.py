@@ -7,6 +7,7 @@ missing is simply absent from the report; a file that is there and cannot be rea
 import contextlib
 import io
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,10 +40,12 @@ class Run:
         fits: training steps in recipe order.
         evaluation: `eval.json`, or empty.
         items: lines of `items.jsonl`.
-        generations: lines of `generations.jsonl`.
+        generations: lines of `generations.jsonl`: every prompt that was asked.
         cache: `manifest.json` of the cache the last fit learnt from.
         entropies: `output_entropy` of its records, nats per token.
+        cache_step: `step.json` of that cache: whether it was generated in this run, and how long that took.
         teacher: `teacher.json`.
+        teacher_parameters: counted in the headers of the teacher's safetensors; None where its weights are elsewhere.
         init: `init.json`.
         card: `README.md` of the release.
     """
@@ -55,7 +58,9 @@ class Run:
     generations: list[Json] = field(default_factory=list)
     cache: Json = field(default_factory=dict)
     entropies: list[float] = field(default_factory=list)
+    cache_step: Json = field(default_factory=dict)
     teacher: Json = field(default_factory=dict)
+    teacher_parameters: int | None = None
     init: Json = field(default_factory=dict)
     card: str = ""
 
@@ -75,12 +80,14 @@ def read_run(inputs: dict[str, Path]) -> Run:
             found["items"] = read_lines(folder / "items.jsonl")
             found["generations"] = read_lines(folder / "generations.jsonl")
         if (folder / "manifest.json").is_file():
-            found["cache"] = _json(folder / "manifest.json")
+            found["cache"], found["cache_step"] = _json(folder / "manifest.json"), step
             shards = [folder / shard["file"] for shard in found["cache"].get("shards", [])]
             found["entropies"] = list(_entropies(shards))
         for key in ("teacher", "init"):
             if (folder / f"{key}.json").is_file():
                 found[key] = _json(folder / f"{key}.json")
+        if (folder / "teacher.json").is_file():
+            found["teacher_parameters"] = count_parameters(sorted(folder.rglob("*.safetensors")))
         if (folder / "config.json").is_file() and (folder / "README.md").is_file():
             found["card"] = (folder / "README.md").read_text(encoding="utf-8")
     return Run(**found)
@@ -96,6 +103,20 @@ def read_lines(path: Path) -> list[Json]:
         return []
     with path.open(encoding="utf-8") as lines:
         return list(_parse(lines, path))
+
+
+def count_parameters(files: Sequence[Path]) -> int | None:
+    """Numbers stored in safetensors files, from their headers alone; None without a file.
+
+    A file starts with the header's length (8 bytes, little-endian), then JSON with a shape per tensor. A tied head is
+    stored once, and counts once.
+    """
+    total = 0
+    for path in files:
+        with path.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return total or None
 
 
 def _entropies(shards: Sequence[Path]) -> Iterator[float]:

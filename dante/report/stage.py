@@ -11,41 +11,46 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from dante import console
 from dante.pipeline import Step
 from dante.report.card import card_with_results
-from dante.report.content import content, duration
+from dante.report.content import content, file_links
 from dante.report.figures import SECTIONS, all_figures
-from dante.report.read import read_run
+from dante.report.read import Run, read_run
 from dante.report.theme import DARK, LIGHT, data_uri, png, title_of
 
 
 def run(step: Step) -> None:
     """Writes `index.html`, `report.md`, `*.png` and, where there is a release, `model_card.md` into `step.out`.
 
-    Settings: `experiment` (name, title, hypothesis, source), `run.name`, `report.generations` (most side-by-side
-    answers to show).
+    Settings: `experiment` (name, title, hypothesis, source), `run.name`, `report` (`generations`: most side-by-side
+    answers to show; `scale`, `seed`: of the command that repeats the run; `published`: a card's own cost, or None).
     """
     shutil.rmtree(step.out, ignore_errors=True)
     step.out.mkdir(parents=True)
     read = read_run(step.inputs)
-    settings = step.settings
-    facts = content(read, settings["experiment"], settings["run"]["name"], settings["report"]["generations"])
+    links = file_links(read, step.inputs, step.out, step.settings["run"]["name"])
+    facts = content(read, step.settings, links) | {"figures": _figures(step, read)}
+    page = _templates(autoescape=True).get_template("index.html.jinja")
+    (step.out / "index.html").write_text(page.render(facts), encoding="utf-8")
+    text = _templates(autoescape=False).get_template("report.md.jinja")
+    (step.out / "report.md").write_text(text.render(facts), encoding="utf-8")
+    card = card_with_results(read)
+    if card:
+        (step.out / "model_card.md").write_text(card, encoding="utf-8")
+
+
+def _figures(step: Step, read: Run) -> dict[str, list[dict[str, Any]]]:
+    """Draws what the run has data for, in light and dark: file, title, caption and addresses by section."""
     figures: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS}
     with console.screen().status("drawing figures"):
-        for stem, (section, draw) in all_figures(read).items():
-            light, dark = draw(LIGHT), draw(DARK)
+        for stem, drawing in all_figures(read).items():
+            light, dark = drawing.draw(LIGHT), drawing.draw(DARK)
             if light is None or dark is None:
                 continue
             image = png(light)
             (step.out / f"{stem}.png").write_bytes(image)
-            figure = {"file": f"{stem}.png", "title": title_of(light)}
+            figure = {"file": f"{stem}.png", "title": title_of(light), "caption": drawing.caption}
             figure |= {"light": data_uri(image), "dark": data_uri(png(dark))}
-            figures[section].append(figure)
-    page = _templates(autoescape=True).get_template("index.html.jinja")
-    (step.out / "index.html").write_text(page.render(facts, figures=figures), encoding="utf-8")
-    text = _templates(autoescape=False).get_template("report.md.jinja")
-    (step.out / "report.md").write_text(text.render(facts, figures=figures), encoding="utf-8")
-    card = card_with_results(read)
-    if card:
-        (step.out / "model_card.md").write_text(card, encoding="utf-8")
+            figures[drawing.section].append(figure)
+    return figures
 
 
 def fenced(text: str) -> str:
@@ -68,5 +73,5 @@ def _templates(autoescape: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"fenced": fenced, "cell": cell, "duration": duration}
+    environment.filters |= {"fenced": fenced, "cell": cell}
     return environment

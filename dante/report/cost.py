@@ -1,0 +1,162 @@
+"""What the run cost, the teacher's answers and the evaluation included. What is estimated is marked as an estimate."""
+
+from typing import Any
+
+from dante.report.read import Json, Run
+from dante.report.words import compact, duration, flops, hours, size
+
+
+def step_table(run: Run) -> list[Json]:
+    """Per step: stage, wall time, device-hours, FLOPs, size of what it wrote, fingerprint, all as text.
+
+    A training step's device-hours and FLOPs are its own count; any other step keeps one device busy.
+    """
+    known = {fit.label: fit.summary for fit in run.fits}
+    made_here = {run.cache_step.get("label"): generation_flops(run)} if generated_here(run) else {}
+    rows = []
+    for label, step in run.steps.items():
+        summary = known.get(label, {})
+        wall = step.get("wall_s")
+        busy = device_hours(step, summary)
+        counted, estimated = summary.get("flops"), made_here.get(label)
+        work = flops(counted) if counted else f"≈ {flops(estimated)}" if estimated else "–"
+        rows.append({
+            "label": label, "stage": step.get("stage", label), "fingerprint": step.get("fingerprint", ""),
+            "wall": "–" if wall is None else duration(wall), "device_hours": "–" if busy is None else hours(busy),
+            "flops": work, "size": size(sum(file["bytes"] for file in step.get("files", {}).values())),
+        })  # fmt: skip
+    return rows
+
+
+def total(run: Run) -> Json:
+    """Wall time and device-hours of all steps read, as text; the report itself is not among them."""
+    known = {fit.label: fit.summary for fit in run.fits}
+    busy = [device_hours(step, known.get(label, {})) for label, step in run.steps.items()]
+    return {
+        "wall": duration(sum(step.get("wall_s") or 0 for step in run.steps.values())),
+        "device_hours": hours(sum(value or 0 for value in busy)),
+    }
+
+
+def device_hours(step: Json, summary: Json) -> float | None:
+    """Devices kept busy × hours: the fit's own count, or the wall time of one device."""
+    if "device_hours" in summary:
+        return float(summary["device_hours"])
+    return step["wall_s"] / 3600 if step.get("wall_s") is not None else None
+
+
+def unit(run: Run) -> str:
+    """`CPU-hours` or `GPU-hours`, by what the fit ran on; `device-hours` where it did not say."""
+    kind = next((fit.summary["accelerator"] for fit in run.fits if "accelerator" in fit.summary), None)
+    return {None: "device-hours", "cpu": "CPU-hours"}.get(kind, "GPU-hours")
+
+
+def facts(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
+    """What training, generation and evaluation took: a heading and its rows."""
+    several = len(run.fits) > 1
+    groups = [(f"Training, {f.label}" if several else "Training", _training(f.summary, unit(run))) for f in run.fits]
+    groups += [("The teacher's answers", _generation(run)), ("Evaluation", _evaluation(run))]
+    return [(heading, rows) for heading, rows in groups if rows]
+
+
+def generated_here(run: Run) -> bool:
+    """Whether this run's cache step asked the teacher: its settings then name an engine."""
+    return "engine" in run.cache_step.get("settings", {}).get("source", {})
+
+
+def generation_flops(run: Run) -> float | None:
+    """Estimate 2·N·T: N the teacher's parameters, T its kept answers' tokens; prompts and dropped answers left out.
+
+    None where N is unknown. A mixture of experts would need its active parameters, and gets no estimate here.
+    """
+    tokens = run.cache.get("counts", {}).get("teacher_tokens")
+    return 2.0 * run.teacher_parameters * tokens if tokens and run.teacher_parameters else None
+
+
+def evaluation_flops(run: Run) -> float | None:
+    """Estimate 2·N·tokens over every network's held-out tokens and greedy answers."""
+    parameters = {"teacher": run.teacher_parameters, "init": run.init.get("parameters")}
+    parameters["student"] = parameters["init"]
+    work = 0.0
+    for model, count in parameters.items():
+        scored = sum(item.get("tokens", {}).get(model, 0) for item in run.items)
+        answers = (line["answers"].get(model, {}) for line in run.generations)
+        written = sum(answer.get("tokens") or 0 for answer in answers) if model != "teacher" else 0
+        work += 2.0 * (count or 0) * (scored + written)
+    return work or None
+
+
+def generation_sentence(run: Run) -> str:
+    """Where the teacher's answers came from, and what they cost, here or once elsewhere."""
+    counts = run.cache.get("counts", {})
+    if "teacher_tokens" not in counts:
+        return ""
+    amount = f"{counts['records']:,} answers of {compact(counts['teacher_tokens'])} teacher tokens"
+    work = generation_flops(run)
+    estimate = f"about {flops(work)} FLOPs (estimate: 2 × teacher's parameters × tokens kept)" if work else ""
+    if generated_here(run):
+        wall = run.cache_step.get("wall_s")
+        took = f"took {duration(wall)} (measured)" if wall else "were generated in this run"
+        return f"The teacher's {amount} {took}" + (f", {estimate}." if estimate else ".")
+    once = f"once, elsewhere: {estimate}" if estimate else "once, elsewhere; how much is not recorded"
+    return f"The teacher's {amount} cost nothing in this run, because the cache was given. They did cost {once}."
+
+
+def published_sentence(run: Run, published: Json | None) -> str:
+    """The card's training and cache cost beside this run's, without pretending that the two are equals."""
+    if not published:
+        return ""
+    text = f"{published['source']}: {published['gpu_hours']:g} {published['gpu']}-hours for training"
+    if published.get("cache_gpu_hours"):
+        text += f" and about {published['cache_gpu_hours']:g} for its cache"
+    own = sum(fit.summary.get("device_hours", 0) for fit in run.fits)
+    if not own:
+        return text + "."
+    device = next((fit.summary["device_name"] for fit in run.fits if "device_name" in fit.summary), "device")
+    return f"{text}. Training here took {hours(own)} hours of {device}: other hardware, and perhaps another budget."
+
+
+def _training(summary: Json, hour_unit: str) -> list[tuple[str, str]]:
+    rows: list[tuple[str, Any]] = []
+    if "wall_s" in summary:
+        rows.append(("wall time", duration(summary["wall_s"])))
+    if "device_hours" in summary:
+        devices = f" on {summary['devices']} × {summary['device_name']}" if "device_name" in summary else ""
+        rows.append((hour_unit, hours(summary["device_hours"]) + devices))
+    for key, label in (("tokens", "tokens"), ("supervised_tokens", "supervised tokens")):
+        if key in summary:
+            rows.append((label, f"{summary[key]:,}"))
+    if "flops" in summary:
+        used = f" ({summary['mfu']:.0%} of the device's peak)" if summary.get("mfu") else ""
+        rows.append(("FLOPs", flops(summary["flops"]) + used))
+    if "tokens_per_s" in summary:
+        rows.append(("tokens per second", f"{summary['tokens_per_s']:,.0f}"))
+    if "peak_mem_gib" in summary:
+        rows.append(("peak memory", f"{summary['peak_mem_gib']:.1f} GiB"))
+    if "skipped_updates" in summary:
+        rows.append(("skipped updates", str(summary["skipped_updates"])))
+    return rows
+
+
+def _generation(run: Run) -> list[tuple[str, str]]:
+    counts, work = run.cache.get("counts", {}), generation_flops(run)
+    rows = [("tokens kept", f"{counts['teacher_tokens']:,}")] if "teacher_tokens" in counts else []
+    dropped = sum(item.get("dropped", 0) for item in run.cache.get("filters", []))
+    if dropped:
+        rows.append(("answers dropped", f"{dropped:,}, not in the FLOPs"))
+    if work:
+        rows.append(("FLOPs, estimate", f"≈ {flops(work)}"))
+    if counts:
+        wall = run.cache_step.get("wall_s") if generated_here(run) else None
+        rows.append(("in this run", f"{duration(wall)} (measured)" if wall else "none: the cache was given"))
+    return rows
+
+
+def _evaluation(run: Run) -> list[tuple[str, str]]:
+    steps = [step for step in run.steps.values() if step.get("stage") in ("eval", "score")]
+    wall = sum(step.get("wall_s") or 0 for step in steps)
+    rows = [("wall time", duration(wall))] if wall else []
+    work = evaluation_flops(run)
+    if work:
+        rows.append(("FLOPs, estimate", f"≈ {flops(work)}"))
+    return rows

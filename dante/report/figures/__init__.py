@@ -1,0 +1,82 @@
+"""The report's figures: each takes what was read and a theme, and returns axes, or None where there is nothing."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from matplotlib.axes import Axes
+
+from dante.report.figures import capability, cost, data, result, training
+from dante.report.read import Fit, Run
+from dante.report.theme import Theme
+
+SECTIONS = ("result", "slices", "retention", "training", "teacher", "cost", "machine")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure of the report.
+
+    Attributes:
+        section: where it stands.
+        draw: makes it in a theme; None where the run has nothing to draw.
+        caption: what a reader has to know beside it.
+    """
+
+    section: str
+    draw: Callable[[Theme], Axes | None]
+    caption: str = ""
+
+
+def all_figures(run: Run) -> dict[str, Drawing]:
+    """File stem → figure, in the order of the report."""
+    figures = {
+        "bits_per_byte": Drawing("result", partial(result.bits_per_byte, run)),
+        "capability": Drawing("cost", partial(capability.capability, run), CAPABILITY),
+        "reliability": Drawing("result", partial(result.reliability, run), RELIABILITY),
+        "by_slice": Drawing("slices", partial(result.by_slice, run)),
+        "per_item": Drawing("slices", partial(result.per_item, run)),
+        "retention": Drawing("retention", partial(result.retention, run)),
+    }
+    figures["entropies"] = Drawing("teacher", partial(data.entropies, run))
+    figures["confidence_weights"] = Drawing("teacher", partial(data.confidence_weights, run))
+    for fit in run.fits:
+        figures |= _of_fit(run, fit)
+    figures["time"] = Drawing("cost", partial(cost.time_per_step, run))
+    return figures
+
+
+CAPABILITY = (
+    "Points: held-out answers; the initialisation trained for 0 FLOPs here. Faint curve: cross-entropy of the train "
+    "answers of each step, in the same unit; under a curriculum its level depends on which answers came when. The "
+    "initialisation's and the teacher's own training are not counted, nor are generation and evaluation."
+)
+LOSS = (
+    "Under a curriculum the answers of one step are easier or harder than those of another: a rise need not mean that "
+    "the student got worse."
+)
+RELIABILITY = "Fifteen bins of equal width; a dot's area is its bin's share of the tokens."
+
+
+def _of_fit(run: Run, fit: Fit) -> dict[str, Drawing]:
+    stem = "" if len(run.fits) == 1 else f"{_slug(fit.label)}-"
+    figures = {
+        "loss": Drawing("training", partial(training.loss, fit), LOSS),
+        "components": Drawing("training", partial(training.components, fit)),
+        "schedules": Drawing("training", partial(training.schedules, fit)),
+        "optimizer": Drawing("training", partial(training.optimizer, fit)),
+    }
+    weighted = data.weighted_loss(run)
+    shown = f"{weighted[0]}/mean_weight" if weighted else ""
+    for group, keys in training.measurements(fit.metrics).items():
+        if keys != [shown]:
+            figures[f"measured-{_slug(group)}"] = Drawing("training", partial(training.measured, fit, group))
+    if weighted:
+        figures["weight"] = Drawing("training", partial(data.weight_over_steps, fit, *weighted))
+    figures["machine"] = Drawing("machine", partial(training.machine, fit))
+    return {stem + name: drawing for name, drawing in figures.items()}
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-") or "x"

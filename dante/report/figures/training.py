@@ -1,0 +1,136 @@
+"""How the training went: loss, its components and schedules, gradients, and what each loss measured of itself.
+
+What is drawn is discovered from the keys of metrics.jsonl: losses from `loss/<name>`, their schedules from
+`weight/<name>`, a loss's own measurements from `<name>/<metric>`. A new loss needs no line here.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from dante.report.figures.curves import Points, Row, is_noisy, names, series, smooth, stack
+from dante.report.read import Fit, Json
+from dante.report.theme import Theme
+from dante.report.words import number
+
+# How keys of metrics.jsonl read on an axis; a key that is not here is shown as it is.
+AXIS = {
+    "lr": "learning rate",
+    "grad_norm": "gradient norm, before clipping",
+    "ce_nats": "cross-entropy",
+    "tokens_per_s": "tokens per second",
+    "peak_mem_gib": "peak memory (GiB)",
+    "mfu": "model FLOPs utilisation (share of peak)",
+    "supervised_tokens": "supervised tokens per step",
+    "skipped_updates": "skipped updates, in all",
+    "drift_frobenius": "drift from the start $\\|\\Delta E\\|_F$",
+    "drift_rms": "rms drift per entry",
+    "gradient_ratio": "gradient of the anchor / of the token losses",
+}
+MACHINE = ("tokens_per_s", "peak_mem_gib", "mfu", "supervised_tokens")
+OPTIMIZER = ("lr", "grad_norm", "skipped_updates")
+NOT_MEASUREMENTS = ("step", "epoch", "loss", "ce_nats", "weight", *MACHINE, *OPTIMIZER)
+
+
+def loss(fit: Fit, theme: Theme) -> Axes | None:
+    """The total that was minimised and the plain cross-entropy beside it."""
+    total, plain = series(fit.metrics, "loss"), series(fit.metrics, "ce_nats")
+    if len(total[0]) < 2:
+        return None
+    title = f"Training loss went from {total[1][0]:.2f} to {_end(total):.2f}{_suffix(fit)}"
+    lines = [("total", total)]
+    if len(plain[0]) >= 2:
+        lines.append(("cross-entropy", plain))
+        title += f", plain cross-entropy from {plain[1][0]:.2f} to {_end(plain):.2f}"
+    return stack(theme, title, [Row("nats per supervised token", lines)])
+
+
+def components(fit: Fit, theme: Theme) -> Axes | None:
+    """Every loss by itself, before its weight: sums of a loss and of an anchor have different units."""
+    rows = [Row(f"{name}, unweighted", [("", series(fit.metrics, f"loss/{name}"))]) for name in _losses(fit.metrics)]
+    return stack(theme, f"Components of the loss, each on its scale{_suffix(fit)}", rows)
+
+
+def schedules(fit: Fit, theme: Theme) -> Axes | None:
+    """The weight λ(t) of every loss, calibration included."""
+    found = {name: series(fit.metrics, f"weight/{name}") for name in names(fit.metrics, "weight")}
+    rows = [Row(f"λ of {name}", [("", points)]) for name, points in found.items()]
+    return stack(theme, f"Schedules: the weight of every loss{_suffix(fit)}", rows)
+
+
+def optimizer(fit: Fit, theme: Theme) -> Axes | None:
+    """Learning rate and gradient norms; skipped updates where there were any."""
+    skipped = series(fit.metrics, "skipped_updates")[1]
+    count = int(skipped[-1]) if len(skipped) else None
+    told = {None: "", 0: ": no update skipped", 1: ": 1 update skipped"}
+    norms = [(key.partition("/")[2], series(fit.metrics, key)) for key in _keys(fit.metrics, "grad_norm")]
+    rows = [Row(AXIS["lr"], [("", series(fit.metrics, "lr"))]), Row(AXIS["grad_norm"], norms)]
+    if count:
+        rows.append(Row(AXIS["skipped_updates"], [("", series(fit.metrics, "skipped_updates"))]))
+    title = f"Learning rate, gradient{told.get(count, f': {count} updates skipped')}{_suffix(fit)}"
+    return stack(theme, title, rows)
+
+
+def measured(fit: Fit, group: str, theme: Theme) -> Axes | None:
+    """What one loss logged of itself; measurements that are multiples of each other share a panel."""
+    found = {key.partition("/")[2]: series(fit.metrics, key) for key in measurements(fit.metrics)[group]}
+    rows: list[Row] = []
+    proportional: list[tuple[str, Points]] = []
+    for name, points in found.items():
+        other = next((first for first, same in proportional if _multiples(same, points)), None)
+        label = AXIS.get(name, name.replace("_", " "))
+        if other is None:
+            proportional.append((name, points))
+            rows.append(Row(label, [("", points)]))
+        else:
+            place = [first for first, _ in proportional].index(other)
+            rows[place] = Row(
+                f"{rows[place].label}   ({label} ends at {number(float(points[1][-1]))})", rows[place].lines
+            )
+    ends = [f"{name.replace('_', ' ')} {number(_end(points))}" for name, points in proportional[:2] if len(points[1])]
+    return stack(theme, f"{group} ends at {', '.join(ends)}{_suffix(fit)}", rows)
+
+
+def machine(fit: Fit, theme: Theme) -> Axes | None:
+    """Speed and memory."""
+    rows = [Row(AXIS[key], [("", series(fit.metrics, key))]) for key in MACHINE]
+    return stack(theme, f"Speed and memory{_suffix(fit)}", rows)
+
+
+def measurements(metrics: Sequence[Json]) -> dict[str, list[str]]:
+    """Every other number that was logged, by the loss that logged it (a key without a slash is its own group)."""
+    keys = dict.fromkeys(key for row in metrics for key, value in row.items() if isinstance(value, int | float))
+    mine = sorted((key for key in keys if key.partition("/")[0] not in NOT_MEASUREMENTS), key=_group)  # stable
+    return {group: list(members) for group, members in groupby(mine, key=_group)}
+
+
+def _group(key: str) -> str:
+    return key.partition("/")[0]
+
+
+def _losses(metrics: Sequence[Json]) -> list[str]:
+    return names(metrics, "loss")
+
+
+def _keys(metrics: Sequence[Json], name: str) -> list[str]:
+    """`name` itself and all `name/<part>`."""
+    return [key for key in dict.fromkeys(k for row in metrics for k in row) if _group(key) == name]
+
+
+def _multiples(a: Points, b: Points) -> bool:
+    """Whether two series are the same but for a factor."""
+    if len(a[1]) != len(b[1]) or not len(a[1]) or not np.any(a[1]) or not np.any(b[1]):
+        return False
+    factor = float(a[1] @ b[1] / (a[1] @ a[1]))
+    return bool(np.allclose(a[1] * factor, b[1], rtol=1e-3, atol=0.0))
+
+
+def _end(points: Points) -> float:
+    return float(smooth(points[1])[-1] if is_noisy(points[1]) else points[1][-1])
+
+
+def _suffix(fit: Fit) -> str:
+    """The step's label, where it says more than that this is the fit."""
+    return "" if fit.label == "fit" else f" ({fit.label})"

@@ -1,0 +1,99 @@
+"""What was run and why, in plain sentences taken from the settings that the steps stored."""
+
+import re
+import shlex
+
+from dante.report.read import Fit, Json, Run
+from dante.report.words import compact, plain
+
+
+def sentences(run: Run) -> list[str]:
+    """Who learns from whom, and how each training step does it."""
+    found = []
+    if "name" in run.init:
+        found.append(_who(run))
+    found += [_how(fit, several=len(run.fits) > 1) for fit in run.fits]
+    return found
+
+
+def command(run: Run, experiment: Json, name: str, report: Json) -> str:
+    """The command that repeats the run, with what its settings say spelt out.
+
+    Further overrides are not part of what the steps store one by one; `config.yaml` of the run holds them all.
+    """
+    words = ["python", "train.py", f"+experiment={experiment['name']}"]
+    words += [f"scale={report['scale']}", f"seed={report['seed']}"]
+    if len(run.fits) == 1:
+        settings = run.fits[0].settings
+        fidelity, fit = settings.get("fidelity", {}), settings.get("fit", {})
+        words += [f"fidelity={fidelity['name']}"] if "name" in fidelity else []
+        words += [f"fit.{key}={fit[key]:g}" for key in ("steps", "lr") if key in fit]
+    if name != f"{experiment['name']}-{report['scale']}-s{report['seed']}":
+        words.append(f"run.name={name}")
+    return shlex.join(words)
+
+
+def anchors(run: Run) -> list[tuple[str, Json]]:
+    """Losses of the last fit that measure how far weights moved: name and last logged line."""
+    metrics = run.fits[-1].metrics if run.fits else []
+    last = metrics[-1] if metrics else {}
+    return [(key.split("/")[0], last) for key in last if key.endswith("/drift_frobenius")]
+
+
+def curriculum(fit: Fit) -> str:
+    """`sorted once repeat`: the curriculum's class name in words, with its arguments."""
+    node = fit.settings.get("fit", {}).get("curriculum") or {}
+    arguments = ", ".join(f"{key} {plain(value)}" for key, value in node.items() if key != "_target_")
+    return words_of(node.get("_target_", "")) + (f" ({arguments})" if arguments else "")
+
+
+def words_of(target: str) -> str:
+    """`dante.curriculum.SortedOnceRepeat` → `sorted once repeat`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", target.rsplit(".", 1)[-1]).lower()
+
+
+def _who(run: Run) -> str:
+    size = f" ({compact(run.init['parameters'])} parameters)" if "parameters" in run.init else ""
+    layers = run.init.get("layers")
+    kept = f", {len(layers)} layers kept" if layers else ""
+    start = "from random weights" if run.init.get("weights") == "random" else "from pretrained weights"
+    counts = run.cache.get("counts", {})
+    answers = f"{counts['train']:,} answers" if "train" in counts else "answers"
+    teacher = run.teacher.get("name", "the teacher")
+    return f"{run.init['name']}{size} learns from {answers} of {teacher}; it starts {start}{kept}."
+
+
+def _how(fit: Fit, *, several: bool) -> str:
+    losses = fit.settings.get("losses", {})
+    parts = " + ".join(f"{name}{_weight(node)}" for name, node in losses.items())
+    what = f"Step {fit.label} minimises" if several else "It minimises"
+    text = f"{what} {parts or 'its losses'}"
+    if order := curriculum(fit):
+        text += f"; curriculum: {order}"
+    fidelity = fit.settings.get("fidelity", {})
+    if "name" in fidelity:
+        text += f"; fidelity: {fidelity['name']}"
+    return f"{text}. {_budget(fit)}"
+
+
+def _weight(node: Json) -> str:
+    """A loss's schedule: `(λ 0.7 → 1, hold then ramp)`, with whether it is calibrated."""
+    schedule = node.get("weight") or {}
+    numbers = [f"{schedule[key]:g}" for key in ("value", "start", "end") if isinstance(schedule.get(key), int | float)]
+    facts = [f"λ {' → '.join(numbers)}"] if numbers else []
+    facts += [words_of(schedule["_target_"])] if len(numbers) > 1 and "_target_" in schedule else []
+    facts += ["calibrated"] if node.get("calibrate") is True else []
+    return f" ({', '.join(facts)})" if facts else ""
+
+
+def _budget(fit: Fit) -> str:
+    settings, summary, data = fit.settings.get("fit", {}), fit.summary, fit.summary.get("data", {})
+    batch = settings.get("batch", {})
+    text = f"{summary.get('steps', settings.get('steps', '?'))} steps"
+    if batch:
+        text += f" of {batch['size']} {batch['unit']}"
+    if "supervised_tokens" in summary:
+        text += f", {compact(summary['supervised_tokens'])} supervised tokens"
+    if data.get("train_records") and "records" in data:
+        text += f", {data['records'] / data['train_records']:.2f} passes over the train answers"
+    return text + "."

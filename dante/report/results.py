@@ -1,0 +1,183 @@
+"""Measured results as tables and sentences: everything that `eval.json` holds, whatever its tasks are called."""
+
+from dante.report.read import Json, Run
+from dante.report.recipe import anchors
+from dante.report.words import (
+    MODELS,
+    TASKS,
+    change,
+    distinct,
+    duration,
+    flops,
+    interval,
+    items_of,
+    metric_of,
+    number,
+    pair_sentence,
+    sentence,
+    task_name,
+    the,
+)
+
+
+def headline(run: Run) -> str:
+    """The verdict: the main number, its interval and what it is compared with."""
+    value = {row["model"]: row for row in scores(run)}
+    if "student" not in value:
+        return "This run has not been evaluated."
+    text = f"The student needs {value['student']['value']:.3f} bits per byte of held-out answers"
+    pair = find_pair(run, "heldout", "bits_per_byte", "init")
+    if pair:
+        less = "less" if pair["difference"] < 0 else "more"
+        verdict = f"{abs(pair['difference']):.3f} {less} than" if distinct(pair) else "not distinguishable from"
+        text += f": {verdict} its initialisation ({interval(pair)})"
+    return text + "."
+
+
+def tiles(run: Run) -> list[tuple[str, str, str]]:
+    """Headline numbers: (value, what it is, remark)."""
+    found, value = [], {row["model"]: row for row in scores(run)}
+    if "student" in value:
+        stderr = value["student"]["stderr"]
+        spread = f"± {stderr:.3f} standard error" if stderr else ""
+        found.append((f"{value['student']['value']:.3f}", "bits per byte", spread))
+    level = {model: row["value"] for model, row in value.items()}
+    if {"student", "init", "teacher"} <= level.keys() and level["init"] > level["teacher"]:
+        closed = (level["init"] - level["student"]) / (level["init"] - level["teacher"])
+        found.append((f"{closed:.0%}", "of the gap to the teacher closed", "from the initialisation on"))
+    if {"student", "trigram"} <= level.keys():
+        gap = metric_of("bits_per_byte").signed(level["student"] - level["trigram"])
+        found.append((gap, "bits per byte against a trigram", "fitted on the same train answers"))
+    stops = [r for r in rows_of(run, "generation", "stop_share") if r["model"] == "student"]
+    if stops:
+        found.append((f"{stops[0]['value']:.0%}", "of answers stop by themselves", f"{stops[0]['n']} prompts"))
+    for fit in run.fits[-1:]:
+        if "wall_s" in fit.summary:
+            device = f"{fit.summary['devices']} × {fit.summary['device_name']}" if "device_name" in fit.summary else ""
+            found.append((duration(fit.summary["wall_s"]), f"of {fit.label}", device))
+        if "flops" in fit.summary:
+            found.append((flops(fit.summary["flops"]), "training FLOPs", f"{fit.summary.get('steps', '?')} steps"))
+    return found
+
+
+def rows_of(run: Run, task: str, metric: str) -> list[Json]:
+    """All models' rows of one measurement."""
+    return [r for r in run.evaluation.get("rows", []) if (r["task"], r["metric"]) == (task, metric)]
+
+
+def scores(run: Run) -> list[Json]:
+    """Bits per byte on all held-out answers, best first."""
+    return sorted(rows_of(run, "heldout", "bits_per_byte"), key=lambda row: row["value"])
+
+
+def find_pair(run: Run, task: str, metric: str, other: str) -> Json | None:
+    """The paired difference student − other of one measurement."""
+    wanted = ("student", other, task, metric)
+    return next((p for p in _pairs(run) if (p["a"], p["b"], p["task"], p["metric"]) == wanted), None)
+
+
+def models(run: Run) -> list[str]:
+    """Models that have rows, in the order of the tables' columns."""
+    there = dict.fromkeys(row["model"] for row in run.evaluation.get("rows", []))
+    return [m for m in MODELS if m in there] + [m for m in there if m not in MODELS]
+
+
+def main_table(run: Run) -> list[Json]:
+    """Groups of what was measured on the same items in the same way: a heading, and a line per metric."""
+    keys = dict.fromkeys((r["task"], r["metric"]) for r in run.evaluation.get("rows", []) if "/" not in r["task"])
+    groups: dict[str, list[Json]] = {}
+    for task, metric in keys:
+        line = _line(run, task, metric)
+        how = f"{TASKS.get(task, task)}: {line['n']} {line['items']}; {line['harness']}"
+        groups.setdefault(f"{how}, {line['decoding']}" if line["decoding"] else how, []).append(line)
+    return [{"heading": heading, "lines": lines} for heading, lines in groups.items()]
+
+
+def slices(run: Run, kind: str) -> list[Json]:
+    """Per metric, a table of the slices of a task (`heldout/domain=code`) with the student's change from its start."""
+    prefix, metrics = f"{kind}/", dict[str, list[str]]()
+    for row in run.evaluation.get("rows", []):
+        if row["task"].startswith(prefix) and row["task"] not in metrics.setdefault(row["metric"], []):
+            metrics[row["metric"]].append(row["task"])
+    return [
+        {"metric": metric_of(metric), "lines": [_line(run, task, metric) for task in tasks]}
+        for metric, tasks in metrics.items()
+    ]
+
+
+def pair_sentences(run: Run) -> list[str]:
+    """Paired differences on whole tasks, in words."""
+    return [pair_sentence(pair) for pair in _pairs(run) if "/" not in pair["task"] and pair["task"] != "retention"]
+
+
+def confidence_note(run: Run) -> str:
+    """How the intervals were made."""
+    pairs = _pairs(run)
+    if not pairs:
+        return ""
+    return (
+        f"Intervals: paired bootstrap over items, {pairs[0]['resamples']:,} resamples. They say how much the choice of "
+        "answers matters, not how much another training seed would."
+    )
+
+
+def retention_sentences(run: Run) -> list[str]:
+    """What training did to text that the cache does not hold, and what one run can say of the anchor."""
+    found = [text for kind in ("language", "code") if (text := _kept(run, kind))]
+    if not found:
+        return []
+    for name, last in anchors(run):
+        drift, rms = last[f"{name}/drift_frobenius"], last.get(f"{name}/drift_rms")
+        per_entry = f", {number(rms)} rms per entry" if rms is not None else ""
+        found.append(
+            f"The anchor {name} was on, and the embedding ended {drift:.3g} (Frobenius norm{per_entry}) from where it "
+            "began. Whether the anchor is the reason for these changes cannot be read from one run: the same recipe "
+            "without it is the comparison."
+        )
+    return found
+
+
+def _kept(run: Run, kind: str) -> str:
+    pair = find_pair(run, f"retention/{kind}", "bits_per_byte", "init")
+    if pair is None:
+        return ""
+    where = {"language": "On texts in natural languages", "code": "On source code"}[kind]
+    where += " that the cache does not hold, the student"
+    if not distinct(pair):
+        return f"{where} and its initialisation are not distinguishable ({interval(pair)})."
+    lost = pair["difference"] > 0
+    amount = f"{abs(pair['difference']):.3f} bits per byte {'more' if lost else 'less'}"
+    verdict = "training cost it some of what it could" if lost else "training on other texts made it better here too"
+    text = f"{where} needs {amount} than its initialisation ({interval(pair)}): {verdict}."
+    level = {row["model"]: row["value"] for row in rows_of(run, f"retention/{kind}", "bits_per_byte")}
+    if "teacher" in level and level["init"] > level["teacher"] and not lost:
+        gap = f"{level['init'] - level['teacher']:.3f}"
+        text += f" The initialisation was {gap} above the teacher, so this is recovery rather than retention."
+    return text
+
+
+def _line(run: Run, task: str, metric: str) -> Json:
+    found = {row["model"]: row for row in rows_of(run, task, metric)}
+    how, any_row = metric_of(metric), next(iter(found.values()))
+    pair = find_pair(run, task, metric, "init")
+    return {
+        "task": task, "name": task_name(task) if "/" in task else task, "metric": how, "n": any_row["n"],
+        "items": items_of(task), "values": {model: how.value(row["value"]) for model, row in found.items()},
+        "stderrs": {m: how.value(r["stderr"]).removesuffix("%") for m, r in found.items() if r["stderr"] is not None},
+        "decoding": any_row.get("decoding") or "", "change": change(pair) if pair else "–",
+        "harness": f"{any_row['harness']} {any_row['harness_version']}",
+    }  # fmt: skip
+
+
+def _pairs(run: Run) -> list[Json]:
+    return list(run.evaluation.get("pairs", []))
+
+
+def undecided(run: Run) -> str:
+    """What a single run cannot say, where there is a result at all."""
+    if not scores(run):
+        return ""
+    return sentence(
+        f"one run, one seed: it says what {the('student')} learnt, not whether another recipe would have done better. "
+        "For that: python -m dante.report compare RUN CONTROL."
+    )

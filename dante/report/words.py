@@ -1,0 +1,194 @@
+"""How numbers, models and metrics are written out; the same in the page, in Markdown and on figures."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from dante.report.read import Json
+
+# Order and headings of models in tables; a model that is not here comes last under its own name.
+MODELS = {
+    "teacher": "teacher",
+    "init": "initialisation",
+    "student": "student",
+    "trigram": "trigram",
+    "unigram": "unigram",
+}
+TASKS = {
+    "heldout": "held-out answers of the teacher",
+    "retention": "texts the cache does not hold",
+    "generation": "greedy answers to held-out prompts",
+    "continuation": "choosing the true continuation",
+}
+# What n counts, by the first part of a row's task.
+ITEMS = {"heldout": "answers", "retention": "texts", "generation": "prompts"}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric reads.
+
+    Attributes:
+        label: its name.
+        share: a share of one, written in per cent.
+        better: `lower`, `higher`, or empty where neither is better as such.
+        meaning: what it says, in one clause.
+    """
+
+    label: str
+    share: bool = False
+    better: str = ""
+    meaning: str = ""
+
+    def value(self, number: int | float, digits: int = 3) -> str:
+        """`0.786`, or `71.2%`."""
+        return f"{100 * number:.{max(digits - 2, 0)}f}%" if self.share else f"{number:.{digits}f}"
+
+    def gap(self, number: int | float) -> str:
+        """A difference without its sign: `0.123`, or `12.3 points`."""
+        return f"{100 * abs(number):.1f} points" if self.share else f"{abs(number):.3f}"
+
+    def signed(self, number: int | float) -> str:
+        """A difference with its sign and a true minus."""
+        text = f"{100 * number:+.1f}" if self.share else f"{number:+.3f}"
+        return text.replace("-", "−")
+
+
+METRICS = {
+    "bits_per_byte": Metric("bits per byte", better="lower", meaning="what it needs to write the text down"),
+    "top1_accuracy": Metric("top-1 accuracy", True, "higher", "the teacher's token is the most likely one"),
+    "teacher_agreement": Metric("agreement with the teacher", True, "higher", "same most likely token as the teacher"),
+    "kl_nats": Metric("KL to the teacher", better="lower", meaning="KL(teacher ‖ model), nats per token"),
+    "ece": Metric("calibration error", better="lower", meaning="ECE of the most likely token, 15 bins"),
+    "stop_share": Metric("share that stops by itself", True, "higher", "answers that end their turn within the limit"),
+    "repetition": Metric("repetition", True, "lower", "4-grams of an answer that it has already written"),
+    "length_ratio": Metric("length", meaning="bytes of its answers over bytes of the teacher's; 1 is as long"),
+    "acc": Metric("accuracy", True, "higher", "the true continuation has the highest likelihood"),
+    "acc_norm": Metric("length-normalised accuracy", True, "higher", "the same, per byte of the continuation"),
+}
+
+
+def metric_of(name: str) -> Metric:
+    """A metric by its key; one that nobody described is shown under its key."""
+    return METRICS.get(name) or Metric(name.replace("_", " "))
+
+
+def the(model: str) -> str:
+    """`the student`."""
+    return f"the {MODELS.get(model, model)}"
+
+
+def sentence(text: str) -> str:
+    """With a capital at the start; the rest stays as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def items_of(task: str) -> str:
+    """What n counts in a task."""
+    return ITEMS.get(task.split("/")[0], "items")
+
+
+def task_name(task: str) -> str:
+    """`heldout/domain=code` → `code`; `retention/language` → `all languages`."""
+    kind = task.split("/", 1)[-1]
+    return kind.split("=", 1)[1] if "=" in kind else {"language": "all languages"}.get(kind, f"all {kind}")
+
+
+def distinct(pair: Json) -> bool:
+    """Whether the interval of a paired difference excludes zero."""
+    return not pair["low"] <= 0 <= pair["high"]
+
+
+def interval(pair: Json) -> str:
+    """The interval, in the direction that the sentence names; signed where it holds zero."""
+    metric, low, high = metric_of(pair["metric"]), pair["low"], pair["high"]
+    if distinct(pair):
+        near, far = sorted((abs(low), abs(high)))
+        reach = f"{metric.gap(near).removesuffix(' points')} to {metric.gap(far).removesuffix(' points')}"
+    else:
+        reach = f"{metric.signed(low)} to {metric.signed(high)}"
+    return f"{pair['confidence']:.0%} interval {reach}, {pair['n']} {items_of(pair['task'])}"
+
+
+def change(pair: Json) -> str:
+    """`−3.120 [−3.265, −2.988]`."""
+    metric = metric_of(pair["metric"])
+    return f"{metric.signed(pair['difference'])} [{metric.signed(pair['low'])}, {metric.signed(pair['high'])}]"
+
+
+def pair_sentence(pair: Json) -> str:
+    """A paired difference in words, with its interval, and plainly when it is not distinguishable from none."""
+    metric, a, b = metric_of(pair["metric"]), the(pair["a"]), the(pair["b"])
+    if not distinct(pair):
+        return sentence(f"{a} and {b} are not distinguishable in {metric.label} ({interval(pair)})")
+    if pair["metric"] == "bits_per_byte":
+        less = "less" if pair["difference"] < 0 else "more"
+        return sentence(f"{a} needs {metric.gap(pair['difference'])} bits per byte {less} than {b} ({interval(pair)})")
+    side = "below" if pair["difference"] < 0 else "above"
+    return sentence(f"{a} is {metric.gap(pair['difference'])} {side} {b} in {metric.label} ({interval(pair)})")
+
+
+def duration(seconds: int | float) -> str:
+    """Seconds as a person would say them: `42 s`, `7 min 05 s`, `2 h 37 min`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def hours(value: int | float) -> str:
+    """Hours with three significant digits: `0.0759`, `21`."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def compact(number: int | float) -> str:
+    """`1.2 M`, `38 k`, `512`."""
+    for power, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(number) >= power:
+            return f"{number / power:.3g}{unit}"
+    return f"{number:.4g}"
+
+
+def flops(number: int | float) -> str:
+    """`5.66e13`: FLOPs are compared by their exponent."""
+    mantissa, exponent = f"{number:.2e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def number(value: int | float) -> str:
+    """Three significant digits as a person writes them: `2,128`, `0.021`, `3.05e-6`."""
+    if value == 0 or 1e-3 <= abs(value) < 1000:
+        return f"{value:.3g}"
+    if 1000 <= abs(value) < 1e6:
+        return f"{value:,.0f}"
+    mantissa, exponent = flops(value).split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
+
+
+def size(size_bytes: int) -> str:
+    """`151.2 MB`."""
+    for power, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size_bytes >= power:
+            return f"{size_bytes / power:.1f} {unit}"
+    return f"{size_bytes} B"
+
+
+def plain(value: Any) -> str:
+    """A value of a settings or summary table as text."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "–"}[value]
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, float):
+        return compact(value) if 10_000 <= abs(value) < 1e15 else f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(plain(item) for item in value) or "none"
+    return str(value)
+
+
+def flat(values: Json, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested containers as rows `outer.inner`, value."""
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        rows += flat(value, f"{name}.") if isinstance(value, dict) and value else [(name, plain(value))]
+    return rows

@@ -1,0 +1,205 @@
+"""A finished run as the report reads it: small files that look like real ones, where the pipeline would put them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from dante.pipeline import Step
+
+HOSTILE = "<script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>\n```\n## not a heading {{ 7*7 }}"
+NAME = "dante_mosaic-pocket-s1"
+SETTINGS = {
+    "seed": 1,
+    "fit": {
+        "steps": 120, "lr": 4e-4, "batch": {"unit": "records", "size": 8},
+        "curriculum": {"_target_": "dante.curriculum.SortedOnceRepeat"},
+    },
+    "fidelity": {"name": "sound"},
+    "losses": {
+        "cwce": {"_target_": "x", "floor": 0.3, "slope": 1.5, "midpoint": 1.5,
+                 "weight": {"_target_": "dante.losses.schedule.HoldThenRamp", "start": 0.7, "end": 1.0, "hold": 0.1}},
+        "tea": {"reduction": "relative", "calibrate": True,
+                "weight": {"_target_": "dante.losses.schedule.Linear", "start": 1.0, "end": 0.1}},
+    },
+}  # fmt: skip
+EXPERIMENT = {
+    "name": "dante_mosaic",
+    "title": "DANTE on SmolLM2",
+    "hypothesis": "Confidence weights, an anchor and an entropy curriculum beat plain fine-tuning.",
+    "source": "DANTE-Mosaic-3.5B card",
+}
+TEACHER_SHAPES = {"embed": (7, 4), "body": (4, 5)}  # 48 numbers
+LABELS = ("teacher", "cache", "init", "fit", "release", "eval-teacher", "eval-init", "eval")
+
+
+def write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(line) + "\n" for line in content) if path.suffix == ".jsonl" else json.dumps(content)
+    path.write_text(lines)
+
+
+def metrics(rng: np.random.Generator, steps: int) -> list[dict[str, Any]]:
+    rows = []
+    for step in range(1, steps + 1):
+        t = step / steps
+        ce = 2.1 + 6.0 * np.exp(-9 * t) + rng.normal(0, 0.12)
+        drift = 0.9 * t**0.6
+        rows.append({
+            "step": step, "epoch": step / 60, "loss": ce + 0.01 * drift, "ce_nats": ce * 1.4, "loss/cwce": ce,
+            "loss/tea": drift**2 * 0.02, "weight/cwce": 0.7 + 0.3 * max(0, t - 0.1) / 0.9, "weight/tea": 1 - 0.9 * t,
+            "cwce/mean_weight": 0.9 - 0.5 * t, "lr": 4e-4 * min(1, t / 0.1) * (0.5 + 0.5 * np.cos(np.pi * t)),
+            "grad_norm": 1.2 + 4 * np.exp(-6 * t) + abs(rng.normal(0, 0.3)), "tea/drift_frobenius": drift,
+            "tea/drift_rms": drift / 5000, "tea/gradient_ratio": 0.1 * t, "skipped_updates": int(t > 0.5),
+            "supervised_tokens": int(900 + rng.integers(-90, 90)),
+            "tokens_per_s": 255 + rng.normal(0, 6), "mfu": 0.42 + rng.normal(0, 0.01), "peak_mem_gib": 3.1,
+        })  # fmt: skip
+    return rows
+
+
+def evaluation(rng: np.random.Generator, n: int, shift: float = 0.0) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """`eval.json` and the lines of `items.jsonl`; `shift` moves the student's bits per byte."""
+    level = {"teacher": 0.62, "init": 1.95, "student": 1.08 + shift, "unigram": 2.71, "trigram": 1.83}
+    items = []
+    domains = ["chat", "code", "maths", "writing"]
+    for index in range(n):
+        size, hard = int(rng.integers(150, 900)), rng.normal(1, 0.2)
+        items.append({
+            "id": f"r{index:03d}", "domain": domains[index % 4], "language": "it" if index % 7 == 0 else "en",
+            "text_sha256": f"{index:016x}", "bytes": size,
+            "bits": {m: size * v * hard * (1 + rng.normal(0, 0.05)) for m, v in level.items()},
+            "tokens": dict.fromkeys(level, size // 4),
+        })  # fmt: skip
+    tasks = {"heldout": items} | {
+        f"heldout/{field}={value}": [i for i in items if i[field] == value]
+        for field, values in (("domain", domains), ("language", ["en", "it"]))
+        for value in values
+    }
+    rows: list[dict[str, Any]] = []
+    pairs: list[dict[str, Any]] = []
+    for task, chosen in tasks.items():
+        total = sum(i["bytes"] for i in chosen)
+        for model in level:
+            rows.append(row(model, task, "bits_per_byte", sum(i["bits"][model] for i in chosen) / total, len(chosen)))
+        for other in ("init", "teacher", "trigram", "unigram"):
+            gap = sum(i["bits"]["student"] - i["bits"][other] for i in chosen) / total
+            pairs.append(pair(other, task, "bits_per_byte", gap, 0.04, len(chosen)))
+    sizes = {"records": n, "bytes": sum(i["bytes"] for i in items)}
+    return {"rows": rows, "pairs": pairs, "precision": "bf16", "heldout": sizes, "notes": [HOSTILE]}, items
+
+
+def more_results(result: dict[str, Any]) -> None:
+    """The measurements beside bits per byte on the cache's answers."""
+    for model, accuracy in (("teacher", 0.85), ("init", 0.3), ("student", 0.7)):
+        result["rows"].append(row(model, "heldout", "top1_accuracy", accuracy, 60, stderr=0.01))
+        result["rows"].append(row(model, "heldout", "never_heard_of", accuracy, 60, stderr=None))
+        result["rows"].append(row(model, "continuation", "acc_norm", accuracy - 0.1, 200, harness="lm-eval"))
+    for model, share in (("init", 0.0), ("student", 0.5)):
+        result["rows"].append(row(model, "generation", "stop_share", share, 4, decoding="greedy, max_new_tokens=160"))
+    for task, teacher, before, after in (
+        ("retention/language", 1.0, 1.5, 1.7), ("retention/language=fr", 1.0, 1.5, 1.7),
+        ("retention/code", 0.9, 2.0, 1.8), ("retention/code=python", 0.9, 2.0, 1.8),
+    ):  # fmt: skip
+        for model, value in (("teacher", teacher), ("init", before), ("student", after)):
+            result["rows"].append(row(model, task, "bits_per_byte", value, 12))
+        result["pairs"].append(pair("init", task, "bits_per_byte", after - before, 0.05, 12))
+    bins = [{"low": k / 15, "high": (k + 1) / 15, "tokens": 100 * k, "confidence": (k + 0.5) / 15 if k else None,
+             "accuracy": 0.9 * (k + 0.5) / 15 if k else None} for k in range(15)]  # fmt: skip
+    result["calibration"] = {model: {"ece": 0.071, "bins": bins} for model in ("teacher", "init", "student")}
+    result["generation"] = {"prompts": 4, "max_new_tokens": 160}
+    result["commands"] = {"continuation": "python -m lm_eval --tasks continuation"}
+
+
+def row(model: str, task: str, metric: str, value: float, n: int, **other: Any) -> dict[str, Any]:
+    same = {"stderr": 0.021, "n_shot": 0, "harness": "dante", "harness_version": "0", "decoding": "teacher-forced"}
+    return same | {"model": model, "task": task, "metric": metric, "value": value, "n": n, "seed": 1} | other
+
+
+def pair(other: str, task: str, metric: str, difference: float, reach: float, n: int) -> dict[str, Any]:
+    interval = {"low": difference - reach, "high": difference + reach, "resamples": 1000, "confidence": 0.95}
+    what = {"a": "student", "b": other, "task": task, "metric": metric, "difference": difference, "stderr": 0.02}
+    return what | interval | {"n": n}
+
+
+def generations() -> list[dict[str, Any]]:
+    """Four prompts: the student stops twice, loops once, and is cut without a loop once."""
+    code = "Here is a function:\n\n```python\ndef mean(values):\n    return sum(values) / len(values)\n```\n"
+    loop = "The mean is the mean of the mean of " * 12
+    student = [
+        {"text": code[:80], "tokens": 41, "stopped": True, "repetition": 0.0},
+        {"text": HOSTILE, "tokens": 30, "stopped": True, "repetition": 0.1},
+        {"text": loop, "tokens": 160, "stopped": False, "repetition": 0.93},
+        {"text": code, "tokens": 160, "stopped": False, "repetition": 0.49},
+    ]
+    prompts = ["Write a Python function that returns the mean of a list.", HOSTILE, "A loop?", "A long one?"]
+    return [
+        {"id": f"g{index}", "domain": HOSTILE if index == 1 else "code", "language": "en", "prompt": prompt,
+         "answers": {"teacher": {"text": code, "tokens": None, "stopped": True},
+                     "init": {"text": loop, "tokens": 160, "stopped": False, "repetition": 0.93},
+                     "student": answer}}
+        for index, (prompt, answer) in enumerate(zip(prompts, student, strict=True))
+    ]  # fmt: skip
+
+
+def write_run(root: Path) -> Step:
+    """Writes `root/.steps/<stage>-<label>` and `root/<run>/<label>` links, and returns the report step of that run."""
+    rng = np.random.default_rng(0)
+    store = root / ".steps"
+    folders = {label: store / f"{label.split('-')[0]}-{label.replace('-', '')}00" for label in LABELS}
+    result, items = evaluation(rng, 60)
+    more_results(result)
+    write(folders["teacher"] / "teacher.json", {"name": "SmolLM2-135M-Instruct", "licence": "Apache-2.0"})
+    tensors = {name: np.zeros(shape, dtype=np.float16) for name, shape in TEACHER_SHAPES.items()}
+    (folders["teacher"] / "model").mkdir()
+    save_file(tensors, folders["teacher"] / "model" / "model.safetensors")
+    counts = {"records": 300, "train": 240, "heldout": 60, "teacher_tokens": 20_000}
+    cache = {"counts": counts, "decoding": {"temperature": 0.0}, "filters": [{"name": "truncated", "dropped": 7}],
+             "licences": {"prompts": "CC0"}, "shards": [{"file": "records-00000.jsonl"}]}  # fmt: skip
+    write(folders["cache"] / "manifest.json", cache)
+    write(
+        folders["cache"] / "records-00000.jsonl", [{"output_entropy": float(h)} for h in rng.gamma(4, 0.15, size=300)]
+    )
+    init = {"name": "smollm2-14of30", "licence": "Apache-2.0", "parameters": 78_120_000, "layers": [0, 1, 2]}
+    write(folders["init"] / "init.json", init)
+    write(folders["fit"] / "metrics.jsonl", metrics(rng, 120))
+    summary = {"steps": 120, "supervised_tokens": 108_000, "tokens": 131_000, "wall_s": 402.0, "device_hours": 0.1117,
+               "devices": 1, "device_name": "CPU", "accelerator": "cpu", "tokens_per_s": 255.3, "peak_mem_gib": 3.1,
+               "flops": 6.1e13, "mfu": 0.4, "data": {"records": 960, "train_records": 240}}  # fmt: skip
+    write(folders["fit"] / "summary.json", summary)
+    write(folders["eval"] / "eval.json", result)
+    write(folders["eval"] / "items.jsonl", items)
+    write(folders["eval"] / "generations.jsonl", generations())
+    write(folders["eval-teacher"] / "scores.json", {})
+    write(folders["eval-init"] / "scores.json", {})
+    write(folders["release"] / "config.json", {})
+    (folders["release"] / "README.md").write_text(
+        "---\nlicense: apache-2.0\nmodel-index:\n- name: x\n  results: []\n---\n\n# x\n\n"
+        "## Results\n\nNot yet.\n\n## Recipe\n"
+    )
+    write(root / NAME / "config.yaml", {})
+    write(root / NAME / "manifest.json", {})
+    for label, folder in folders.items():
+        write(folder / "step.json", {
+            "label": label, "stage": "score" if "-" in label else label, "fingerprint": folder.name.split("-")[1],
+            "wall_s": 405.0 if label == "fit" else 40.0, "files": {"a": {"bytes": 1_234_567}},
+            "settings": SETTINGS if label == "fit" else {"source": {"path": None}} if label == "cache" else {},
+            "environment": {"git": "abc", "python": "3.11.2", "hardware": {"cpu": "2 cores", "memory": "24 GiB"}},
+        })  # fmt: skip
+        (root / NAME / label).symlink_to(f"../.steps/{folder.name}")
+    (root / NAME / "report").symlink_to("../.steps/report-f")
+    return Step(
+        label="report",
+        stage="report",
+        settings={
+            "experiment": EXPERIMENT,
+            "run": {"name": NAME},
+            "report": {"generations": 3, "scale": "pocket", "seed": 1, "published": None},
+        },
+        resources={},
+        inputs=folders,
+        out=store / "report-f.partial",
+        fingerprint="f",
+        seed=0,
+    )

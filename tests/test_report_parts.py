@@ -1,0 +1,211 @@
+"""What the report says and draws, part by part: costs, sentences, answers, curves."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dante.config import check
+from dante.report import answers, cost, recipe, results
+from dante.report.figures import all_figures
+from dante.report.figures.capability import learning_curve
+from dante.report.figures.curves import is_noisy, smooth
+from dante.report.figures.data import confidence_weights
+from dante.report.figures.training import components, measured, measurements
+from dante.report.read import Fit, Run, count_parameters, read_run
+from dante.report.theme import LIGHT, title_of
+from dante.report.words import change, duration, metric_of, number, pair_sentence
+from tests.report_run import SETTINGS, generations, pair, write_run
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return read_run(write_run(tmp_path_factory.mktemp("runs")).inputs)
+
+
+def panels_of(axes: Axes | None) -> list[Axes]:
+    assert axes is not None
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    return list(figure.axes)
+
+
+def test_parameters_are_counted_in_headers(run: Run) -> None:
+    assert run.teacher_parameters == 7 * 4 + 4 * 5
+    assert count_parameters([]) is None
+
+
+def test_a_given_cache_cost_something_once_but_nothing_here(run: Run) -> None:
+    text = cost.generation_sentence(run)
+    assert "cost nothing in this run" in text
+    assert "1.92e6 FLOPs (estimate" in text  # 2 · 48 parameters · 20,000 tokens
+    assert [row["flops"] for row in cost.step_table(run)] == ["–", "–", "–", "6.10e13", "–", "–", "–", "–"]
+
+
+def test_a_cache_made_here_is_measured_and_estimated(run: Run) -> None:
+    step = {"label": "cache", "wall_s": 40.0, "settings": {"source": {"engine": {"_target_": "x"}}}}
+    made = Run(**{**vars(run), "cache_step": step})
+    assert "took 40 s (measured)" in cost.generation_sentence(made)
+    assert cost.step_table(made)[1]["flops"] == "≈ 1.92e6"
+    unknown = Run(**{**vars(made), "teacher_parameters": None})
+    assert "FLOPs" not in cost.generation_sentence(unknown)
+
+
+def test_device_hours_are_the_fit_s_own_and_one_device_elsewhere(run: Run) -> None:
+    table = {row["label"]: row for row in cost.step_table(run)}
+    assert table["fit"]["device_hours"] == "0.112"
+    assert table["eval"]["device_hours"] == "0.0111"  # 40 s
+    assert cost.total(run) == {"wall": "11 min 25 s", "device_hours": "0.189"}
+    assert cost.unit(run) == "CPU-hours"
+
+
+def test_a_card_s_cost_stands_beside_the_run_s(run: Run) -> None:
+    published = {"source": "A card", "gpu_hours": 21, "gpu": "A100-40GB", "cache_gpu_hours": 40}
+    text = cost.published_sentence(run, published)
+    assert "A card: 21 A100-40GB-hours for training and about 40 for its cache. Training here took 0.112 hours" in text
+    assert cost.published_sentence(run, None) == ""
+
+
+def test_every_fit_of_a_recipe_with_several_is_told_and_drawn(run: Run) -> None:
+    low, high = (Fit(**{**vars(run.fits[0]), "label": label}) for label in ("fit-low_t", "fit-high_t"))
+    both = Run(**{**vars(run), "fits": [low, high]})
+    assert "Step fit-low_t minimises" in " ".join(recipe.sentences(both))
+    figures = all_figures(both)
+    for label in ("fit-low_t", "fit-high_t"):
+        axes = figures[f"{label}-loss"].draw(LIGHT)
+        assert axes is not None
+        assert label in title_of(axes)
+    capability = figures["capability"].draw(LIGHT)
+    assert capability is not None
+    assert title_of(capability).startswith("1.22e14 FLOPs")  # both fits
+
+
+def test_evaluation_is_an_estimate_over_texts_and_answers(run: Run) -> None:
+    scored = sum(item["tokens"]["student"] for item in run.items)
+    written = sum(line["answers"][m]["tokens"] for line in run.generations for m in ("init", "student"))
+    expected = 2 * 48 * scored + 2 * 78_120_000 * (2 * scored + written)
+    assert cost.evaluation_flops(run) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("overrides", [["seed=3"], ["fit.steps=7", "fit.lr=0.0001", "fidelity=card"]])
+def test_the_command_composes_to_the_same_settings(overrides: list[str]) -> None:
+    def composed(*words: str) -> dict[str, Any]:
+        with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+            return check(compose("train", overrides=list(words)))
+
+    ran = composed("+experiment=sft", *overrides)
+    run = Run(fits=[Fit("fit", [], {}, ran["steps"]["fit"]["settings"])])
+    words = recipe.command(run, ran["experiment"], ran["run"]["name"], ran["report"]).split()
+    assert words[:2] == ["python", "train.py"]
+    assert composed(*words[2:]) == ran
+
+
+def test_a_run_with_a_name_of_its_own_keeps_it() -> None:
+    report = {"scale": "pocket", "seed": 1}
+    assert recipe.command(Run(), {"name": "sft"}, "slow", report).endswith("seed=1 run.name=slow")
+
+
+@pytest.mark.parametrize(
+    ("difference", "metric", "said"),
+    [
+        (
+            -0.3,
+            "bits_per_byte",
+            "The student needs 0.300 bits per byte less than the initialisation (95% interval 0.26",
+        ),
+        (0.3, "bits_per_byte", "The student needs 0.300 bits per byte more than the initialisation (95% interval 0.26"),
+        (0.3, "acc", "The student is 30.0 points above the initialisation in accuracy (95% interval 26.0 to 34.0, 60"),
+        (-0.01, "kl_nats", "not distinguishable in KL to the teacher (95% interval −0.050 to +0.030"),
+    ],
+)
+def test_differences_are_said_in_the_right_direction(difference: float, metric: str, said: str) -> None:
+    assert said in pair_sentence(pair("init", "heldout", metric, difference, 0.04, 60))
+
+
+def test_retention_says_what_was_lost_and_what_was_repaired(run: Run) -> None:
+    language, code, anchor = results.retention_sentences(run)
+    assert "0.200 bits per byte more" in language
+    assert "cost it some" in language
+    assert "0.200 bits per byte less" in code
+    assert "1.100 above the teacher, so this is recovery" in code
+    assert "0.9 (Frobenius norm, 1.8e-4 rms per entry)" in anchor
+    assert "cannot be read from one run" in anchor
+
+
+def test_the_headline_does_not_claim_what_is_not_distinct(run: Run) -> None:
+    blurred = [p | {"low": -0.1, "high": 0.1} for p in run.evaluation["pairs"]]
+    same = Run(**{**vars(run), "evaluation": run.evaluation | {"pairs": blurred}})
+    assert "less than its initialisation (95% interval" in results.headline(run)
+    assert "not distinguishable from its initialisation" in results.headline(same)
+
+
+def test_answers_that_do_not_stop_are_told_apart(run: Run) -> None:
+    init, student = answers.summary(run)
+    assert (
+        "initialisation ended 0 of 4 answers by itself within 160 tokens (0%); of the other 4, 4 looped and 0" in init
+    )
+    assert "ended 2 of 4 answers" in student
+    assert "of the other 2, 1 looped and 1 went on without a loop" in student
+    kinds = [line["answers"][2]["kind"] for line in answers.shown(run, 4)]
+    assert kinds == ["stopped", "stopped", "looping", "cut"]
+    assert [line["id"] for line in answers.shown(run, 2)] == ["g0", "g1"]
+
+
+def test_marking_keeps_the_text_and_marks_the_second_time() -> None:
+    for line in generations():
+        for answer in line["answers"].values():
+            assert "".join(piece for piece, _ in answers.marked(answer["text"])) == answer["text"]
+    assert answers.marked("a b c d e\n a b c d f") == [("a b c d e", False), ("\n a b c d", True), (" f", False)]
+    assert answers.marked(" ") == [(" ", False)]
+
+
+def test_a_new_loss_is_found_by_its_keys() -> None:
+    lines = [
+        {"step": s, "loss": 2.0 + s, "loss/new": 1.0 + s, "weight/new": 1.0, "new/gap": 0.5 * s, "new/far": 1.5 * s,
+         "new/odd": s * s, "lr": 1e-3, "mfu": 0.4} for s in (1, 2, 3)
+    ]  # fmt: skip
+    assert measurements(lines) == {"new": ["new/gap", "new/far", "new/odd"]}
+    fit = Fit("fit", lines, {}, {})
+    assert len(panels_of(components(fit, LIGHT))) == 1
+    labels = [axes.get_title(loc="left") for axes in panels_of(measured(fit, "new", LIGHT))]
+    assert labels == ["gap   (far ends at 4.5)", "odd"]  # multiples of each other share a panel
+
+
+def test_learning_curve_is_in_the_unit_of_the_held_out_score() -> None:
+    lines = [{"step": s, "ce_nats": 3.0, "supervised_tokens": t} for s, t in ((1, 10), (2, 30), (3, 60))]
+    items = [{"bytes": 40, "tokens": {"student": 10}}, {"bytes": 60, "tokens": {"student": 15}}]
+    only = Run(fits=[Fit("fit", lines, {"flops": 2e9}, {})], items=items)
+    curve = learning_curve(only)
+    assert curve is not None
+    assert curve[0] == pytest.approx([2e8, 8e8, 2e9])
+    assert curve[1] == pytest.approx([3.0 / np.log(2) * 25 / 100] * 3)
+    assert learning_curve(Run(fits=only.fits * 2, items=items)) is None
+
+
+def test_confidence_weights_follow_the_published_values() -> None:
+    node = SETTINGS["losses"]["cwce"]
+    run = Run(fits=[Fit("fit", [], {}, {"losses": {"any_name": node}})], entropies=[0.0, 5.0])
+    axes = confidence_weights(run, LIGHT)
+    assert axes is not None
+    assert "0.30 to 0.93" in title_of(axes)
+
+
+def test_smoothing_keeps_a_line_and_leaves_schedules_alone() -> None:
+    line = np.linspace(5.0, 1.0, 101)
+    assert smooth(line)[20:80] == pytest.approx(line[20:80])
+    warm_up_then_cosine = np.concatenate([np.linspace(0, 1, 12), 0.5 + 0.5 * np.cos(np.linspace(0, np.pi, 108))])
+    assert not is_noisy(warm_up_then_cosine)
+    assert is_noisy(line + np.random.default_rng(0).normal(0, 0.1, size=101))
+
+
+def test_numbers_read_as_a_person_writes_them() -> None:
+    assert [number(x) for x in (0.0, 2127.6, 3.05e-6, 0.0215, -4e7)] == ["0", "2,128", "3.05e-6", "0.0215", "-4e7"]
+    assert [duration(s) for s in (4.2, 42, 425, 9420)] == ["4.2 s", "42 s", "7 min 05 s", "2 h 37 min"]
+    assert metric_of("stop_share").value(0.583) == "58.3%"
+    assert change(pair("init", "heldout", "acc", 0.1, 0.2, 5)) == "+10.0 [−10.0, +30.0]"
