@@ -1,0 +1,126 @@
+"""Runs → results.json, table.md and effects.png: `python experiments/dante_ablation/analyse.py`.
+
+A run is its bits per held-out answer. An effect compares two levels of one factor, everything else equal: per seed the
+bits of all matching arms are averaged, and the difference is resampled over seeds and answers (`seeds_difference`).
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from choose import chosen_rates, table
+from matplotlib.axes import Axes
+from run import ARMS, ROOT, SEEDS, name_of
+
+from dante.evaluate.bootstrap import PairedDifference, seeds_difference
+from dante.evaluate.lines import read_lines
+from dante.evaluate.ratio import Ratio
+from dante.report.theme import LIGHT, panel, png
+
+HERE = Path(__file__).parent
+Arm = tuple[str, str, str]
+RESAMPLES, CONFIDENCE = 10_000, 0.95
+
+
+def runs(folder: Path) -> dict[Arm, list[Ratio]]:
+    """Bits per byte over held-out answers of every arm at its chosen rate, one per seed, items in one order."""
+    found = {}
+    for arm, rate in chosen_rates(folder).items():
+        lines = [read_lines(folder / name_of(arm, rate, seed) / "eval" / "items.jsonl") for seed in SEEDS]
+        tables = [sorted(one, key=lambda line: line["id"]) for one in lines]
+        assert len({tuple(line["text_sha256"] for line in one) for one in tables}) == 1, f"{arm}: other texts"
+        found[arm] = [
+            Ratio(np.array([i["bits"]["student"] for i in one]), np.array([i["bytes"] for i in one], dtype=np.float64))
+            for one in tables
+        ]
+    return found
+
+
+def effect(results: dict[Arm, list[Ratio]], a: Callable[[Arm], bool], b: Callable[[Arm], bool]) -> PairedDifference:
+    """Mean of the arms for which `a` holds minus mean of those for which `b` holds."""
+    sides = [[arm for arm in ARMS if holds(arm)] for holds in (a, b)]
+    means = [[averaged([results[arm][s] for arm in side]) for s in range(len(SEEDS))] for side in sides]
+    return seeds_difference(means[0], means[1], resamples=RESAMPLES, confidence=CONFIDENCE, seed=0)
+
+
+def averaged(ratios: Sequence[Ratio]) -> Ratio:
+    """Mean bits of several arms on the same answers."""
+    return Ratio(np.mean([ratio.numerator for ratio in ratios], axis=0), ratios[0].denominator)
+
+
+def effects(results: dict[Arm, list[Ratio]]) -> dict[str, PairedDifference]:
+    """Every claim of the seed recipe as a difference in bits per byte; below zero it helps."""
+
+    def is_(*levels: str) -> Callable[[Arm], bool]:
+        return lambda arm: set(levels) <= set(arm)
+
+    return {
+        "sorted − shuffled": effect(results, is_("sorted"), is_("shuffled")),
+        "CWCE − CE": effect(results, is_("cwce"), is_("ce")),
+        "CWCE − CE, sorted": effect(results, is_("cwce", "sorted"), is_("ce", "sorted")),
+        "CWCE − CE, shuffled": effect(results, is_("cwce", "shuffled"), is_("ce", "shuffled")),
+        "TEA calibrated − off": effect(results, is_("calibrated"), is_("off")),
+        "TEA card − off": effect(results, is_("card"), is_("off")),
+        "DANTE − plain fine-tuning": effect(
+            results, is_("sorted", "cwce", "calibrated"), is_("shuffled", "ce", "off")
+        ),
+        "the card's DANTE − plain fine-tuning": effect(
+            results, is_("sorted", "cwce", "card"), is_("shuffled", "ce", "off")
+        ),
+    }
+
+
+def forest(found: dict[str, PairedDifference]) -> Axes:
+    """Each difference with its interval; what crosses zero is grey."""
+    axes = panel(LIGHT, "What each part of DANTE changes", "difference in bits per byte (left of zero: better)",
+                 size_in=(6.4, 3.6))  # fmt: skip
+    for place, (name, one) in enumerate(reversed(found.items())):
+        undecided = one.low <= 0 <= one.high
+        colour = LIGHT.muted if undecided else LIGHT.cycle[2] if one.high < 0 else LIGHT.cycle[5]
+        axes.plot([one.low, one.high], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
+        axes.scatter([one.difference], [place], color=colour, s=36, zorder=3)
+    axes.axvline(0, color=LIGHT.ink, linewidth=1)
+    axes.set_yticks(range(len(found)), list(reversed(found)), color=LIGHT.ink, fontsize=9)
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x", color=LIGHT.grid, linewidth=0.8)
+    return axes
+
+
+def markdown(results: dict[Arm, list[Ratio]], found: dict[str, PairedDifference], rates: dict[Arm, str]) -> str:
+    """Both tables."""
+    lines = ["| curriculum | weighting | TEA | lr | " + " | ".join(f"seed {s}" for s in SEEDS) + " | mean |"]
+    lines += ["|---|---|---|--:|" + "--:|" * (len(SEEDS) + 1)]
+    for arm in sorted(ARMS, key=lambda arm: np.mean([r.value for r in results[arm]])):
+        values = [ratio.value for ratio in results[arm]]
+        shown = " | ".join(f"{value:.4f}" for value in values)
+        lines.append(f"| {' | '.join(arm)} | {rates[arm]} | {shown} | {np.mean(values):.4f} |")
+    lines += ["", "| difference in bits per byte | | 95 % interval |", "|---|--:|--:|"]
+    lines += [f"| {n} | {d.difference:+.4f} | {d.low:+.4f} to {d.high:+.4f} |" for n, d in found.items()]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    folder = ROOT / "runs"
+    rates, results = chosen_rates(folder), runs(folder)
+    found = effects(results)
+    written = {
+        "validation_bits_per_byte": {"-".join(arm): values for arm, values in table(folder).items()},
+        "arms": {
+            "-".join(arm): {"lr": rates[arm], "bits_per_byte": [r.value for r in results[arm]], "seeds": list(SEEDS)}
+            for arm in ARMS
+        },
+        "effects": {name: asdict(one) for name, one in found.items()},
+    }
+    (HERE / "results.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    (HERE / "table.md").write_text(markdown(results, found, rates), encoding="utf-8")
+    (HERE / "effects.png").write_bytes(png(forest(found)))
+    print(markdown(results, found, rates))
+    print(f"wrote {HERE / 'results.json'}, table.md and effects.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
