@@ -150,7 +150,8 @@ def _cache_facts(cfg: dict[str, Any], steps: list[PlannedStep]) -> tuple[int | N
             if answered and teacher_tokens:  # and one end-of-turn token each
                 supervised = teacher_tokens / answered + 1
             return counts.get("train") or records, per_record, supervised / per_record, True
-    train = records - cfg["cache"]["source"]["heldout"] if records else None
+    source = cfg["cache"]["source"]
+    train = records - source["heldout"] - source["validation"] if records else None
     return train, per_record, supervised / per_record, False
 
 
