@@ -84,7 +84,7 @@ def test_another_answer_to_the_same_prompt_is_not_wrong() -> None:
 
 
 def test_what_makes_no_item_is_counted() -> None:
-    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "X"}]
+    talk = [{"role": role, "content": "Hi"} for role in ("user", "assistant", "user")]
     system = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     single = [{"role": "user", "content": "Only me?"}]
     records = [

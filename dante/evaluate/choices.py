@@ -1,4 +1,4 @@
-"""Four-way choice of the right continuation: the teacher's answer against its answers to other prompts of the same kind.
+"""Four-way choice of the right continuation: the teacher's answer against its answers to prompts of the same kind.
 
 An item is one held-out record. Its question is the prompt, its right option the teacher's text, its three wrong options
 the teacher's texts of other prompts. A model picks the option it finds most likely (`dante.evaluate.harness`), so the
