@@ -161,6 +161,8 @@ class Eval(Strict):
     init_generations: Index
     max_new_tokens: Count
     loop: Target
+    choices: Index
+    choice_characters: Count
     bins: Count
     bootstrap: Count
     confidence: Annotated[float, Field(gt=0, lt=1)]

@@ -30,6 +30,7 @@ def test_equals_a_slow_loop(bins: int) -> None:
     found = calibration(confidence, correct, record, bins=bins, seed=0)
     assert found.ece == pytest.approx(slow(confidence, correct, bins))
     assert sum(part["tokens"] for part in found.bins) == 500
+    assert found.bins[-1]["tokens"] == int((confidence >= (bins - 1) / bins).sum())
     assert found.bins[0]["low"] == 0.0
     assert found.bins[-1]["high"] == 1.0
 

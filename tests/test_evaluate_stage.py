@@ -13,7 +13,7 @@ from transformers import LlamaForCausalLM
 from dante.cache import CacheWriter, Record
 from dante.errors import DanteError
 from dante.evaluate import heldout, score_stage, stage
-from dante.evaluate.generate import choose, greedy, repetition
+from dante.evaluate.generate import _generation, choose, greedy, repetition
 from dante.pipeline import Step
 from dante.teachers.repetition import RepetitionLimit
 from tests.test_evaluate_fidelity import reference_bits, tiny
@@ -53,6 +53,8 @@ MEASURE = {
         "max_tokens": 40,
         "count": 5,
     },
+    "choices": 4,
+    "choice_characters": 40,
     "bins": 5,
     "chat": {},
 }
@@ -211,6 +213,16 @@ def test_an_answer_that_loops_is_ended_and_said_to_loop() -> None:
         if set(answer.text) == {"a"}:
             assert (answer.text, answer.tokens, answer.stopped, answer.looped) == ("a" * 15, 15, False, True)
     assert short.looped
+
+
+def test_padding_behind_a_loop_is_no_end_of_turn() -> None:
+    """A row that was ended for looping is padded with the end-of-turn token while the others go on."""
+    _, renderer = tiny(270, 0)
+    end = renderer.end_of_turn_id
+    padded = _generation([5] * 15 + [end, end], renderer, LOOP)
+    assert (padded.tokens, padded.stopped, padded.looped) == (15, False, True)
+    ended = _generation([5] * 14 + [end, end], renderer, LOOP)
+    assert (ended.tokens, ended.stopped, ended.looped) == (15, True, False)
 
 
 def test_repetition_is_the_share_of_four_grams_seen_before() -> None:

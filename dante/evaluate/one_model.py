@@ -5,6 +5,7 @@
     validation.jsonl   the same of the validation records, where asked for
     retention.jsonl    per retention text: bytes, bits
     generations.jsonl  greedy answers
+    continuation/      four-way choices as a task of lm-evaluation-harness, and choices.jsonl, what the model picked
     reference.safetensors   a teacher's hidden states at the scored positions: what makes KL exact and cheap later
 
 A directory holds nothing of another model, so a teacher's and an initialisation's are shared by all runs with them.
@@ -26,8 +27,10 @@ from dante.cache import Record, read_records
 from dante.errors import DanteError
 from dante.evaluate import heldout, rows
 from dante.evaluate.calibration import Calibration, calibration
+from dante.evaluate.choices import OPTIONS, choice_items
 from dante.evaluate.fidelity import Scores, plain, score
 from dante.evaluate.generate import Generation, choose, greedy
+from dante.evaluate.harness import TASK, ChoiceResult, run_choices, write_task
 from dante.evaluate.lines import write_lines
 from dante.evaluate.progress import Bars
 from dante.evaluate.ratio import Ratio, mean
@@ -41,6 +44,8 @@ from dante.targets import build
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 HIDDEN = "reference.safetensors"
+# Options in a forward pass of lm-eval, which pads them to the longest.
+CHOICE_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ def measure(subject: Subject, cache: Path, out: Path, settings: dict[str, Any], 
         cache: finished cache directory.
         out: directory to write.
         settings: `precision`, `heldout`, `validation`, `retention`, `generations`, `max_new_tokens`, `loop`, `bins`,
-            `chat`, `seed`; see conf/eval.
+            `choices`, `choice_characters`, `chat`, `seed`; see conf/eval.
         threads: CPU threads; None: all.
     """
     torch.set_num_threads(threads or torch.get_num_threads())
@@ -81,6 +86,7 @@ def measure(subject: Subject, cache: Path, out: Path, settings: dict[str, Any], 
     tokens = tokens_hash(renderer, rendered)
     reference, notes = _reference(subject, tokens, model, settings["precision"])
     found: list[dict[str, Any]] = []
+    commands: dict[str, str] = {}
     with Bars(subject.name) as bars:
         scores = score(
             model,
@@ -110,6 +116,11 @@ def measure(subject: Subject, cache: Path, out: Path, settings: dict[str, Any], 
             found += _generation_rows(row, answers, asked, settings["max_new_tokens"])
             lines = [{"id": r.id} | asdict(answer) for r, answer in zip(asked, answers, strict=True)]
             write_lines(out / "generations.jsonl", lines)
+        if settings["choices"]:
+            chosen = _choices(subject, cache, out, records, settings, bars)
+            found += chosen.rows(subject.name, subject.seed)
+            commands[TASK] = chosen.command
+            write_lines(out / "choices.jsonl", [asdict(answer) for answer in chosen.answers])
     if scores.hidden is not None:
         save_file({"hidden": scores.hidden.contiguous()}, out / HIDDEN)
     write_json(
@@ -119,6 +130,7 @@ def measure(subject: Subject, cache: Path, out: Path, settings: dict[str, Any], 
             "rows": found,
             "calibration": asdict(calibrated),
             "notes": notes,
+            "commands": commands,
             "tokens_sha256": tokens,
             "precision": settings["precision"],
         },
@@ -138,8 +150,7 @@ def _load(folder: Path, precision: str, chat: dict[str, Any]) -> tuple[Any, Chat
         raise DanteError(
             f"unknown precision {precision!r}", where="eval.precision", allowed=", ".join(sorted(PRECISIONS))
         )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = torch.nn.Module.to(load_student(folder, dtype=PRECISIONS[precision]), device)
+    model = torch.nn.Module.to(load_student(folder, dtype=PRECISIONS[precision]), _device())
     return model.eval(), ChatRenderer(load_tokenizer(folder), **chat)
 
 
@@ -197,6 +208,27 @@ def _retention(model: Any, renderer: ChatRenderer, bars: Bars) -> list[dict[str,
         {"id": text.id, "kind": text.kind, "name": text.name, "bytes": int(size), "bits": float(bits)}
         for text, size, bits in zip(texts, scores.text_bytes, scores.bits, strict=True)
     ]
+
+
+def _choices(
+    subject: Subject, cache: Path, out: Path, records: Sequence[Record], settings: dict[str, Any], bars: Bars
+) -> ChoiceResult:
+    pool = read_records(cache, "train")
+    asked = choice_items(records, pool, settings["choices"], settings["seed"], characters=settings["choice_characters"])
+    write_task(out / TASK, asked.items)
+    return run_choices(
+        subject.folder,
+        out / TASK,
+        batch_size=CHOICE_BATCH,
+        dtype=PRECISIONS[settings["precision"]],
+        device=_device(),
+        chat=settings["chat"],
+        advance=bars.add("four-way choices", OPTIONS * len(asked.items)),
+    )
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _ece_row(row: rows.Row, calibrated: Calibration, records: int) -> dict[str, Any]:

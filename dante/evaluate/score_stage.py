@@ -22,7 +22,7 @@ def run(step: Step) -> None:
     step.out.mkdir(parents=True)
     missing = teacher_missing(step.inputs["teacher"])
     if step.settings["model"] == "teacher" and missing:
-        write_json(step.out / "scores.json", {"model": "teacher", "rows": [], "notes": [missing]})
+        write_json(step.out / "scores.json", {"model": "teacher", "rows": [], "notes": [missing], "commands": {}})
         return
     measure(
         subject(step.settings["model"], step.inputs, step.seed),

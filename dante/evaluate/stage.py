@@ -63,6 +63,7 @@ def run(step: Step) -> None:
             + _counting_rows(counted, items, records, seed),
             "pairs": fidelity_pairs(items, records, interval) + retention_pairs(retention, interval),
             "calibration": {name: one.scores["calibration"] for name, one in scored.items()},
+            "commands": scored["student"].scores["commands"],
             "precision": settings["precision"],
             "heldout": {"records": len(records), "bytes": sum(line["bytes"] for line in items)},
             "generation": {"prompts": len(scored["student"].generations), "max_new_tokens": settings["max_new_tokens"]},

@@ -64,9 +64,7 @@ def effects(results: dict[Arm, list[Ratio]]) -> dict[str, PairedDifference]:
         "CWCE − CE, shuffled": effect(results, is_("cwce", "shuffled"), is_("ce", "shuffled")),
         "TEA calibrated − off": effect(results, is_("calibrated"), is_("off")),
         "TEA card − off": effect(results, is_("card"), is_("off")),
-        "DANTE − plain fine-tuning": effect(
-            results, is_("sorted", "cwce", "calibrated"), is_("shuffled", "ce", "off")
-        ),
+        "DANTE − plain fine-tuning": effect(results, is_("sorted", "cwce", "calibrated"), is_("shuffled", "ce", "off")),
         "the card's DANTE − plain fine-tuning": effect(
             results, is_("sorted", "cwce", "card"), is_("shuffled", "ce", "off")
         ),
@@ -77,7 +75,7 @@ def forest(found: dict[str, PairedDifference]) -> Axes:
     """Each difference with its interval; what crosses zero is grey."""
     axes = panel(LIGHT, "What each part of DANTE changes", "difference in bits per byte (left of zero: better)",
                  size_in=(6.4, 3.6))  # fmt: skip
-    for place, (name, one) in enumerate(reversed(found.items())):
+    for place, one in enumerate(reversed(found.values())):
         undecided = one.low <= 0 <= one.high
         colour = LIGHT.muted if undecided else LIGHT.cycle[2] if one.high < 0 else LIGHT.cycle[5]
         axes.plot([one.low, one.high], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")

@@ -1,6 +1,6 @@
 """Which learning rate each arm's validation answers choose: `python experiments/dante_ablation/choose.py`.
 
-Reads `eval/student/validation.jsonl` of the tuning runs; the held-out answers that results are reported on are not read.
+Reads `eval/student/validation.jsonl` of the tuning runs; the held-out answers that are reported on are not read.
 """
 
 import sys

@@ -40,7 +40,7 @@ ANCHOR = {
 }
 ARMS = list(product(CURRICULUM, WEIGHTING, ANCHOR))
 # Bits per byte only: side-by-side answers and lm-eval are the single runs' business.
-EVALUATION = ["eval.generations=0", "eval.continuation=0", "eval.validation=true"]
+EVALUATION = ["eval.validation=true", "eval.generations=0", "eval.choices=0", "eval.retention=false"]
 
 
 def name_of(arm: tuple[str, str, str], rate: str, seed: int) -> str:
