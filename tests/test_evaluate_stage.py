@@ -310,8 +310,10 @@ def test_unknown_precision_is_refused(step: Step, tmp_path: Path) -> None:
         stage.run(odd)
 
 
-def test_repeated_runs_write_the_same_bytes(step: Step, tmp_path: Path) -> None:
+def test_repeated_runs_write_the_same(step: Step, tmp_path: Path) -> None:
     again = changed(step, tmp_path / "eval.partial")
     stage.run(again)
-    for name in ("eval.json", "items.jsonl", "generations.jsonl"):
+    for name in ("items.jsonl", "retention.jsonl", "generations.jsonl", "student/choices.jsonl"):
         assert (again.out / name).read_bytes() == (step.out / name).read_bytes()
+    # The command names the model's folder as it lies beside the step.
+    assert {**result(again), "commands": None} == {**result(step), "commands": None}
