@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from dante import pipeline
+from dante import pipeline, store
 from dante.errors import DanteError
-from dante.manifest import STEP_FILE, fingerprint, missing_or_changed
+from dante.manifest import STEP_FILE, fingerprint
 from tests.test_config import composed
 
 
@@ -48,7 +48,7 @@ def test_a_changed_file_is_found_and_the_step_made_again(smoke: dict[str, Any]) 
     victim = _teacher(smoke).directory / "teacher.json"
     original = victim.read_text()
     victim.write_text(original + " ")
-    assert missing_or_changed(_teacher(smoke).directory) == ["teacher.json"]
+    assert store.damage(_teacher(smoke).directory, thorough=False) == ["teacher.json"]
     pipeline.run(smoke)
     assert victim.read_text() == original
 
