@@ -134,6 +134,10 @@ class Run:
         run = [p.name for p in self.directory.iterdir() if p.suffix in (".writing", ".link", ".owner")]
         return sorted(store + below + run)
 
+    def leftovers_of_locks(self) -> list[str]:
+        """Notes of who holds a lock, which an orderly end removes."""
+        return [str(p) for p in self.directory.parent.rglob("*.owner")]
+
 
 def alive_in_group(group: int) -> list[str]:
     """Processes of a group that are still there (zombies do not count)."""

@@ -11,13 +11,14 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dante import pipeline
+from dante.interrupt import EXIT_CODES
 from dante.manifest import STEP_FILE
 from tests.killing import Run, alive_in_group
 from tests.test_config import composed
@@ -45,6 +46,37 @@ def test_a_run_that_is_killed_four_times_ends_like_an_undisturbed_one(undisturbe
     assert run.result() == undisturbed.result()
     assert run.leftovers() == []
     assert "is complete" in run.finish()
+
+
+def test_a_run_that_is_asked_to_stop_stops_between_two_steps_and_goes_on(undisturbed: Run, tmp_path: Path) -> None:
+    run = Run(tmp_path / "runs" / "run", SMOKE)
+
+    def ask(signum: int, moment: Callable[[], bool]) -> str:
+        process = run.start("trainer.workers=1", "fit.checkpoint_every_steps=1000")
+        assert run.wait_for(moment, process), run.log.read_text()
+        os.killpg(process.pid, signum)  # as SLURM and a terminal do: the data loader's worker is sent it, too
+        said = run.end_of(process, code=None)
+        assert process.returncode == EXIT_CODES[signal.Signals(signum)]
+        assert "Traceback" not in said
+        assert said.endswith("; the same command continues\n")
+        assert run.leftovers_of_locks() == []
+        return said.strip().splitlines()[-1]
+
+    def steps_done() -> int:
+        files = list(run.store.glob("fit-*.partial/metrics.jsonl"))
+        return files[0].read_text().count("\n") if files else 0
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        before = steps_done()
+        said = ask(signum, lambda before=before: steps_done() > before)  # type: ignore[misc]
+        (checkpoint,) = run.store.glob("fit-*.partial/checkpoints/*")
+        assert checkpoint.name == f"step-{steps_done():06d}.ckpt"
+        assert said.startswith(f"stopped by {signal.Signals(signum).name} after step {steps_done()};")
+        assert steps_done() < 60
+    said = ask(signal.SIGTERM, lambda: run.begun("report"))
+    assert said.startswith("stopped by SIGTERM in step 'report'")
+    run.finish("fit.checkpoint_every_steps=1000")
+    assert run.result() == undisturbed.result()
 
 
 @pytest.mark.slow
@@ -184,8 +216,7 @@ def test_any_change_to_the_file_system_may_be_the_last(
 
 
 def test_nothing_of_a_killed_run_stays_alive(tmp_path: Path) -> None:
-    run = Run(tmp_path / "runs" / "run", (*SMOKE[:2], "fit.steps=100000", "trainer.workers=2", "only=fit"))
-    run.overrides = (*run.overrides[:-1],)
+    run = Run(tmp_path / "runs" / "run", (*SMOKE[:2], "fit.steps=100000", "trainer.workers=2"))
     process = run.start()
     assert run.wait_for(lambda: any(run.store.glob("fit-*.partial/metrics.jsonl")), process)
     assert len(alive_in_group(process.pid)) >= 3  # the run and its data loader workers
