@@ -9,23 +9,25 @@ Everything else is in `conf/` (what) and `dante/` (how).
 
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from dante import console, pipeline
+from dante import console, interrupt, io_errors, pipeline, ranks
 from dante.config import check
-from dante.errors import DanteError
+from dante.errors import DanteError, StepFailed
 from dante.estimate import estimate
 from dante.hydra_errors import as_dante_error
+from dante.interrupt import Interrupted
 
 # Hydra's own handler prints frames or half a message; every error ends in `main` instead.
 os.environ["HYDRA_FULL_ERROR"] = "1"
 
 
 CONF = Path(__file__).resolve().parent / "conf"
-failures: list[DanteError] = []
+failures: list[DanteError | StepFailed] = []
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
@@ -38,17 +40,28 @@ def compose_and_run(cfg: DictConfig) -> None:
         if not config["dry_run"]:
             console.quiet_libraries()
             console.done(pipeline.run(config))
+    except StepFailed as error:  # a fault of the lab's, or of a library: its frames are needed
+        traceback.print_exception(error.__cause__)
+        fail(error)
     except DanteError as error:
-        console.error(error)
-        failures.append(error)
+        fail(error)
+    except OSError as error:
+        fail(io_errors.as_dante_error(error, "the plan", CONF) or DanteError(str(error)))
+
+
+def fail(error: DanteError | StepFailed) -> None:
+    console.error(error)
+    failures.append(error)
 
 
 def main() -> int:
     try:
-        compose_and_run()
-    except KeyboardInterrupt:
-        console.note("interrupted: the same command continues")
-        return 130
+        with interrupt.handled():
+            compose_and_run()
+    except Interrupted as stop:
+        console.note(str(stop))
+        # What rank 0 started ends quietly: rank 0 has the exit code, and a child's would be taken for a crash.
+        return 0 if ranks.started_by_rank_0() else stop.exit_code
     except Exception as error:
         known = as_dante_error(error, sys.argv[1:], CONF)
         if known is None:

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from dante import distributed
-from dante.errors import DanteError
+from dante.errors import DanteError, StepFailed
 
 if TYPE_CHECKING:
     from dante.estimate import Estimate
@@ -157,7 +157,7 @@ def info(text: str) -> None:
     _out.print(escape(text))
 
 
-def error(problem: DanteError) -> None:
+def error(problem: DanteError | StepFailed) -> None:
     """One paragraph on standard error."""
     _err.print(f"[bold red]error[/] {escape(str(problem))}", soft_wrap=True)
 

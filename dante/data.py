@@ -24,6 +24,7 @@ from dante.cache import Record
 from dante.cache.reader import Policy
 from dante.curriculum import Curriculum
 from dante.errors import DanteError
+from dante.interrupt import ignore_in_worker
 from dante.packing import Plan, make_plan
 from dante.students.chat import ChatRenderer
 from dante.students.table import RECORD_FIELDS, column, names_of, row, rows_of, tokenised_train_records
@@ -268,6 +269,7 @@ class DistillData(LightningDataModule):
             batch_size=None,
             sampler=range(self.start_step, self.steps),
             num_workers=self.workers,
+            worker_init_fn=ignore_in_worker,
             pin_memory=torch.cuda.is_available(),
         )
 

@@ -26,3 +26,18 @@ class DanteError(ValueError):
 
 def _sentence(text: str) -> str:
     return text if text.endswith(("?", "!", ".")) else text + "."
+
+
+class StepFailed(Exception):
+    """A stage raised what nobody expected; the cause is the exception it raised.
+
+    Args:
+        label: the step.
+    """
+
+    def __init__(self, label: str) -> None:
+        super().__init__(label)
+        self.label = label
+
+    def __str__(self) -> str:
+        return f"step {self.label!r} failed (see above); what is complete stays, and the same command continues there"

@@ -145,7 +145,10 @@ def _cache_facts(cfg: dict[str, Any], steps: list[PlannedStep]) -> tuple[int | N
     for step in steps:
         manifest: Path = step.directory / "manifest.json"
         if step.stage == "cache" and step.complete and manifest.is_file():
-            counts = json.loads(manifest.read_text(encoding="utf-8")).get("counts", {})
+            try:
+                counts = json.loads(manifest.read_text(encoding="utf-8"))["counts"]
+            except (OSError, ValueError, KeyError):  # damaged: the pipeline will find that out and say so
+                break
             answered, teacher_tokens = counts.get("records"), counts.get("teacher_tokens")
             if answered and teacher_tokens:  # and one end-of-turn token each
                 supervised = teacher_tokens / answered + 1

@@ -13,30 +13,30 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dante.errors import DanteError
-
 STEP_FILE = "step.json"
 _PACKAGES = ("torch", "transformers", "lightning", "hydra-core", "datasets", "safetensors")
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader, or the next start, sees the old content or the new one, never half of one.
 
-
-def read_json(path: Path) -> Any:
-    """Read JSON; a file that is not JSON is an error that names it."""
+    The temporary name is always the same, so what a killed process left is overwritten by the next one.
+    """
+    temporary = path.with_name(f".{path.name}.writing")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DanteError(
-            f"{path} is not valid JSON ({error})", where=str(path), fix="delete the step and rerun"
-        ) from None
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Any) -> None:
+    """`write_text` of JSON."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def fingerprint(content: Any) -> str:
@@ -55,16 +55,6 @@ def describe_files(directory: Path) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of every file below a directory, but for `step.json` itself."""
     files = sorted(p for p in directory.rglob("*") if p.is_file() and p.name != STEP_FILE)
     return {str(p.relative_to(directory)): {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in files}
-
-
-def missing_or_changed(directory: Path, *, hashes: bool = False) -> list[str]:
-    """Names of the files of a finished step that are gone or of another size (with `hashes`, of other content)."""
-    wrong = []
-    for name, facts in read_json(directory / STEP_FILE)["files"].items():
-        path = directory / name
-        if not path.is_file() or path.stat().st_size != facts["bytes"] or (hashes and sha256(path) != facts["sha256"]):
-            wrong.append(name)
-    return wrong
 
 
 @functools.cache

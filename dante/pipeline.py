@@ -6,27 +6,19 @@ hardware, so runs that differ in a seed or in one loss share their cache and the
 """
 
 import importlib
-import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from filelock import FileLock, Timeout
-
-from dante import console, distributed
-from dante.errors import DanteError
-from dante.manifest import (
-    STEP_FILE,
-    describe_files,
-    environment,
-    fingerprint,
-    missing_or_changed,
-    read_json,
-    write_json,
-)
+from dante import console, distributed, interrupt, io_errors, locks, run_dir, store
+from dante.errors import DanteError, StepFailed
+from dante.interrupt import Interrupted
+from dante.manifest import STEP_FILE, environment, fingerprint, write_json
+from dante.ranks import Board
 
 # stage → (module with `run(step)`, version of what it writes: raise it when the same settings give another result).
 _STAGES = {
@@ -43,8 +35,6 @@ _STAGES = {
 _ON_ALL_RANKS = {"fit"}
 # Stages whose settings name files outside the run.
 _READS_OUTSIDE = {"cache"}
-# Keys that may differ between two starts of the same run: where it runs and how, not what it computes.
-_NOT_IDENTITY = {"only", "on_existing", "dry_run", "trainer", "logger", "run"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +76,7 @@ class PlannedStep:
 
     @property
     def partial(self) -> Path:
-        return self.directory.with_name(self.directory.name + ".partial")
+        return store.partial_of(self.directory)
 
     @property
     def complete(self) -> bool:
@@ -95,7 +85,7 @@ class PlannedStep:
 
 def plan_steps(cfg: dict[str, Any]) -> list[PlannedStep]:
     """The recipe's steps in order, with their fingerprints and directories. Writes nothing."""
-    store = Path(cfg["run"]["dir"]).absolute().parent / ".steps"
+    steps_dir = Path(cfg["run"]["dir"]).absolute().parent / run_dir.STORE
     planned: dict[str, PlannedStep] = {}
     for label, step in cfg["steps"].items():
         inputs = step.get("inputs") or {}
@@ -115,7 +105,7 @@ def plan_steps(cfg: dict[str, Any]) -> list[PlannedStep]:
             resources=step.get("resources") or {},
             inputs=inputs,
             fingerprint=identity,
-            directory=store / f"{step['stage']}-{identity}",
+            directory=steps_dir / f"{step['stage']}-{identity}",
         )
     return list(planned.values())
 
@@ -131,193 +121,197 @@ def run(cfg: dict[str, Any]) -> Path:
     """Run every step that is not complete (or `only` one) and return the run's directory.
 
     Raises:
-        DanteError: the run exists with another configuration, is locked, or a step's inputs are not complete.
+        DanteError: the run exists with another configuration, is worked on by another process, lost its steps; a
+            step's inputs are not complete; whatever a stage says of its input; an error of the operating system.
+        StepFailed: a stage raised something else.
+        Interrupted: a signal asked the run to stop.
     """
-    steps = plan_steps(cfg)
-    run_dir = Path(cfg["run"]["dir"]).absolute()
+    recipe = _Recipe(cfg, plan_steps(cfg))
     if distributed.rank() == 0:
-        _prepare_run(run_dir, cfg)
-    chosen = [s for s in steps if cfg["only"] in (None, s.label)]
-    by_label = {s.label: s for s in steps}
-    for number, step in enumerate(chosen, start=1):
-        if distributed.rank() != 0:
-            _follow(step, by_label)
-            continue
-        redo = cfg["on_existing"] == "overwrite"
-        if step.complete and not redo:
-            wrong = missing_or_changed(step.directory)
-            if not wrong:
-                console.skipped(number, len(chosen), step.label, step.directory)
-                _link(run_dir, step)
-                continue
-            console.note(f"{step.label}: {', '.join(wrong[:3])} missing or of another size; made again")
-            redo = True
-        _run_one(step, by_label, number, len(chosen), redo=redo)
-        _link(run_dir, step)
-        _write_run_manifest(run_dir, cfg, steps)
-    if distributed.rank() == 0:
-        _write_run_manifest(run_dir, cfg, steps)
-    return run_dir
+        recipe.lead()
+    else:
+        recipe.follow()
+    return recipe.run_dir
 
 
-def _run_one(planned: PlannedStep, by_label: dict[str, PlannedStep], number: int, total: int, *, redo: bool) -> None:
-    planned.directory.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(planned.directory.with_name(f".{planned.directory.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise DanteError(
-            f"step {planned.label!r} is being made by another process",
-            where=str(planned.partial),
-            fix="wait for it and run the same command again",
-        ) from None
-    with lock:
-        if redo:  # the old result stays until the new one is complete
-            shutil.rmtree(planned.partial, ignore_errors=True)
-        elif planned.complete:  # made by another process between the look and the lock
+class _Recipe:
+    """The steps of one start, on one process."""
+
+    def __init__(self, cfg: dict[str, Any], steps: list[PlannedStep]) -> None:
+        self.cfg, self.steps = cfg, steps
+        self.run_dir = Path(cfg["run"]["dir"]).absolute()
+        self.by_label = {step.label: step for step in steps}
+        self.chosen = [step for step in steps if cfg["only"] in (None, step.label)]
+        self.redo = cfg["on_existing"] == "overwrite"
+        self.made: set[str] = set()  # labels whose files this process has just written
+        self.processes = cfg["trainer"]["devices"] * cfg["trainer"]["num_nodes"]
+        self.board = Board(self.run_dir, self.processes)
+
+    def lead(self) -> None:
+        """Rank 0: go through the recipe."""
+        with _told(f"the run {self.cfg['run']['name']!r}", self.run_dir), run_dir.opened(self.run_dir, self.cfg):
+            self.board.clear()
+            try:
+                self._write_manifest()
+                for step in self.chosen:
+                    interrupt.check(f"before step {step.label!r}")
+                    self._provide(step, thorough=False)
+                    run_dir.link(self.run_dir, step.label, step.directory)
+                    self.board.tell(step.label, "ready")
+                    self._write_manifest()
+            except BaseException:
+                self.board.tell_failure()
+                raise
+
+    def follow(self) -> None:
+        """The other ranks: take part in the distributed stages; rank 0 says when, and whether at all."""
+        shared = [number for number, step in enumerate(self.chosen, start=1) if step.stage in _ON_ALL_RANKS]
+        for step in self.chosen[: max(shared, default=0)]:
+            if self.board.wait(step.label) == "run":
+                self._run_stage(step)
+
+    def _provide(self, step: PlannedStep, *, thorough: bool) -> None:
+        """Let a step be complete and sound: leave it, finish it, or make it again."""
+        redo = self.redo and step.label not in self.made
+        if not redo and not store.unsettled(step.directory) and self._sound(step, thorough=thorough):
+            console.skipped(*self._place(step), step.directory)
             return
-        console.started(number, total, planned.label, resumed=planned.partial.exists())
-        planned.partial.mkdir(exist_ok=True)
-        step = _materialise(planned, by_label)
+        self._check_inputs(step)
+        step.directory.parent.mkdir(parents=True, exist_ok=True)
+        with locks.hold(store.lock_of(step.directory), waiting=lambda owner: _say_waiting(step, owner)):
+            store.settle(step.directory)
+            if step.directory.exists() and not redo:
+                damaged = store.damage(step.directory, thorough=thorough)
+                if not damaged:
+                    console.skipped(*self._place(step), step.directory)
+                    return
+                self._put_aside(step, damaged)
+            if redo:  # the old result stays until the new one is complete
+                shutil.rmtree(step.partial, ignore_errors=True)
+            self._make(step)
+
+    def _sound(self, step: PlannedStep, *, thorough: bool) -> bool:
+        return step.directory.exists() and not store.damage(step.directory, thorough=thorough)
+
+    def _check_inputs(self, step: PlannedStep) -> None:
+        """Compare every input with its hashes before a stage reads it; a damaged one is made again first."""
+        for label in dict.fromkeys(step.inputs.values()):
+            source = self.by_label[label]
+            if label in self.made or self._sound(source, thorough=True):
+                continue
+            if not source.directory.exists():
+                raise DanteError(
+                    f"step {step.label!r} needs {label!r}, which is not complete",
+                    where=str(source.directory),
+                    fix=f"run without `only`, or run that step first: only={label}",
+                )
+            if source not in self.chosen:
+                wrong = ", ".join(store.damage(source.directory, thorough=True)[:3])
+                raise DanteError(
+                    f"step {step.label!r} reads {label!r}, whose {wrong} does not match its {STEP_FILE}",
+                    where=str(source.directory),
+                    fix=f"make it again: only={label} on_existing=overwrite",
+                )
+            self._provide(source, thorough=True)
+
+    def _put_aside(self, step: PlannedStep, damaged: list[str]) -> None:
+        more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
+        aside = store.put_aside(step.directory)
+        console.note(
+            f"{step.label}: {', '.join(damaged[:3])}{more} missing or changed since the step was finished; it is made "
+            f"again, the damaged one lies in {console.short(aside)}"
+        )
+
+    def _make(self, step: PlannedStep) -> None:
+        console.started(*self._place(step), resumed=step.partial.exists())
+        step.partial.mkdir(exist_ok=True)
+        if step.stage in _ON_ALL_RANKS:
+            self.board.tell(step.label, "run")
         start = time.perf_counter()
-        _stage(planned.stage)(step)
+        self._run_stage(step)
         wall_s = time.perf_counter() - start
-        write_json(planned.partial / STEP_FILE, _describe(planned, by_label, wall_s))
-        shutil.rmtree(planned.directory, ignore_errors=True)
-        planned.partial.rename(planned.directory)
-        console.finished(number, total, planned.label, wall_s, planned.directory)
+        with _told(f"step {step.label!r}", step.partial):
+            store.publish(step.directory, self._describe(step, wall_s))
+        self.made.add(step.label)
+        console.finished(*self._place(step), wall_s, step.directory)
 
+    def _run_stage(self, step: PlannedStep) -> None:
+        with _told(f"step {step.label!r}", step.partial):
+            try:
+                _stage(step.stage)(self._materialise(step))
+            except Interrupted as stop:
+                stop.where = stop.where or f"in step {step.label!r}"
+                raise
+            except (DanteError, OSError):
+                raise
+            except Exception as error:
+                known = io_errors.as_dante_error(error, f"step {step.label!r}", step.partial)
+                raise (known or StepFailed(step.label)) from error
 
-def _describe(planned: PlannedStep, by_label: dict[str, PlannedStep], wall_s: float) -> dict[str, Any]:
-    return {
-        "label": planned.label,
-        "stage": planned.stage,
-        "fingerprint": planned.fingerprint,
-        "settings": planned.settings,
-        "inputs": {name: by_label[label].fingerprint for name, label in planned.inputs.items()},
-        "wall_s": round(wall_s, 3),
-        "environment": environment(),
-        "files": describe_files(planned.partial),
-    }
+    def _place(self, step: PlannedStep) -> tuple[int, int, str]:
+        return self.chosen.index(step) + 1, len(self.chosen), step.label
 
+    def _describe(self, step: PlannedStep, wall_s: float) -> dict[str, Any]:
+        return {
+            "label": step.label,
+            "stage": step.stage,
+            "fingerprint": step.fingerprint,
+            "settings": step.settings,
+            "inputs": {name: self.by_label[label].fingerprint for name, label in step.inputs.items()},
+            "wall_s": round(wall_s, 3),
+            "environment": environment(),
+        }
 
-def _materialise(planned: PlannedStep, by_label: dict[str, PlannedStep]) -> Step:
-    for label in planned.inputs.values():
-        if not by_label[label].complete:
-            raise DanteError(
-                f"step {planned.label!r} needs {label!r}, which is not complete",
-                where=str(by_label[label].directory),
-                fix="run without `only`, or run that step first: only=" + label,
-            )
-    return Step(
-        label=planned.label,
-        stage=planned.stage,
-        settings=planned.settings,
-        resources=planned.resources,
-        inputs={name: by_label[label].directory for name, label in planned.inputs.items()},
-        out=planned.partial,
-        fingerprint=planned.fingerprint,
-        seed=int(planned.settings.get("seed", 0)),
-    )
+    def _materialise(self, step: PlannedStep) -> Step:
+        return Step(
+            label=step.label,
+            stage=step.stage,
+            settings=step.settings,
+            resources=step.resources,
+            inputs={name: self.by_label[label].directory for name, label in step.inputs.items()},
+            out=step.partial,
+            fingerprint=step.fingerprint,
+            seed=int(step.settings.get("seed", 0)),
+        )
+
+    def _write_manifest(self) -> None:
+        write_json(
+            self.run_dir / "manifest.json",
+            {
+                "run": self.cfg["run"]["name"],
+                "experiment": self.cfg["experiment"],
+                "seed": self.cfg["seed"],
+                "environment": environment(),
+                "steps": {step.label: _summary(step) for step in self.steps},
+            },
+        )
 
 
 def _stage(name: str) -> Any:
     return importlib.import_module(_STAGES[name][0]).run
 
 
-def _follow(planned: PlannedStep, by_label: dict[str, PlannedStep], poll_s: float = 0.5) -> None:
-    """What ranks other than 0 do: take part in a distributed stage, wait for every other."""
-    if planned.stage in _ON_ALL_RANKS and not planned.complete:
-        while not planned.partial.is_dir():
-            time.sleep(poll_s)
-        _stage(planned.stage)(_materialise(planned, by_label))
-        return
-    while planned.stage not in _ON_ALL_RANKS and not planned.complete and _needed_later(planned, by_label):
-        time.sleep(poll_s)
-
-
-def _needed_later(planned: PlannedStep, by_label: dict[str, PlannedStep]) -> bool:
-    """Whether a distributed stage that is not complete still reads this step, directly or not."""
-    return any(
-        planned.label in step.inputs.values() and (step.stage in _ON_ALL_RANKS or _needed_later(step, by_label))
-        for step in by_label.values()
-        if not step.complete
-    )
-
-
-def _prepare_run(run_dir: Path, cfg: dict[str, Any]) -> None:
-    stored = run_dir / "config.yaml"
-    if stored.is_file():
-        if cfg["on_existing"] == "error":
-            raise DanteError(
-                f"the run {cfg['run']['name']!r} exists",
-                where=str(run_dir),
-                fix="on_existing=resume to continue it, on_existing=overwrite to redo it, or another run.name",
-            )
-        differing = _differences(yaml.safe_load(stored.read_text(encoding="utf-8")) or {}, cfg)
-        if differing and cfg["on_existing"] == "resume":
-            shown = "; ".join(differing[:8]) + (f"; and {len(differing) - 8} more" if len(differing) > 8 else "")
-            raise DanteError(
-                f"the run {cfg['run']['name']!r} was started with another configuration: {shown}",
-                where=str(stored),
-                fix=f"run.name={cfg['run']['name']}-2 for a run of its own, or on_existing=overwrite",
-            )
+@contextmanager
+def _told(doing: str, where: Path) -> Iterator[None]:
+    """An error of the operating system in the body becomes one paragraph."""
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        stored.write_text(yaml.safe_dump(cfg, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        yield
     except OSError as error:
-        raise DanteError(
-            f"the run's directory cannot be written: {error.strerror}", where=str(run_dir), fix="set run.dir"
-        ) from None
+        known = io_errors.as_dante_error(error, doing, where)
+        assert known is not None
+        raise known from error
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """`key: old → new` for every leaf in which two configurations differ and that is part of a run's identity."""
-    before, after = (dict(_leaves({k: v for k, v in c.items() if k not in _NOT_IDENTITY})) for c in (old, new))
-    return [
-        f"{key}: {before.get(key, 'absent')} → {after.get(key, 'absent')}"
-        for key in [*after, *(k for k in before if k not in after)]
-        if before.get(key, "absent") != after.get(key, "absent") and not key.startswith("steps.")
-    ]
-
-
-def _leaves(node: Any, path: str = "") -> Any:
-    if isinstance(node, dict) and node:
-        for key, child in node.items():
-            yield from _leaves(child, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, list(node) if isinstance(node, tuple) else node
-
-
-def _link(run_dir: Path, step: PlannedStep) -> None:
-    link = run_dir / step.label
-    target = os.path.relpath(step.directory, run_dir)
-    if link.is_symlink():
-        if os.readlink(link) == target:
-            return
-        link.unlink()
-    link.symlink_to(target)
-
-
-def _write_run_manifest(run_dir: Path, cfg: dict[str, Any], steps: list[PlannedStep]) -> None:
-    write_json(
-        run_dir / "manifest.json",
-        {
-            "run": cfg["run"]["name"],
-            "experiment": cfg["experiment"],
-            "seed": cfg["seed"],
-            "environment": environment(),
-            "steps": {s.label: _summary(s) for s in steps},
-        },
-    )
+def _say_waiting(step: PlannedStep, owner: str) -> None:
+    console.note(f"{step.label}: {owner} is making this step for another run; waiting for it")
 
 
 def _summary(step: PlannedStep) -> dict[str, Any]:
-    known = read_json(step.directory / STEP_FILE) if step.complete else {}
+    known = store.read_description(step.directory)
     return {
         "stage": step.stage,
         "fingerprint": step.fingerprint,
         "inputs": step.inputs,
-        "complete": step.complete,
-        "wall_s": known.get("wall_s"),
+        "complete": known is not None,
+        "wall_s": known.get("wall_s") if known else None,
     }

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from dante.errors import DanteError
 from dante.pipeline import Step
 from dante.students.chat import ChatRenderer
+from dante.students.finite import check_finite
 from dante.students.load import DTYPES, count_parameters, load_pretrained, load_tokenizer
 from dante.students.stage import chat_generation_config
 
@@ -77,6 +78,7 @@ def load_trained(model: PreTrainedModel, file: Path) -> None:
             allowed="exactly the parameters of the initialisation",
             fix="rerun the fit from this initialisation",
         )
+    check_finite(trained.items(), file, "lower fit.lr or use fidelity=sound (fp32 master weights), and repeat the fit")
     model.load_state_dict(trained, strict=False)  # names were compared above, tied ones included
 
 

@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dante.cache.difficulty import with_difficulty
 from dante.cache.journal import FOLDER, Journal, batch_key
 from dante.cache.language import in_its_language
+from dante.cache.manifest import FILE_NAME, verify
 from dante.cache.record import Message, Record, stable_hash
 from dante.cache.shipped import drop_unfinished
 from dante.cache.sources import Prompts
@@ -58,6 +60,11 @@ class GeneratedCache:
 
     def build(self, step: Step) -> dict[str, Any]:
         """Writes shards and manifest into `step.out` (continuing finished batches there), returns the manifest."""
+        if (step.out / FILE_NAME).is_file():  # sealed; an earlier attempt was stopped while it removed its batches
+            with suppress(DanteError):  # what does not match its manifest is written again
+                manifest = verify(step.out)
+                shutil.rmtree(step.out / FOLDER, ignore_errors=True)
+                return manifest
         folder = step.inputs["teacher"]
         teacher = load_teacher(folder)
         prompts = self.prompts.load()

@@ -7,11 +7,11 @@ renamed. A file carries the key of its batch; one whose key differs (other promp
 
 import hashlib
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dante.manifest import write_text
 from dante.teachers.engine import Decoding, Generation, Request
 
 FOLDER = "batches"
@@ -35,26 +35,27 @@ class Journal:
         path = self._path(index)
         if not path.is_file():
             return None
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        return [Generation(**fields) for fields in stored["generations"]] if stored["key"] == key else None
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            return [Generation(**fields) for fields in stored["generations"]] if stored["key"] == key else None
+        except (ValueError, KeyError, TypeError):  # damaged: a batch can always be generated again
+            return None
 
     def store(self, index: int, key: str, generations: list[Generation]) -> None:
         """Writes batch `index`; it is there completely or not at all."""
-        path = self._path(index)
-        partial = path.with_suffix(".partial")
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump({"key": key, "generations": [asdict(g) for g in generations]}, file, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        content = {"key": key, "generations": [asdict(g) for g in generations]}
+        write_text(self._path(index), json.dumps(content, ensure_ascii=False))
 
     def version(self, current: str | None = None) -> str:
         """Notes and returns the engine's version; several ones when batches come from different versions."""
         path = self.folder / "versions.json"
-        known: list[str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+        try:
+            known: list[str] = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            known = []
         if current is not None and current not in known:
             known.append(current)
-            path.write_text(json.dumps(known), encoding="utf-8")
+            write_text(path, json.dumps(known))
         return ", ".join(known)
 
     def _path(self, index: int) -> Path:

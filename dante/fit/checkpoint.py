@@ -5,9 +5,11 @@ state, so a resumed fit continues the same loss curve, bit for bit on one CPU pr
 its final name, flushed and renamed; the one before it is removed only then.
 """
 
+import errno
 import os
 import random
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,31 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from dante import console
+from dante.io_errors import free_bytes
+
+# Free space below which the disk is to blame for a write that failed (what did not fit still lies there then).
+NO_SPACE_BYTES = 4 * 2**20
 _NAME = re.compile(r"^step-(\d+)\.ckpt$")
 
 
 def latest(directory: Path) -> tuple[Path, int] | None:
-    """The newest complete checkpoint and its step, or None."""
+    """The newest complete checkpoint and its step, or None. One that is damaged is passed over, and said so."""
     found = [(int(m.group(1)), p) for p in directory.glob("step-*.ckpt") if (m := _NAME.match(p.name))]
-    if not found:
-        return None
-    step, path = max(found)
-    return path, step
+    for step, path in sorted(found, reverse=True):
+        if _intact(path):
+            return path, step
+        console.note(f"{path.name} is damaged and is not used")
+    return None
+
+
+def _intact(path: Path) -> bool:
+    """Whether a checkpoint (a zip archive, as torch writes it) can be read whole: every entry has a checksum."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, FileNotFoundError):
+        return False
 
 
 class Checkpoints(Callback):
@@ -34,6 +51,7 @@ class Checkpoints(Callback):
     def __init__(self, directory: Path, every_steps: int) -> None:
         self.directory = directory
         self.every_steps = every_steps
+        self.saved = 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -44,16 +62,28 @@ class Checkpoints(Callback):
 
     def save(self, trainer: Trainer, done: int) -> None:
         """Write the state after `done` optimizer steps and remove older ones."""
-        self.directory.mkdir(parents=True, exist_ok=True)
         final = self.directory / f"step-{done:06d}.ckpt"
         temporary = final.with_suffix(".writing")
-        trainer.save_checkpoint(temporary)  # a collective: every rank calls it, rank 0 writes
         if trainer.is_global_zero:
-            _flush(temporary)
-            temporary.replace(final)
-            for old in self.directory.glob("step-*.ckpt"):
-                if old != final:
-                    old.unlink()
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._remove("*.writing")  # of a killed process: it may be what fills the disk
+        try:
+            trainer.save_checkpoint(temporary)  # a collective: every rank calls it, rank 0 writes
+            if trainer.is_global_zero:
+                _flush(temporary)
+                temporary.replace(final)
+        except BaseException:
+            if trainer.is_global_zero:
+                temporary.unlink(missing_ok=True)
+            raise
+        if trainer.is_global_zero:
+            self._remove("step-*.ckpt", but=final)
+        self.saved = done
+
+    def _remove(self, pattern: str, but: Path | None = None) -> None:
+        for path in self.directory.glob(pattern):
+            if path != but:
+                path.unlink()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["random_state"] = _random_state()
@@ -105,4 +135,15 @@ class StreamingCheckpointIO(TorchCheckpointIO):
     """Write straight to the file: Lightning's own buffers the whole checkpoint in memory, twice, before it writes."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        torch.save(checkpoint, path)
+        """Write one checkpoint.
+
+        Raises:
+            OSError: it could not be written. torch's own writer raises a RuntimeError that does not say why.
+        """
+        try:
+            torch.save(checkpoint, path)
+        except RuntimeError as error:
+            free = free_bytes(Path(path))
+            full = free is not None and free < NO_SPACE_BYTES
+            code = errno.ENOSPC if full else errno.EIO
+            raise OSError(code, f"{os.strerror(code)} ({error})", str(path)) from error

@@ -2,12 +2,14 @@
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from dante.fit.throughput import Clock, model_flops, peak_memory_gib
+from dante.manifest import write_text
 
 
 class MetricsFile:
@@ -22,18 +24,30 @@ class MetricsFile:
             return
         kept = []
         for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if not line.endswith("\n") or json.loads(line)["step"] > step:
+            if not line.endswith("\n") or _step_of(line) > step:
                 break
             kept.append(line)
-        temporary = self.path.with_suffix(".writing")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        temporary.replace(self.path)
+        write_text(self.path, "".join(kept))
 
     def append(self, row: dict[str, Any]) -> None:
         """Write one line and hand it to the operating system at once; what JSON lacks (NaN, infinity) becomes null."""
         finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(finite, allow_nan=False) + "\n")
+
+    def flush(self) -> None:
+        """Have what was written on disk: a checkpoint must not outlive the lines before it."""
+        if self.path.is_file():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _step_of(line: str) -> float:
+    """The step of a line; one that is damaged counts as later than any."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 class Recorder(Callback):
@@ -100,6 +114,10 @@ class Recorder(Callback):
             self.file.append(self.row)
             for logger in trainer.loggers:
                 logger.log_metrics({k: v for k, v in self.row.items() if k != "step"}, step=self.row["step"])
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if trainer.is_global_zero:
+            self.file.flush()
 
     def state_dict(self) -> dict[str, Any]:
         return {

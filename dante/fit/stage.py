@@ -11,17 +11,19 @@ from safetensors.torch import save_file
 
 from dante import console, distributed
 from dante.data import DistillData
-from dante.fit import checkpoint
+from dante.fit import checkpoint, peers
 from dante.fit.checkpoint import Checkpoints, StreamingCheckpointIO
 from dante.fit.loggers import build_loggers, close_loggers
 from dante.fit.metrics import MetricsFile, Recorder
 from dante.fit.progress import ProgressLine
+from dante.fit.stop import StopBetweenSteps, leave_signals_alone
 from dante.fit.strategy import build_strategy
 from dante.fit.throughput import peak_memory_gib
 from dante.manifest import write_json
 from dante.module import DistillModule
 from dante.pipeline import Step
 from dante.students.chat import ChatRenderer
+from dante.students.finite import check_finite
 from dante.students.load import count_parameters, load_student, load_tokenizer
 from dante.targets import build
 
@@ -39,7 +41,11 @@ def run(step: Step) -> None:
     seed_everything(step.seed, workers=True, verbose=False)
     source = step.inputs["init"] / "model"
     data = _data(step, source)
+    if distributed.rank() == 0:  # a record that cannot be used is found before any weight is loaded
+        data.prepare_data()
+        data.setup()
     student = load_student(source, dtype=torch.float32 if fidelity["master_weights"] else torch.bfloat16)
+    check_finite(student, source, "make the initialisation again, from sound weights")
     losses = {name: build(node, name=name) for name, node in step.settings["losses"].items()}
     module = DistillModule(student=student, losses=losses, fit=fit, fidelity=fidelity, precision=fit["precision"])
 
@@ -52,6 +58,8 @@ def run(step: Step) -> None:
     if resumed:
         data.start_step = resumed[1]
         console.info(f"  continues after step {resumed[1]} of {fit['steps']}")
+    if trainer_cfg["devices"] * trainer_cfg["num_nodes"] > 1:
+        peers.watch()
     trainer = Trainer(
         accelerator=trainer_cfg["accelerator"],
         devices=trainer_cfg["devices"],
@@ -60,7 +68,7 @@ def run(step: Step) -> None:
         precision="32-true",  # the module computes in bf16 itself; weights keep the dtype they were loaded in
         max_epochs=1,  # the data plan is one pass over all steps, whatever the epochs of the cache
         logger=build_loggers(step.resources["logger"], step.resources["run"], step.label, step.fingerprint),
-        callbacks=[recorder, checkpoints, ProgressLine(recorder, fit["steps"])],
+        callbacks=[recorder, checkpoints, ProgressLine(recorder, fit["steps"]), StopBetweenSteps(checkpoints)],
         plugins=[StreamingCheckpointIO()],
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -70,7 +78,14 @@ def run(step: Step) -> None:
         log_every_n_steps=1,
         default_root_dir=step.out,
     )
-    trainer.fit(module, datamodule=data, ckpt_path=resumed[0] if resumed else None, weights_only=True)
+    leave_signals_alone(trainer)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resumed[0] if resumed else None, weights_only=True)
+    except RuntimeError as error:
+        lost = peers.lost(error) if trainer.world_size > 1 else None
+        if lost is None:
+            raise
+        raise lost from error
     close_loggers(trainer.loggers)
     if trainer.is_global_zero:
         _write_result(step, trainer, module, data, recorder)

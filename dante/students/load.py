@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
@@ -63,7 +64,7 @@ def load_pretrained(source: str | Path, dtype: torch.dtype, revision: str | None
             trust_remote_code=False,
             use_safetensors=True,
         )
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise _not_found("weights", source, error) from error
 
 

@@ -20,6 +20,7 @@ from transformers import (
 from dante.errors import DanteError
 from dante.pipeline import Step
 from dante.students.chat import ChatRenderer
+from dante.students.finite import check_finite
 from dante.students.load import DTYPES, config_from, count_parameters, load_pretrained, load_tokenizer
 from dante.students.prune import keep_layers
 from dante.teachers.handle import load_teacher
@@ -55,6 +56,7 @@ def run(step: Step) -> None:
     if randomise:
         model = reinitialise(model, settings.get("seed", step.seed))
     _check_vocabulary(model, tokenizer)
+    check_finite(model, source, "take other weights: a tensor like this turns every loss into NaN")
     model.generation_config = chat_generation_config(model, renderer)
 
     model.save_pretrained(step.out / "model")

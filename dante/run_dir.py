@@ -1,0 +1,131 @@
+"""A run's directory: its lock, `config.yaml`, the links to its steps, `manifest.json`."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dante import locks
+from dante.errors import DanteError
+from dante.manifest import write_text
+
+STORE = ".steps"
+# Keys that may differ between two starts of the same run: where it runs and how, not what it computes.
+_NOT_IDENTITY = {"only", "on_existing", "dry_run", "trainer", "logger", "run"}
+
+
+@contextmanager
+def opened(run_dir: Path, cfg: dict[str, Any]) -> Iterator[None]:
+    """Hold the run while it is worked on, with its configuration checked and stored.
+
+    Raises:
+        DanteError: it is being worked on by another process, exists with another configuration, or lost its steps.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lock = run_dir / ".lock"
+    try:
+        with locks.hold(lock):
+            _refuse_if_moved(run_dir, cfg)
+            _check_configuration(run_dir, cfg)
+            stored = yaml.safe_dump(cfg, sort_keys=False, allow_unicode=True)
+            write_text(run_dir / "config.yaml", stored)
+            yield
+    except locks.Busy as busy:
+        raise DanteError(
+            f"the run {cfg['run']['name']!r} is being worked on by {busy}",
+            where=str(lock),
+            fix="wait until that has ended, stop it, or give this one another run.name",
+        ) from None
+
+
+def _check_configuration(run_dir: Path, cfg: dict[str, Any]) -> None:
+    stored = run_dir / "config.yaml"
+    if not stored.is_file():
+        return
+    if cfg["on_existing"] == "error":
+        raise DanteError(
+            f"the run {cfg['run']['name']!r} exists",
+            where=str(run_dir),
+            fix="on_existing=resume to continue it, on_existing=overwrite to redo it, or another run.name",
+        )
+    if cfg["on_existing"] == "overwrite":
+        return
+    differing = _differences(_read(stored), cfg)
+    if differing:
+        shown = "; ".join(differing[:8]) + (f"; and {len(differing) - 8} more" if len(differing) > 8 else "")
+        raise DanteError(
+            f"the run {cfg['run']['name']!r} was started with another configuration: {shown}",
+            where=str(stored),
+            fix=f"run.name={cfg['run']['name']}-2 for a run of its own, or on_existing=overwrite",
+        )
+
+
+def _read(stored: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(stored.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = str(error).splitlines()[0]
+    if not isinstance(content, dict):
+        raise DanteError(
+            "the run's stored configuration is damaged, so it cannot be compared with this one",
+            where=str(stored),
+            fix="delete that file if this is the run's configuration; its steps are found by their fingerprints",
+        )
+    return content
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """`key: old → new` for every leaf in which two configurations differ and that is part of a run's identity."""
+    before, after = (dict(_leaves({k: v for k, v in c.items() if k not in _NOT_IDENTITY})) for c in (old, new))
+    return [
+        f"{key}: {before.get(key, 'absent')} → {after.get(key, 'absent')}"
+        for key in [*after, *(k for k in before if k not in after)]
+        if before.get(key, "absent") != after.get(key, "absent") and not key.startswith("steps.")
+    ]
+
+
+def _leaves(node: Any, path: str = "") -> Any:
+    if isinstance(node, dict) and node:
+        for key, child in node.items():
+            yield from _leaves(child, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, list(node) if isinstance(node, tuple) else node
+
+
+def _refuse_if_moved(run_dir: Path, cfg: dict[str, Any]) -> None:
+    """A run that was moved without its steps would silently make all of them again."""
+    if cfg["on_existing"] == "overwrite":
+        return
+    store = run_dir.parent / STORE
+    links = {p.name: Path(os.readlink(p)).name for p in run_dir.iterdir() if p.is_symlink()}
+    # A step that was made here and is gone (deleted, put aside) left its lock, and is made again.
+    known = {p.name.lstrip(".").partition(".")[0] for p in store.iterdir()} if store.is_dir() else set()
+    for label, target in links.items():
+        if target in known:
+            continue
+        raise DanteError(
+            f"the run's links lead nowhere ({label} → ../{STORE}/{target}): it was moved or copied without its steps",
+            where=str(run_dir),
+            fix=f"move the folder {STORE} that lay beside it to {store} as well (runs/ moves as a whole), or make all "
+            "steps again with on_existing=overwrite",
+        )
+
+
+def link(run_dir: Path, label: str, directory: Path) -> None:
+    """Let `run_dir/label` lead to a finished step; the old link stays until the new one takes its place."""
+    path, target = run_dir / label, os.path.relpath(directory, run_dir)
+    if path.is_symlink() and os.readlink(path) == target:
+        return
+    if path.exists() and not path.is_symlink():
+        raise DanteError(
+            f"{label!r} is in the way: the run's link to its step belongs there",
+            where=str(path),
+            fix="move it away; a run copied with its links followed (cp -L) holds copies of its steps",
+        )
+    temporary = run_dir / f".{label}.link"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(path)

@@ -1,0 +1,153 @@
+"""A run that is killed and started again: the harness of `test_kill.py` and `test_durability.py`.
+
+Runs are started as a user starts them, in a process group of their own, and killed with all their children.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dante.manifest import sha256
+
+ROOT = Path(__file__).resolve().parents[1]
+TIMING = {"tokens_per_s", "mfu", "peak_mem_gib"}
+DEADLINE_S = 1800.0
+
+
+@dataclass
+class Run:
+    """One run directory and the command that makes it.
+
+    Attributes:
+        directory: the run's directory; its steps lie in `.steps` beside it.
+        overrides: what is added to the command; a smoke run of DANTE by default.
+        output: what the last start printed, both streams.
+    """
+
+    directory: Path
+    overrides: Sequence[str] = ("+experiment=dante_mosaic", "scale=smoke")
+    output: str = field(default="", init=False)
+
+    def start(self, *more: str, prefix: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """Start it in a process group of its own; what it prints goes to a file beside the run."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        arguments = [*self.overrides, "logger=none", f"run.dir={self.directory}", *more]
+        with self.log.open("w") as log:
+            return subprocess.Popen(
+                [*prefix, sys.executable, "train.py", *arguments],
+                cwd=ROOT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                text=True,
+            )
+
+    def finish(self, *more: str, code: int = 0) -> str:
+        """Run to the end, and return what it printed."""
+        return self.end_of(self.start(*more), code)
+
+    def end_of(self, process: subprocess.Popen[str], code: int | None = 0) -> str:
+        """Wait for the end, check the exit code, and return what it printed."""
+        found = process.wait(DEADLINE_S)
+        self.output = self.log.read_text()
+        assert code is None or found == code, f"exit code {found}\n{self.output}"
+        return self.output
+
+    def kill_when(self, moment: Callable[[], bool], delay_s: float, *more: str) -> bool:
+        """Start, wait for the moment and then a while, and kill the whole group; False if it ended before that."""
+        process = self.start(*more)
+        if not self.wait_for(moment, process):
+            self.end_of(process)
+            return False
+        time.sleep(delay_s)
+        return self.kill(process)
+
+    def wait_for(self, moment: Callable[[], bool], process: subprocess.Popen[str]) -> bool:
+        """Whether the moment came before the process ended."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not moment():
+            if process.poll() is not None:
+                return False
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        return True
+
+    def kill(self, process: subprocess.Popen[str]) -> bool:
+        """SIGKILL to the whole group; False if it had ended well before."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        code = process.wait()
+        self.output = self.log.read_text()
+        assert code in (0, -signal.SIGKILL), f"exit code {code}\n{self.output}"
+        return code != 0
+
+    def begun(self, label: str) -> bool:
+        """Whether a step's `.partial` is there."""
+        return any(self.store.glob(f"{label}-*.partial"))
+
+    @property
+    def log(self) -> Path:
+        return self.directory.parent / f"{self.directory.name}.log"
+
+    @property
+    def store(self) -> Path:
+        return self.directory.parent / ".steps"
+
+    @property
+    def labels(self) -> list[str]:
+        """The recipe's steps, of a run that has started."""
+        return list(json.loads((self.directory / "manifest.json").read_text())["steps"])
+
+    def wall_s(self, label: str) -> float:
+        """How long a finished step took."""
+        return float(json.loads((self.directory / label / "step.json").read_text())["wall_s"])
+
+    def result(self) -> dict[str, Any]:
+        """What must not depend on interruptions: losses, weights, evaluation, and the files of all other steps."""
+        rows = [json.loads(line) for line in (self.directory / "fit" / "metrics.jsonl").read_text().splitlines()]
+        stable = {}
+        for label in self.labels:
+            for name, facts in json.loads((self.directory / label / "step.json").read_text())["files"].items():
+                assert sha256(self.directory / label / name) == facts["sha256"], f"{label}/{name}"
+                if label not in ("fit", "release", "report"):  # these hold times
+                    stable[f"{label}/{name}"] = facts["sha256"]
+        return {
+            "metrics": [{k: v for k, v in row.items() if k not in TIMING} for row in rows],
+            "student": sha256(self.directory / "fit" / "student.safetensors"),
+            "released": sha256(self.directory / "release" / "model.safetensors"),
+            "eval": json.loads((self.directory / "eval" / "eval.json").read_text()),
+            "files": stable,
+        }
+
+    def leftovers(self) -> list[str]:
+        """Names in the store and the run that a finished run should not leave."""
+        store = [p.name for p in self.store.iterdir() if p.suffix in (".partial", ".old", ".owner")]
+        below = [str(p.relative_to(self.store)) for p in self.store.rglob("*.writing")]
+        run = [p.name for p in self.directory.iterdir() if p.suffix in (".writing", ".link", ".owner")]
+        return sorted(store + below + run)
+
+    def leftovers_of_locks(self) -> list[str]:
+        """Notes of who holds a lock, which an orderly end removes."""
+        return [str(p) for p in self.directory.parent.rglob("*.owner")]
+
+
+def alive_in_group(group: int) -> list[str]:
+    """Processes of a group that are still there (zombies do not count)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text()
+        except OSError:
+            continue
+        state, _, process_group = text.rpartition(")")[2].split()[:3]
+        if int(process_group) == group and state != "Z":
+            found.append(text)
+    return found
