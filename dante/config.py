@@ -201,7 +201,7 @@ class Config(Strict):
     experiment: Experiment
     seed: Index
     run: Run
-    only: str | None
+    only: str | list[str] | None
     on_existing: Literal["resume", "overwrite", "error"]
     dry_run: bool
     where: Where
@@ -312,13 +312,19 @@ def _steps_are_connected(cfg: dict[str, Any]) -> None:
                     fix=did_you_mean(name, seen) or "reorder the steps or correct the input",
                 )
         seen.append(label)
-    if cfg["only"] is not None and cfg["only"] not in seen:
-        raise DanteError(
-            f"only={cfg['only']} names no step",
-            where="only",
-            allowed=", ".join(seen),
-            fix=did_you_mean(cfg["only"], seen) or "name one of them",
-        )
+    for label in labels_of(cfg["only"] or []):
+        if label not in seen:
+            raise DanteError(
+                f"only={label} names no step",
+                where="only",
+                allowed=f"{', '.join(seen)}; several as only=[fit,eval]",
+                fix=did_you_mean(label, seen) or "name one of them",
+            )
+
+
+def labels_of(only: str | list[str]) -> list[str]:
+    """The steps that `only` names: one label or a list of them."""
+    return [only] if isinstance(only, str) else only
 
 
 def _batch_fits(cfg: dict[str, Any]) -> None:

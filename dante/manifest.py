@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from dante.errors import DanteError
+
 STEP_FILE = "step.json"
 _PACKAGES = ("torch", "transformers", "lightning", "hydra-core", "datasets", "safetensors")
 
@@ -37,6 +39,16 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """`write_text` of JSON."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; a file that is not JSON is an error that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DanteError(
+            f"{path} is not valid JSON ({error})", where=str(path), fix="delete the step and rerun"
+        ) from None
 
 
 def fingerprint(content: Any) -> str:

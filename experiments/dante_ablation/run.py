@@ -41,6 +41,8 @@ ANCHOR = {
 ARMS = list(product(CURRICULUM, WEIGHTING, ANCHOR))
 # Bits per byte only: side-by-side answers and lm-eval are the single runs' business.
 EVALUATION = ["eval.validation=true", "eval.generations=0", "eval.choices=0", "eval.retention=false"]
+# No report: the ablation's own page is analyse.py's business.
+STEPS = ["teacher", "cache", "init", "fit", "release", "eval-teacher", "eval-init", "eval"]
 
 
 def name_of(arm: tuple[str, str, str], rate: str, seed: int) -> str:
@@ -78,9 +80,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("phase", choices=("tune", "final"))
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
-    parser.add_argument("--only", help="one step of each run, such as fit")
     options = parser.parse_args()
-    extra = EVALUATION + ([f"only={options.only}"] if options.only else [])
+    extra = [*EVALUATION, f"only=[{','.join(STEPS)}]"]
     if options.phase == "tune":
         points = [(arm, rate, TUNING_SEED) for arm in ARMS for rate in RATES]
     else:
