@@ -27,7 +27,7 @@ from dante.cache import Record, read_records
 from dante.errors import DanteError
 from dante.evaluate import heldout, rows
 from dante.evaluate.calibration import Calibration, calibration
-from dante.evaluate.choices import OPTIONS, choice_items
+from dante.evaluate.choices import OPTIONS, ChoiceSet, choice_items
 from dante.evaluate.fidelity import Scores, plain, score
 from dante.evaluate.generate import Generation, choose, greedy
 from dante.evaluate.harness import TASK, ChoiceResult, run_choices, write_task
@@ -117,10 +117,21 @@ def measure(subject: Subject, cache: Path, out: Path, settings: dict[str, Any], 
             lines = [{"id": r.id} | asdict(answer) for r, answer in zip(asked, answers, strict=True)]
             write_lines(out / "generations.jsonl", lines)
         if settings["choices"]:
-            chosen = _choices(subject, cache, out, records, settings, bars)
-            found += chosen.rows(subject.name, subject.seed)
-            commands[TASK] = chosen.command
-            write_lines(out / "choices.jsonl", [asdict(answer) for answer in chosen.answers])
+            try:
+                choices = choice_items(
+                    records,
+                    read_records(cache, "train"),
+                    settings["choices"],
+                    settings["seed"],
+                    characters=settings["choice_characters"],
+                )
+            except DanteError as error:  # a cache too small or too uniform for them can still be measured otherwise
+                notes.append(f"No four-way choices: {error.what}.")
+            else:
+                chosen = _choices(subject, choices, out, settings, bars)
+                found += chosen.rows(subject.name, subject.seed)
+                commands[TASK] = chosen.command
+                write_lines(out / "choices.jsonl", [asdict(answer) for answer in chosen.answers])
     if scores.hidden is not None:
         save_file({"hidden": scores.hidden.contiguous()}, out / HIDDEN)
     write_json(
@@ -210,11 +221,7 @@ def _retention(model: Any, renderer: ChatRenderer, bars: Bars) -> list[dict[str,
     ]
 
 
-def _choices(
-    subject: Subject, cache: Path, out: Path, records: Sequence[Record], settings: dict[str, Any], bars: Bars
-) -> ChoiceResult:
-    pool = read_records(cache, "train")
-    asked = choice_items(records, pool, settings["choices"], settings["seed"], characters=settings["choice_characters"])
+def _choices(subject: Subject, asked: ChoiceSet, out: Path, settings: dict[str, Any], bars: Bars) -> ChoiceResult:
     write_task(out / TASK, asked.items)
     return run_choices(
         subject.folder,
