@@ -91,7 +91,11 @@ class Run:
 
     def begun(self, label: str) -> bool:
         """Whether a step's `.partial` is there."""
-        return any(self.store.glob(f"{label}-*.partial"))
+        try:
+            step = json.loads((self.directory / "manifest.json").read_text())["steps"][label]
+        except FileNotFoundError:
+            return False
+        return (self.store / f"{step['stage']}-{step['fingerprint']}.partial").exists()
 
     @property
     def log(self) -> Path:

@@ -29,7 +29,7 @@ def runs(folder: Path) -> dict[Arm, list[Ratio]]:
     """Bits per byte over held-out answers of every arm at its chosen rate, one per seed, items in one order."""
     found = {}
     for arm, rate in chosen_rates(folder).items():
-        lines = [read_lines(folder / name_of(arm, rate, seed) / "eval" / "items.jsonl") for seed in SEEDS]
+        lines = [read_lines(folder / name_of("final", arm, rate, seed) / "eval" / "items.jsonl") for seed in SEEDS]
         tables = [sorted(one, key=lambda line: line["id"]) for one in lines]
         assert len({tuple(line["text_sha256"] for line in one) for one in tables}) == 1, f"{arm}: other texts"
         found[arm] = [

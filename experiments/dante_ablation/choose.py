@@ -15,7 +15,7 @@ Arm = tuple[str, str, str]
 
 def validation_bits_per_byte(runs: Path, arm: Arm, rate: str) -> float:
     """Bits per byte of the validation answers of one tuning run."""
-    path = runs / name_of(arm, rate, TUNING_SEED) / "eval" / "student" / "validation.jsonl"
+    path = runs / name_of("tune", arm, rate, TUNING_SEED) / "eval" / "student" / "validation.jsonl"
     lines = read_lines(path)
     if not lines:
         raise SystemExit(f"no validation scores at {path}: run `run.py tune` first")

@@ -39,24 +39,30 @@ ANCHOR = {
     ],
 }
 ARMS = list(product(CURRICULUM, WEIGHTING, ANCHOR))
-# Bits per byte only: side-by-side answers and lm-eval are the single runs' business.
-EVALUATION = ["eval.validation=true", "eval.generations=0", "eval.choices=0", "eval.retention=false"]
+# What each phase reads: a choice looks at validation answers, a result at held-out ones. Answers, four-way choices and
+# retention are the single runs' business.
+EVALUATION = {
+    "tune": ["eval.validation=true", "eval.heldout=1"],
+    "final": ["eval.validation=false", "eval.heldout=200"],
+}
+BITS_ONLY = ["eval.generations=0", "eval.choices=0", "eval.retention=false", "eval.bootstrap=200"]
 # No report: the ablation's own page is analyse.py's business.
 STEPS = ["teacher", "cache", "init", "fit", "release", "eval-teacher", "eval-init", "eval"]
 
 
-def name_of(arm: tuple[str, str, str], rate: str, seed: int) -> str:
-    """The run's name, from which its arm can be read back."""
-    return f"ablation-{'-'.join(arm)}-lr{rate}-s{seed}"
+def name_of(phase: str, arm: tuple[str, str, str], rate: str, seed: int) -> str:
+    """The run's name, from which its phase and arm can be read back."""
+    return f"{phase}-{'-'.join(arm)}-lr{rate}-s{seed}"
 
 
-def command(arm: tuple[str, str, str], rate: str, seed: int, extra: list[str]) -> list[str]:
-    """The command line of one run."""
+def command(phase: str, arm: tuple[str, str, str], rate: str, seed: int) -> list[str]:
+    """The command line of one run; both phases share the fits that are equal."""
     curriculum, weighting, anchor = arm
     levels = [*CURRICULUM[curriculum], *ANCHOR[anchor], *WEIGHTING[weighting]]
-    run = [f"run.name={name_of(arm, rate, seed)}", f"seed={seed}", f"fit.lr={rate}"]
+    run = [f"run.name={name_of(phase, arm, rate, seed)}", f"seed={seed}", f"fit.lr={rate}"]
     common = ["+experiment=dante_mosaic", "scale=pocket", "budget=study", "logger=none", "trainer.threads=1"]
-    return [sys.executable, "train.py", *common, *levels, *run, *extra]
+    only = f"only=[{','.join(STEPS)}]"
+    return [sys.executable, "train.py", *common, *levels, *run, *EVALUATION[phase], *BITS_ONLY, only]
 
 
 def run_all(commands: list[list[str]], jobs: int) -> int:
@@ -81,14 +87,13 @@ def main() -> int:
     parser.add_argument("phase", choices=("tune", "final"))
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     options = parser.parse_args()
-    extra = [*EVALUATION, f"only=[{','.join(STEPS)}]"]
     if options.phase == "tune":
         points = [(arm, rate, TUNING_SEED) for arm in ARMS for rate in RATES]
     else:
         from choose import chosen_rates
 
         points = [(arm, rate, seed) for arm, rate in chosen_rates(ROOT / "runs").items() for seed in SEEDS]
-    return run_all([command(*point, extra) for point in points], options.jobs)
+    return run_all([command(options.phase, *point) for point in points], options.jobs)
 
 
 if __name__ == "__main__":
