@@ -107,7 +107,8 @@ def test_the_cards_five_fields_are_enough() -> None:
 
 def test_items_depend_on_records_and_seed_and_not_on_order_or_count() -> None:
     records = family("a", 30) + family("b", 12)
-    pool = records + family("a2", 20)
+    # Every text of the pool twice: which record stands for it must not depend on the order either.
+    pool = [record(f"{name}{i}", "more " + "y" * i, family="a") for name in ("more", "twin") for i in range(30)]
     first = choice_items(records, pool, None, 5, characters=LONG)
     shuffled = [random.Random(1).sample(group, len(group)) for group in (records, pool)]
     assert choice_items(*shuffled, None, 5, characters=LONG) == first

@@ -140,7 +140,8 @@ def cut(text: str, characters: int) -> str:
     if len(text) <= characters:
         return text
     for ending in (_SENTENCE_END, _SPACE):
-        ends = [match.end() for match in ending.finditer(text, 0, characters + 1) if match.end() <= characters]
+        # What follows an ending is looked at, too: one place beyond the limit.
+        ends = [match.end() for match in ending.finditer(text, 0, characters + 1)]
         if ends and ends[-1] > characters / 2:
             return text[: ends[-1]].rstrip()
     return text[:characters].rstrip()
