@@ -19,10 +19,10 @@ Everything here is [I]; the reasons:
 - Texts come from held-out and train prompts. A student has been trained on some of the wrong options (under their own
   prompts) and never on the right one, so its score errs on the low side.
 
-The right option is the teacher's own, usually greedy, answer, so the teacher's score is a ceiling by construction and no
-measure of its quality; and a wrong option may answer the question as well ("17 is a prime number."). On 120 items of the
-pocket cache at 200 characters, bfloat16, `acc` is 0.97 for the teacher, 0.37 for the pruned student before training and
-0.59 for one after it; at 100 characters 0.99, 0.37 and 0.70. One standard error is at most 0.05.
+The right option is the teacher's own, usually greedy, answer, so the teacher's score is a ceiling by construction and
+no measure of its quality; and a wrong option may answer the question as well ("17 is a prime number."). On 120 items
+of the pocket cache at 200 characters, bfloat16, `acc` is 0.97 for the teacher, 0.37 for the pruned student before
+training and 0.59 for one after it; at 100 characters 0.99, 0.37 and 0.70. One standard error is at most 0.05.
 """
 
 import hashlib
