@@ -6,9 +6,9 @@ task asks whether a model's answer depends on the question, which bits per byte 
 
 Everything here is [I]; the reasons:
 
-- Wrong options come from the same task family and language. Texts of other families are told apart by their form alone
-  (measured: the pocket teacher picks right in 100 % of such items). Where a family has fewer than four texts, the
-  domain takes its place; every item says which level it used.
+- Wrong options come from the same task family and language: a code block or a list of four steps says what kind of
+  question it answers. Where a family has fewer than four texts, the domain takes its place; every item says which level
+  it used.
 - Every option is cut by the same rule, at the last sentence or line end within `characters`: it bounds what an item
   costs, and what separates right from wrong is the beginning of an answer, not how long the teacher went on. The
   end-of-turn token is no part of an option.
@@ -19,8 +19,10 @@ Everything here is [I]; the reasons:
 - Texts come from held-out and train prompts. A student has been trained on some of the wrong options (under their own
   prompts) and never on the right one, so its score errs on the low side.
 
-A wrong option may happen to answer the question as well as the right one ("17 is a prime number."): 1.0 is not a
-ceiling that a perfect model must reach.
+The right option is the teacher's own, usually greedy, answer, so the teacher's score is a ceiling by construction and
+no measure of its quality; and a wrong option may answer the question as well ("17 is a prime number."). On 120 items
+of the pocket cache at 200 characters, bfloat16, `acc` is 0.97 for the teacher, 0.37 for the pruned student before
+training and 0.59 for one after it; at 100 characters 0.99, 0.37 and 0.70. One standard error is at most 0.05.
 """
 
 import hashlib

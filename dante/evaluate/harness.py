@@ -13,7 +13,8 @@ The model sees the tokens it was trained on: the chat template's generation prom
 them (with a chat template the harness drops its delimiter " "), no second BOS (`add_bos_token=False`, as the chat
 renderer). This is checked for every option before anything is scored. One thing is the harness's own: white space at
 the end of the prompt counts as the option's (`TemplateLM._encode_pair`), so ChatML's newline after
-`<|im_start|>assistant` is scored in every option. It adds the same number to all four and cannot change `acc`.
+`<|im_start|>assistant` is scored in every option. It adds the same number to all four and cannot change `acc`; a
+student that was never trained on it gives it -5 nats, which changed `acc_norm` by one item in 120.
 """
 
 import contextlib
