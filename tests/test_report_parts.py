@@ -19,7 +19,7 @@ from dante.report.figures.training import components, measured, measurements
 from dante.report.read import Fit, Run, count_parameters, read_run
 from dante.report.theme import LIGHT, title_of
 from dante.report.words import change, duration, metric_of, number, pair_sentence
-from tests.report_run import SETTINGS, generations, pair, write_run
+from tests.report_run import SETTINGS, generations, pair, row, write_run
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
@@ -209,3 +209,24 @@ def test_numbers_read_as_a_person_writes_them() -> None:
     assert [duration(s) for s in (4.2, 42, 425, 9420)] == ["4.2 s", "42 s", "7 min 05 s", "2 h 37 min"]
     assert metric_of("stop_share").value(0.583) == "58.3%"
     assert change(pair("init", "heldout", "acc", 0.1, 0.2, 5)) == "+10.0 [−10.0, +30.0]"
+
+
+def test_the_evaluation_s_own_word_on_loops_counts_more_than_repetition(run: Run) -> None:
+    said = {"text": "x", "tokens": 9, "stopped": False, "repetition": 0.2}
+    lines = [{"id": str(k), "prompt": "?", "answers": {"student": said | {"looped": k < 2}}} for k in range(3)]
+    rule = {"min_tokens": 3, "max_tokens": 40, "count": 5}
+    told = Run(generations=lines, steps={"eval": {"settings": {"loop": rule}}})
+    assert "of the other 3, 2 looped and 1 went on" in answers.summary(told)[0]
+    assert "same 3 to 40 tokens had come 5 times in a row" in answers.what_loops(told)
+    assert answers.flag(lines[0]["answers"]["student"])[1] == "looping, ended there, 20% of its 4-grams repeat"
+    assert "at least 50% of its 4-grams" in answers.what_loops(run)
+
+
+def test_one_heading_for_one_set_of_items(run: Run) -> None:
+    rows = [row("student", "heldout", "bits_per_byte", 1.0, 8),
+            row("student", "heldout", "ece", 0.1, 8, decoding="teacher-forced, 15 bins")]  # fmt: skip
+    (group,) = results.main_table(Run(evaluation={"rows": rows}))
+    assert group["heading"] == "held-out answers of the teacher, n = 8; dante 0, teacher-forced"
+    rows += [row("init", "generation", "stop_share", 0.1, 6), row("student", "generation", "stop_share", 0.5, 64)]
+    assert "n = 64 (initialisation 6)" in results.main_table(Run(evaluation={"rows": rows}))[1]["heading"]
+    assert group["lines"][1]["meaning"] == "ECE of the most likely token, 15 bins"

@@ -6,7 +6,8 @@ from typing import Any
 from dante.report.read import Json, Run
 from dante.report.words import MODELS, sentence, the
 
-# An answer that ran into the limit counts as looping when at least this share of its 4-grams had been written before.
+# Where the evaluation does not say which answers looped: an answer that ran into the limit did when at least this share
+# of its 4-grams had been written before.
 LOOPING = 0.5
 # Words of a shown answer are marked where the last so many words stood in it before.
 MARKED_WORDS = 4
@@ -31,22 +32,48 @@ def summary(run: Run) -> list[str]:
         text = (
             f"{the(model)} ended {stopped} of {len(answers)} answers by itself{within} ({stopped / len(answers):.0%})"
         )
-        measured = [answer["repetition"] for answer in cut if answer.get("repetition") is not None]
-        if cut and len(measured) == len(cut):
-            loops = sum(value >= LOOPING for value in measured)
-            text += f"; of the other {len(cut)}, {loops} looped and {len(cut) - loops} went on without a loop"
+        told = [loop for answer in cut if (loop := looped(answer)) is not None]
+        if cut and len(told) == len(cut):
+            text += f"; of the other {len(cut)}, {sum(told)} looped and {len(cut) - sum(told)} went on without a loop"
         texts.append(sentence(text) + ".")
     return texts
 
 
+def looped(answer: Json) -> bool | None:
+    """Whether an answer that did not stop ran into a loop; None where nothing tells."""
+    if "looped" in answer:
+        return bool(answer["looped"])
+    return None if answer.get("repetition") is None else answer["repetition"] >= LOOPING
+
+
+def what_loops(run: Run) -> str:
+    """What counts as a loop: the rule that the evaluation ended answers by, or the threshold that stands in for it."""
+    if any("looped" in answer for line in run.generations for answer in line["answers"].values()):
+        rules = (step.get("settings", {}).get("loop") for step in run.steps.values())
+        rule = next((rule for rule in rules if rule), None)
+        if rule is None:
+            return "An answer that repeated itself was ended there and counts as looping."
+        return (
+            "An answer was ended and counts as looping when the same "
+            f"{rule['min_tokens']} to {rule['max_tokens']} tokens had come {rule['count']} times in a row."
+        )
+    return (
+        "An answer that ran into the limit counts as looping when at least "
+        f"{LOOPING:.0%} of its 4-grams of tokens had been written before."
+    )
+
+
 def flag(answer: Json) -> tuple[str, str]:
     """What became of an answer: (kind for its colour, words)."""
+    if answer.get("tokens") is None:
+        return "cached", "cached text" + ("" if answer["stopped"] else ", which did not end by itself")
     repetition = answer.get("repetition")
     share = "" if repetition is None else f", {repetition:.0%} of its 4-grams repeat"
     if answer["stopped"]:
         return "stopped", "stopped by itself" + (share if repetition is not None and repetition >= LOOPING else "")
-    if repetition is not None and repetition >= LOOPING:
-        return "looping", f"looping, cut at the limit{share}"
+    if looped(answer):
+        where = "looping, ended there" if "looped" in answer else "looping, cut at the limit"
+        return "looping", where + share
     return "cut", f"cut at the limit{share}"
 
 
@@ -79,6 +106,6 @@ def _line(line: Json) -> Json:
 
 
 def _answer(model: str, answer: Json) -> dict[str, Any]:
-    kind, words = ("cached", "cached text") if answer.get("tokens") is None else flag(answer)
+    kind, words = flag(answer)
     facts = {"model": model, "name": MODELS.get(model, model), "kind": kind, "flag": words}
     return answer | facts | {"pieces": marked(answer["text"]), "tokens": answer.get("tokens")}

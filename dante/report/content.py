@@ -43,7 +43,7 @@ def content(run: Run, settings: Json, links: list[Json]) -> dict[str, Any]:
         "generations": answers.shown(run, options["generations"]),
         "asked": len(run.generations),
         "stop_sentences": answers.summary(run),
-        "looping": answers.LOOPING,
+        "what_loops": answers.what_loops(run),
         "cost": cost.facts(run),
         "cost_unit": cost.unit(run),
         "steps": cost.step_table(run),

@@ -36,7 +36,7 @@ class Run:
 
     Attributes:
         steps: label → content of its `step.json`.
-        files: label → names of the files in its directory, for links.
+        files: label → paths of the files below its directory, for links.
         fits: training steps in recipe order.
         evaluation: `eval.json`, or empty.
         items: lines of `items.jsonl`.
@@ -70,7 +70,7 @@ def read_run(inputs: dict[str, Path]) -> Run:
     found: dict[str, Any] = {"steps": {}, "files": {}, "fits": []}
     for label, folder in inputs.items():
         step = found["steps"][label] = _json(folder / "step.json")
-        found["files"][label] = sorted(path.name for path in folder.iterdir() if path.is_file())
+        found["files"][label] = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
         if (folder / "metrics.jsonl").is_file():
             settings = step.get("settings", {})
             metrics = read_lines(folder / "metrics.jsonl")

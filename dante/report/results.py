@@ -1,5 +1,7 @@
 """Measured results as tables and sentences: everything that `eval.json` holds, whatever its tasks are called."""
 
+from typing import Any
+
 from dante.report.read import Json, Run
 from dante.report.recipe import anchors
 from dante.report.words import (
@@ -10,7 +12,6 @@ from dante.report.words import (
     duration,
     flops,
     interval,
-    items_of,
     metric_of,
     number,
     pair_sentence,
@@ -85,12 +86,11 @@ def models(run: Run) -> list[str]:
 def main_table(run: Run) -> list[Json]:
     """Groups of what was measured on the same items in the same way: a heading, and a line per metric."""
     keys = dict.fromkeys((r["task"], r["metric"]) for r in run.evaluation.get("rows", []) if "/" not in r["task"])
-    groups: dict[str, list[Json]] = {}
+    groups: dict[tuple[Any, ...], list[Json]] = {}
     for task, metric in keys:
         line = _line(run, task, metric)
-        how = f"{TASKS.get(task, task)}: {line['n']} {line['items']}; {line['harness']}"
-        groups.setdefault(f"{how}, {line['decoding']}" if line["decoding"] else how, []).append(line)
-    return [{"heading": heading, "lines": lines} for heading, lines in groups.items()]
+        groups.setdefault((task, line["n"], line["harness"]), []).append(line)
+    return [_group(lines) for lines in groups.values()]
 
 
 def slices(run: Run, kind: str) -> list[Json]:
@@ -156,17 +156,35 @@ def _kept(run: Run, kind: str) -> str:
     return text
 
 
+def _group(lines: list[Json]) -> Json:
+    """A heading for lines on the same items; how one of them was made beyond the others stands with its meaning."""
+    first = lines[0]
+    heading = f"{TASKS.get(first['task'], first['task'])}, n = {first['n']}; {first['harness']}"
+    if not first["decoding"]:
+        return {"heading": heading, "lines": lines}
+    for line in lines:
+        extra = line["decoding"].removeprefix(first["decoding"]).strip(", ")
+        line["meaning"] = ", ".join(part for part in (line["meaning"], extra) if part)
+    return {"heading": f"{heading}, {first['decoding']}", "lines": lines}
+
+
 def _line(run: Run, task: str, metric: str) -> Json:
     found = {row["model"]: row for row in rows_of(run, task, metric)}
-    how, any_row = metric_of(metric), next(iter(found.values()))
+    how, of_student = metric_of(metric), found.get("student") or next(iter(found.values()))
+    fewer = [f"{MODELS.get(m, m)} {row['n']}" for m, row in found.items() if row["n"] != of_student["n"]]
     pair = find_pair(run, task, metric, "init")
     return {
-        "task": task, "name": task_name(task) if "/" in task else task, "metric": how, "n": any_row["n"],
-        "items": items_of(task), "values": {model: how.value(row["value"]) for model, row in found.items()},
+        "task": task,
+        "name": task_name(task) if "/" in task else task,
+        "metric": how,
+        "meaning": how.meaning,
+        "n": f"{of_student['n']} ({', '.join(fewer)})" if fewer else str(of_student["n"]),
+        "values": {model: how.value(row["value"]) for model, row in found.items()},
         "stderrs": {m: how.value(r["stderr"]).removesuffix("%") for m, r in found.items() if r["stderr"] is not None},
-        "decoding": any_row.get("decoding") or "", "change": change(pair) if pair else "–",
-        "harness": f"{any_row['harness']} {any_row['harness_version']}",
-    }  # fmt: skip
+        "decoding": of_student.get("decoding") or "",
+        "change": change(pair) if pair else "–",
+        "harness": f"{of_student['harness']} {of_student['harness_version']}",
+    }
 
 
 def _pairs(run: Run) -> list[Json]:

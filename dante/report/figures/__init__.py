@@ -56,7 +56,7 @@ LOSS = (
     "Under a curriculum the answers of one step are easier or harder than those of another: a rise need not mean that "
     "the student got worse."
 )
-RELIABILITY = "Fifteen bins of equal width; a dot's area is its bin's share of the tokens."
+RELIABILITY = "Bins of equal width; a dot's area is its bin's share of the tokens."
 
 
 def _of_fit(run: Run, fit: Fit) -> dict[str, Drawing]:
