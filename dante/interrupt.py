@@ -63,6 +63,7 @@ def handled() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        _State.pending = None
 
 
 @contextmanager
