@@ -64,7 +64,7 @@ METRICS = {
     "repetition": Metric("repetition", True, "lower", "4-grams of an answer that it has already written"),
     "length_ratio": Metric("length", meaning="bytes of its answers over bytes of the teacher's; 1 is as long"),
     "acc": Metric("accuracy", True, "higher", "the true continuation has the highest likelihood"),
-    "acc_norm": Metric("length-normalised accuracy", True, "higher", "the same, per byte of the continuation"),
+    "acc_norm": Metric("length-normalised accuracy", True, "higher", "the same, per character of the continuation"),
 }
 
 
