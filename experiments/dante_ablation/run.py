@@ -92,7 +92,12 @@ def main() -> int:
     else:
         from choose import chosen_rates
 
-        points = [(arm, rate, seed) for arm, rate in chosen_rates(ROOT / "runs").items() for seed in SEEDS]
+        rates = chosen_rates(ROOT / "runs")
+        # Whole factors first: an ablation that is cut short lacks the card's anchor, not a seed of everything.
+        ordered = sorted(
+            ARMS, key=lambda arm: (arm[2] == "card", arm[:2] not in {("sorted", "cwce"), ("shuffled", "ce")})
+        )
+        points = [(arm, rates[arm], seed) for arm in ordered for seed in SEEDS]
     return run_all([command(options.phase, *point) for point in points], options.jobs)
 
 
