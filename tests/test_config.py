@@ -26,7 +26,17 @@ def test_every_experiment_composes_and_is_planned_at_every_scale(experiment: str
     cfg = composed(f"+experiment={experiment}", f"scale={scale}", f"run.dir={tmp_path}/run")
     steps = pipeline.plan_steps(cfg)
     cost = estimate(cfg, steps)
-    assert [s.stage for s in steps] == ["teacher", "cache", "init", "fit", "release", "eval", "report"]
+    assert [s.stage for s in steps] == [
+        "teacher",
+        "cache",
+        "init",
+        "fit",
+        "release",
+        "score",
+        "score",
+        "eval",
+        "report",
+    ]
     assert cost.parameters > 0
     assert cost.flops > 0
     assert not any(tmp_path.iterdir())

@@ -51,7 +51,9 @@ def test_a_run_ends_with_every_stage_s_files(finished: Path) -> None:
         "init": ["init.json", "model/config.json"],
         "fit": ["metrics.jsonl", "summary.json", "student.safetensors"],
         "release": ["config.json", "README.md", "chat_template.jinja", "generation_config.json"],
-        "eval": ["eval.json", "items.jsonl", "generations.jsonl"],
+        "eval-teacher": ["scores.json", "items.jsonl", "reference.safetensors"],
+        "eval-init": ["scores.json", "items.jsonl", "retention.jsonl", "generations.jsonl"],
+        "eval": ["eval.json", "items.jsonl", "retention.jsonl", "generations.jsonl"],
         "report": ["index.html", "report.md"],
     }
     for step, files in expected.items():
@@ -83,7 +85,7 @@ def test_the_release_holds_the_trained_weights(finished: Path) -> None:
 def test_a_second_start_does_nothing_and_seeds_share_what_is_equal(finished: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in finished.parent.glob(".steps/*/step.json")}
     out = run(finished, "dante_mosaic")
-    assert out.count("is complete") == 7
+    assert out.count("is complete") == 9
     assert {p: p.stat().st_mtime_ns for p in finished.parent.glob(".steps/*/step.json")} == before
     run(finished.parent / "seed2", "dante_mosaic", "seed=2", "only=init")
     assert os.readlink(finished.parent / "seed2" / "init") == os.readlink(finished / "init")
