@@ -6,14 +6,15 @@ bits of all matching arms are averaged, and the difference is resampled over see
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from choose import chosen_rates, table
 from matplotlib.axes import Axes
-from run import ARMS, ROOT, SEEDS, name_of
+from run import ROOT, SEEDS, name_of
 
 from dante.evaluate.bootstrap import PairedDifference, seeds_difference
 from dante.evaluate.lines import read_lines
@@ -22,14 +23,29 @@ from dante.report.theme import LIGHT, panel, png
 
 HERE = Path(__file__).parent
 Arm = tuple[str, str, str]
+
+
+class Effect(NamedTuple):
+    """A difference, and over how many pairs of arms it is a mean."""
+
+    interval: PairedDifference
+    pairs: int
+
+
 RESAMPLES, CONFIDENCE = 10_000, 0.95
 
 
 def runs(folder: Path) -> dict[Arm, list[Ratio]]:
-    """Bits per byte over held-out answers of every arm at its chosen rate, one per seed, items in one order."""
+    """Bits per byte over held-out answers of every arm at its chosen rate, one per seed, items in one order.
+
+    An arm that lacks a seed is left out, and said to be.
+    """
     found = {}
     for arm, rate in chosen_rates(folder).items():
         lines = [read_lines(folder / name_of("final", arm, rate, seed) / "eval" / "items.jsonl") for seed in SEEDS]
+        if not all(lines):
+            print(f"left out: {' '.join(arm)}, which has not been run with every seed")
+            continue
         tables = [sorted(one, key=lambda line: line["id"]) for one in lines]
         assert len({tuple(line["text_sha256"] for line in one) for one in tables}) == 1, f"{arm}: other texts"
         found[arm] = [
@@ -39,11 +55,17 @@ def runs(folder: Path) -> dict[Arm, list[Ratio]]:
     return found
 
 
-def effect(results: dict[Arm, list[Ratio]], a: Callable[[Arm], bool], b: Callable[[Arm], bool]) -> PairedDifference:
-    """Mean of the arms for which `a` holds minus mean of those for which `b` holds."""
-    sides = [[arm for arm in ARMS if holds(arm)] for holds in (a, b)]
+def effect(results: dict[Arm, list[Ratio]], changes: dict[str, str], where: Sequence[str] = ()) -> Effect:
+    """Arms of which some levels are replaced (`{to: from}`) minus the same arms before, wherever both were run."""
+
+    def before(arm: Arm) -> Arm:
+        return tuple(changes.get(level, level) for level in arm)  # type: ignore[return-value]
+
+    after = [arm for arm in results if set(changes) <= set(arm) and set(where) <= set(arm) and before(arm) in results]
+    sides = [after, [before(arm) for arm in after]]
     means = [[averaged([results[arm][s] for arm in side]) for s in range(len(SEEDS))] for side in sides]
-    return seeds_difference(means[0], means[1], resamples=RESAMPLES, confidence=CONFIDENCE, seed=0)
+    interval = seeds_difference(means[0], means[1], resamples=RESAMPLES, confidence=CONFIDENCE, seed=0)
+    return Effect(interval, len(after))
 
 
 def averaged(ratios: Sequence[Ratio]) -> Ratio:
@@ -51,31 +73,28 @@ def averaged(ratios: Sequence[Ratio]) -> Ratio:
     return Ratio(np.mean([ratio.numerator for ratio in ratios], axis=0), ratios[0].denominator)
 
 
-def effects(results: dict[Arm, list[Ratio]]) -> dict[str, PairedDifference]:
+def effects(results: dict[Arm, list[Ratio]]) -> dict[str, Effect]:
     """Every claim of the seed recipe as a difference in bits per byte; below zero it helps."""
-
-    def is_(*levels: str) -> Callable[[Arm], bool]:
-        return lambda arm: set(levels) <= set(arm)
-
+    weighting = {"cwce": "ce"}
+    plain = {"sorted": "shuffled", "cwce": "ce"}
     return {
-        "sorted − shuffled": effect(results, is_("sorted"), is_("shuffled")),
-        "CWCE − CE": effect(results, is_("cwce"), is_("ce")),
-        "CWCE − CE, sorted": effect(results, is_("cwce", "sorted"), is_("ce", "sorted")),
-        "CWCE − CE, shuffled": effect(results, is_("cwce", "shuffled"), is_("ce", "shuffled")),
-        "TEA calibrated − off": effect(results, is_("calibrated"), is_("off")),
-        "TEA card − off": effect(results, is_("card"), is_("off")),
-        "DANTE − plain fine-tuning": effect(results, is_("sorted", "cwce", "calibrated"), is_("shuffled", "ce", "off")),
-        "the card's DANTE − plain fine-tuning": effect(
-            results, is_("sorted", "cwce", "card"), is_("shuffled", "ce", "off")
-        ),
+        "sorted − shuffled": effect(results, {"sorted": "shuffled"}),
+        "CWCE − CE": effect(results, weighting),
+        "CWCE − CE, sorted": effect(results, weighting, ["sorted"]),
+        "CWCE − CE, shuffled": effect(results, weighting, ["shuffled"]),
+        "TEA calibrated − off": effect(results, {"calibrated": "off"}),
+        "TEA card − off": effect(results, {"card": "off"}),
+        "TEA card − calibrated": effect(results, {"card": "calibrated"}),
+        "DANTE − plain fine-tuning": effect(results, plain | {"calibrated": "off"}),
+        "the card's DANTE − plain fine-tuning": effect(results, plain | {"card": "off"}),
     }
 
 
-def forest(found: dict[str, PairedDifference]) -> Axes:
+def forest(found: dict[str, Effect]) -> Axes:
     """Each difference with its interval; what crosses zero is grey."""
     axes = panel(LIGHT, "What each part of DANTE changes", "difference in bits per byte (left of zero: better)",
                  size_in=(6.4, 3.6))  # fmt: skip
-    for place, one in enumerate(reversed(found.values())):
+    for place, (one, _) in enumerate(reversed(found.values())):
         undecided = one.low <= 0 <= one.high
         colour = LIGHT.muted if undecided else LIGHT.cycle[2] if one.high < 0 else LIGHT.cycle[5]
         axes.plot([one.low, one.high], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
@@ -87,16 +106,17 @@ def forest(found: dict[str, PairedDifference]) -> Axes:
     return axes
 
 
-def markdown(results: dict[Arm, list[Ratio]], found: dict[str, PairedDifference], rates: dict[Arm, str]) -> str:
+def markdown(results: dict[Arm, list[Ratio]], found: dict[str, Effect], rates: dict[Arm, str]) -> str:
     """Both tables."""
     lines = ["| curriculum | weighting | TEA | lr | " + " | ".join(f"seed {s}" for s in SEEDS) + " | mean |"]
     lines += ["|---|---|---|--:|" + "--:|" * (len(SEEDS) + 1)]
-    for arm in sorted(ARMS, key=lambda arm: np.mean([r.value for r in results[arm]])):
+    for arm in sorted(results, key=lambda arm: np.mean([r.value for r in results[arm]])):
         values = [ratio.value for ratio in results[arm]]
         shown = " | ".join(f"{value:.4f}" for value in values)
         lines.append(f"| {' | '.join(arm)} | {rates[arm]} | {shown} | {np.mean(values):.4f} |")
-    lines += ["", "| difference in bits per byte | | 95 % interval |", "|---|--:|--:|"]
-    lines += [f"| {n} | {d.difference:+.4f} | {d.low:+.4f} to {d.high:+.4f} |" for n, d in found.items()]
+    lines += ["", "| difference in bits per byte | | 95 % interval | pairs of arms |", "|---|--:|--:|--:|"]
+    for name, (one, pairs) in found.items():
+        lines.append(f"| {name} | {one.difference:+.4f} | {one.low:+.4f} to {one.high:+.4f} | {pairs} |")
     return "\n".join(lines) + "\n"
 
 
@@ -108,9 +128,9 @@ def main() -> int:
         "validation_bits_per_byte": {"-".join(arm): values for arm, values in table(folder).items()},
         "arms": {
             "-".join(arm): {"lr": rates[arm], "bits_per_byte": [r.value for r in results[arm]], "seeds": list(SEEDS)}
-            for arm in ARMS
+            for arm in results
         },
-        "effects": {name: asdict(one) for name, one in found.items()},
+        "effects": {name: asdict(one) | {"pairs": pairs} for name, (one, pairs) in found.items()},
     }
     (HERE / "results.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     (HERE / "table.md").write_text(markdown(results, found, rates), encoding="utf-8")
