@@ -36,6 +36,15 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
+def flush(path: Path) -> None:
+    """Wait until a file's content is on the disk, so that a rename after it never shows an empty one."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_json(path: Path, content: Any) -> None:
     """`write_text` of JSON."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

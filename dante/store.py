@@ -11,12 +11,11 @@ Every change is one rename, and `settle` finishes what a killed process left bet
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-from dante.manifest import STEP_FILE, describe_files, sha256, write_json
+from dante.manifest import STEP_FILE, describe_files, flush, sha256, write_json
 
 # A finished step up to this size is hashed whenever it is looked at (SHA-256 of 64 MiB takes 0.05 to 0.2 s); a larger
 # one when a file is younger than its `step.json`, and always before another step reads it.
@@ -87,7 +86,7 @@ def publish(directory: Path, description: dict[str, Any]) -> None:
     partial = partial_of(directory)
     files = describe_files(partial)
     for name in files:
-        _flush(partial / name)
+        flush(partial / name)
     write_json(partial / STEP_FILE, {**description, "files": files})
     _take_the_place(directory)
 
@@ -126,17 +125,9 @@ def _take_the_place(directory: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
         directory.rename(old)
     partial_of(directory).rename(directory)
-    _flush(directory.parent)
+    flush(directory.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def _old_of(directory: Path) -> Path:
     return directory.with_name(f"{directory.name}.old")
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -20,6 +20,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from dante import console
 from dante.io_errors import free_bytes
+from dante.manifest import flush
 
 # Free space below which the disk is to blame for a write that failed (what did not fit still lies there then).
 NO_SPACE_BYTES = 4 * 2**20
@@ -70,7 +71,7 @@ class Checkpoints(Callback):
         try:
             trainer.save_checkpoint(temporary)  # a collective: every rank calls it, rank 0 writes
             if trainer.is_global_zero:
-                _flush(temporary)
+                flush(temporary)
                 temporary.replace(final)
         except BaseException:
             if trainer.is_global_zero:
@@ -93,14 +94,6 @@ class Checkpoints(Callback):
         # The data plan owns the position: the loader yields the remaining steps alone. Lightning's own loop counters
         # would count the finished steps against them once more and end the fit early.
         checkpoint.pop("loops", None)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _random_state() -> dict[str, Any]:
