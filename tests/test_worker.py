@@ -135,7 +135,8 @@ def test_real_vllm_agrees_with_transformers_on_given_text(teacher: Path, tmp_pat
                 continue
             reply = opened.tokenizer.encode(generation.text, add_special_tokens=False)
             ids = [*request.prompt_ids, *reply]
-            ((logprobs, top),) = opened.score([(ids, len(request.prompt_ids))], 20)
+            (scored,) = opened.score([(ids, len(request.prompt_ids))], 20)
+            logprobs, top = scored.token_logprobs, scored.top_logprobs
             with torch.no_grad():
                 logits = model(torch.tensor([ids])).logits[0, len(request.prompt_ids) - 1 : -1].double()
             exact = logits.log_softmax(-1)

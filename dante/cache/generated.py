@@ -161,7 +161,7 @@ class GeneratedCache:
         for prompt in prompts:
             ids = tokenizer.apply_chat_template(messages_of(prompt), add_generation_prompt=True, return_dict=False)
             for sample in range(self.decoding.samples):
-                drawn = int(stable_hash(seed, prompt.prompt, sample)[:8], 16) if self.decoding.temperature else 0
+                drawn = int(stable_hash(seed, prompt.prompt, sample)[:8], 16) if self.decoding.heat else 0
                 yield Request(list(ids), drawn)
 
     def _record(self, prompt: Prompt, sample: int, answer: Generation) -> Record:
@@ -173,7 +173,7 @@ class GeneratedCache:
             output_entropy=round(answer.output_entropy, ENTROPY_DECIMALS),
             output_entropy_upper=round(answer.output_entropy_upper, ENTROPY_DECIMALS),
             finish_reason=answer.finish_reason,
-            temperature=self.decoding.temperature,
+            temperature=self.decoding.heat,
             sample_index=sample,
             domain=prompt.domain,
             language=prompt.language,

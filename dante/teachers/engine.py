@@ -1,7 +1,7 @@
 """What every generation engine offers: open a teacher, turn a planned batch of prompts into generations."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from dante.cache.uncertainty import mean_entropy_bounds
+from dante.errors import DanteError
 from dante.teachers.offsets import token_ends
 from dante.teachers.repetition import RepetitionLimit
 
@@ -18,33 +19,62 @@ class Decoding:
     """How a teacher answers.
 
     Attributes:
-        temperature: 0 is greedy.
+        temperature: 0 is greedy; a list answers every prompt at each of its temperatures (see `each`).
         top_p: nucleus mass; 1.0 keeps everything.
         top_k: 0 keeps everything.
         max_new_tokens: an answer that is longer is cut off with finish reason `length`.
-        samples: answers per prompt (1 for greedy).
+        samples: answers per prompt and temperature (greedy gives one, whatever is asked for).
         logprobs: K, how many log-probabilities per position the entropy bounds are computed from.
         repetition: when an answer that loops is ended early; None lets it run to the limit.
+        stop: strings that end an answer; neither they nor what follows belongs to its text.
     """
 
-    temperature: float
+    temperature: float | list[float]
     top_p: float
     top_k: int
     max_new_tokens: int
     samples: int
     logprobs: int
     repetition: RepetitionLimit | None
+    stop: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values; settings that were not there in an earlier version are left out where they are unused."""
+        return {name: value for name, value in asdict(self).items() if name != "stop" or value}
+
+    def each(self) -> list["Decoding"]:
+        """One decoding per temperature: engines are given nothing else."""
+        temperatures = self.temperature if isinstance(self.temperature, list) else [self.temperature]
+        if not temperatures or len(set(temperatures)) != len(temperatures):
+            raise DanteError(
+                f"temperatures {temperatures}",
+                where="cache.source.decoding.temperature",
+                allowed="distinct numbers >= 0",
+            )
+        return [replace(self, temperature=t, samples=self.samples if t else 1) for t in temperatures]
+
+    @property
+    def heat(self) -> float:
+        """The temperature of a decoding that has one."""
+        assert not isinstance(self.temperature, list), "ask each() first"
+        return self.temperature
 
 
 @dataclass(frozen=True)
 class Request:
-    """One answer to generate: the rendered prompt's token ids and the sampling seed."""
+    """One answer to generate.
+
+    Attributes:
+        prompt_ids: the rendered prompt in the teacher's tokens, up to the place where the answer goes on.
+        seed: of the sampling.
+        messages: the same prompt as chat messages, for servers that render it themselves.
+        prefix: beginning of the answer that is given (already part of `prompt_ids`, not of `messages`).
+    """
 
     prompt_ids: list[int]
     seed: int
+    messages: list[dict[str, str]] = field(default_factory=list)
+    prefix: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +98,21 @@ class Generation:
     output_entropy_upper: float
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What a teacher thinks of a given text, per token: natural log-probabilities at temperature 1.
+
+    Attributes:
+        token_logprobs: of the tokens that stand there.
+        top_logprobs: the K largest ones in falling order.
+        top_ids: whose they are.
+    """
+
+    token_logprobs: list[float]
+    top_logprobs: list[list[float]]
+    top_ids: list[list[int]]
+
+
 @runtime_checkable
 class Engine(Protocol):
     """A context manager around a loaded teacher.
@@ -75,11 +120,20 @@ class Engine(Protocol):
     `open` loads the model (`resources`: `python`, `threads`, `device`, …; what an engine does not know it ignores);
     `generate` yields `(index into requests, Generation)` in the order in which answers end. The batch handed over is
     run as one batch: in bfloat16 greedy text depends on the composition of the batch, so the caller plans it.
+    `score` reads given token ids (`(ids, start)`: from position `start` on) and yields one `Scored` each, in order.
+
+    Attributes:
+        keeps_answers: answers of a batch that failed midway are worth keeping, because they do not depend on the
+            others (a server composes its own batches).
     """
+
+    keeps_answers: bool
 
     def open(self, model: str, revision: str | None, resources: dict[str, Any], log: Path) -> "Engine": ...
 
     def generate(self, requests: list[Request], decoding: Decoding) -> Iterator[tuple[int, Generation]]: ...
+
+    def score(self, sequences: list[tuple[list[int], int]], k: int) -> Iterator[Scored]: ...
 
     def settings(self) -> dict[str, Any]:
         """Name, dtype and whatever else of its parameters decides the numbers; known before it is opened."""
@@ -107,8 +161,12 @@ def to_generation(
     finish_reason: str,
     stop_ids: set[int],
     vocabulary: int,
+    stop: Sequence[str] = (),
 ) -> Generation:
     """Raw tokens and log-probabilities → a `Generation`; the end-of-turn token and its entries are dropped.
+
+    Where a stop string ends the text, tokens that begin behind it are dropped, and a token that straddles the border
+    keeps its entries and ends where the text does.
 
     Args:
         tokenizer: the teacher's.
@@ -118,12 +176,25 @@ def to_generation(
         finish_reason: `stop`, `length` or `repetition`.
         stop_ids: ids that end a turn.
         vocabulary: V, for the upper bound.
+        stop: strings that end an answer.
     """
     count = len(token_ids)
     while count and token_ids[count - 1] in stop_ids:
         count -= 1
     text, ends = token_ends(tokenizer, token_ids[:count])
+    found = [at for string in stop if (at := text.find(string)) >= 0]
+    if found:
+        text = text[: min(found)]
+        total = len(text.encode("utf-8"))
+        count = next((i for i, end in enumerate(ends, start=1) if end >= total), count) if total else 0
+        ends, finish_reason = [min(end, total) for end in ends[:count]], "stop"
     lower = upper = 0.0
     if count:
         lower, upper = mean_entropy_bounds(np.asarray(top_logprobs[:count], dtype=np.float64), vocabulary)
     return Generation(text, finish_reason, [float(x) for x in logprobs[:count]], ends, lower, upper)
+
+
+def ends_with_stop(tokenizer: Any, token_ids: list[int], stop: Sequence[str]) -> bool:
+    """Whether the last tokens hold a stop string; looks at no more of them than the longest string can have."""
+    tail = tokenizer.decode(token_ids[-max(len(s.encode("utf-8")) for s in stop) - 1 :], skip_special_tokens=True)
+    return any(string in tail for string in stop)

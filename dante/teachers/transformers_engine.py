@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dante.errors import DanteError
-from dante.teachers.engine import Decoding, Generation, Request, to_generation
+from dante.teachers.engine import Decoding, Generation, Request, Scored, ends_with_stop, to_generation
 from dante.teachers.repetition import repeats
 from dante.teachers.vllm_engine import stop_ids_of
 
@@ -25,6 +25,8 @@ class TransformersEngine:
         batch_size: prompts that are decoded together.
         device: `cpu`, `cuda`, …; null takes a GPU where there is one.
     """
+
+    keeps_answers = False
 
     def __init__(self, dtype: str, batch_size: int, device: str | None) -> None:
         if dtype not in DTYPES:
@@ -52,6 +54,21 @@ class TransformersEngine:
         for start in range(0, len(order), self.batch_size):
             piece = order[start : start + self.batch_size]
             yield from zip(piece, self._decode([requests[i] for i in piece], decoding), strict=True)
+
+    def score(self, sequences: list[tuple[list[int], int]], k: int) -> Iterator[Scored]:
+        """See `Engine`; one sequence at a time, so that nothing depends on its neighbours."""
+        for ids, start in sequences:
+            logprobs = self.full_logprobs(ids, start)
+            best = logprobs.topk(min(k, logprobs.shape[-1]))
+            own = logprobs.gather(1, torch.tensor(ids[start:])[:, None])[:, 0]
+            yield Scored(own.tolist(), best.values.tolist(), best.indices.tolist())
+
+    @torch.inference_mode()
+    def full_logprobs(self, ids: list[int], start: int) -> Float[Tensor, "tokens vocab"]:
+        """Log-probabilities over the whole vocabulary, in float32, of the tokens from position `start` (> 0) on."""
+        tokens = torch.tensor([ids], device=self.device)
+        output = self._model(input_ids=tokens, use_cache=False, logits_to_keep=len(ids) - start + 1)
+        return output.logits[0, :-1].float().cpu().log_softmax(-1)
 
     def settings(self) -> dict[str, Any]:
         return {"name": "transformers", "dtype": self.dtype, "batch_size": self.batch_size}
@@ -106,7 +123,11 @@ class TransformersEngine:
                 ids[row].append(int(following[row]))
                 chosen[row].append(float(picked[row]))
                 top[row].append(best[row].tolist())
-                if ids[row][-1] in self._stop_ids:
+                if (
+                    ids[row][-1] in self._stop_ids
+                    or decoding.stop
+                    and ends_with_stop(self.tokenizer, ids[row], decoding.stop)
+                ):
                     reasons[row] = "stop"
                 elif decoding.repetition is not None and repeats(ids[row], decoding.repetition):
                     reasons[row] = "repetition"
@@ -124,6 +145,7 @@ class TransformersEngine:
                 reasons[row] or "length",
                 self._stop_ids,
                 self._vocabulary,
+                decoding.stop,
             )
             for row in range(rows)
         ]
@@ -133,9 +155,9 @@ def _choose(
     logits: Float[Tensor, "rows vocab"], decoding: Decoding, draws: list[torch.Generator]
 ) -> Int[Tensor, " rows"]:
     """The next token of every row: the argmax, or a draw after temperature, top-k and top-p."""
-    if decoding.temperature == 0:
+    if decoding.heat == 0:
         return logits.argmax(-1)
-    scaled = logits / decoding.temperature
+    scaled = logits / decoding.heat
     if decoding.top_k:
         kth = scaled.topk(min(decoding.top_k, scaled.shape[-1])).values[:, -1:]
         scaled = scaled.masked_fill(scaled < kth, -torch.inf)

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from dante.errors import DanteError
-from dante.teachers.engine import Decoding, Generation, Request, to_generation
+from dante.teachers.engine import Decoding, Generation, Request, Scored, to_generation
 
 WORKER = Path(__file__).with_name("vllm_worker.py")
 INSTALL = (
@@ -30,6 +30,8 @@ class VllmEngine:
         enforce_eager: no CUDA graphs and no compilation (a CPU needs it).
         cpu_kv_cache_gib: memory for the KV cache on a CPU.
     """
+
+    keeps_answers = False
 
     def __init__(
         self, dtype: str, max_model_len: int, tensor_parallel_size: int, enforce_eager: bool, cpu_kv_cache_gib: int
@@ -65,13 +67,15 @@ class VllmEngine:
     def generate(self, requests: list[Request], decoding: Decoding) -> Iterator[tuple[int, Generation]]:
         """Runs one planned batch; see `Engine`."""
         sampling: dict[str, Any] = {
-            "temperature": decoding.temperature,
+            "temperature": decoding.heat,
             "top_p": decoding.top_p,
             "top_k": decoding.top_k or -1,
             "max_tokens": decoding.max_new_tokens,
             "logprobs": decoding.logprobs,
             "stop_token_ids": sorted(self._stop_ids),
         }
+        if decoding.stop:
+            sampling["stop"] = decoding.stop
         if decoding.repetition is not None:
             sampling["repetition_detection"] = {
                 "min_pattern_size": decoding.repetition.min_tokens,
@@ -91,17 +95,16 @@ class VllmEngine:
                     message["finish_reason"],
                     self._stop_ids,
                     self._vocabulary,
+                    decoding.stop,
                 ),
             )
 
-    def score(self, sequences: list[tuple[list[int], int]], k: int) -> list[tuple[list[float], list[list[float]]]]:
-        """Chosen and top-k log-probabilities of given token sequences, each from its position `start` on."""
+    def score(self, sequences: list[tuple[list[int], int]], k: int) -> Iterator[Scored]:
+        """See `Engine`; `max_logprobs` bounds k."""
         payload = [{"ids": ids, "start": start} for ids, start in sequences]
         self._send({"type": "score", "sequences": payload, "k": k})
-        scores = []
         while (message := self._receive())["type"] != "end":
-            scores.append((message["logprobs"], message["top_logprobs"]))
-        return scores
+            yield Scored(message["logprobs"], message["top_logprobs"], message["top_ids"])
 
     def settings(self) -> dict[str, Any]:
         return {"name": "vllm", "dtype": self.dtype, "enforce_eager": self.enforce_eager}

@@ -11,7 +11,7 @@ Protocol, one JSON object per line:
     out  {"type": "generation", "index", "token_ids", "logprobs", "top_logprobs", "finish_reason"}   as each one ends
     out  {"type": "end"}
     in   {"type": "score", "sequences": [{"ids", "start"}…], "k"}
-    out  {"type": "score", "index", "logprobs", "top_logprobs"} …, {"type": "end"}
+    out  {"type": "score", "index", "logprobs", "top_logprobs", "top_ids"} …, {"type": "end"}
     out  {"type": "error", "message"}   and the worker exits
 The end of its input ends the worker. vLLM's own output goes to standard error.
 """
@@ -68,7 +68,8 @@ def generate(vllm: Any, llm: Any, message: dict, serial: int, send: Callable[[di
     for index, request in enumerate(message["requests"]):
         serial += 1
         index_of[str(serial)] = index
-        sampling = vllm.SamplingParams(**fields, seed=request["seed"], detokenize=False)
+        # Text is the lab's business, unless a stop string has to be found in it.
+        sampling = vllm.SamplingParams(**fields, seed=request["seed"], detokenize="stop" in fields)
         llm.llm_engine.add_request(str(serial), {"prompt_token_ids": request["prompt_ids"]}, sampling)
     parent = os.getppid()
     while llm.llm_engine.has_unfinished_requests():
@@ -78,7 +79,7 @@ def generate(vllm: Any, llm: Any, message: dict, serial: int, send: Callable[[di
             if output.finished:
                 completion = output.outputs[0]
                 ids = list(completion.token_ids)
-                chosen, top = compact(ids, completion.logprobs, message["sampling"]["logprobs"])
+                chosen, top, _ = compact(ids, completion.logprobs, message["sampling"]["logprobs"])
                 send(
                     {
                         "type": "generation",
@@ -99,16 +100,21 @@ def score(vllm: Any, llm: Any, message: dict, serial: int, send: Callable[[dict]
     for index, sequence in enumerate(message["sequences"]):
         output = llm.generate([{"prompt_token_ids": sequence["ids"]}], sampling, use_tqdm=False)[0]
         start = sequence["start"]
-        chosen, top = compact(sequence["ids"][start:], output.prompt_logprobs[start:], message["k"])
-        send({"type": "score", "index": index, "logprobs": chosen, "top_logprobs": top})
+        chosen, top, ids = compact(sequence["ids"][start:], output.prompt_logprobs[start:], message["k"])
+        send({"type": "score", "index": index, "logprobs": chosen, "top_logprobs": top, "top_ids": ids})
     return serial
 
 
 def compact(ids: list, logprobs: list, k: int) -> tuple:
-    """Per token: the chosen token's log-probability, and the k largest ones in falling order."""
+    """Per token: the chosen token's log-probability, the k largest ones in falling order, and whose they are."""
     chosen = [round(entries[token].logprob, 5) for token, entries in zip(ids, logprobs, strict=True)]
-    top = [sorted((round(entry.logprob, 5) for entry in entries.values()), reverse=True)[:k] for entries in logprobs]
-    return chosen, top
+    best = [
+        sorted(
+            ((round(entry.logprob, 5), token) for token, entry in entries.items()), key=lambda pair: (-pair[0], pair[1])
+        )[:k]
+        for entries in logprobs
+    ]
+    return chosen, [[value for value, _ in row] for row in best], [[token for _, token in row] for row in best]
 
 
 if __name__ == "__main__":
