@@ -134,6 +134,7 @@ class Expected(Strict):
 
 class Cache(Strict):
     source: Target
+    store: str | None
     seed: Index
     expected: Expected
 

@@ -96,12 +96,18 @@ def _check_call(node: dict[str, Any], path: str) -> None:
                 allowed=", ".join(p for p in parameters if p not in ("args", "kwargs")),
                 fix=f"did you mean {near[0]!r}?" if near else f"remove {path}.{key}",
             )
-        if not is_target(value) and key in annotations:
+        if not _holds_target(value) and key in annotations:
             _check_value(value, annotations[key], f"{path}.{key}")
     # Objects (a tokenizer, a model) are handed over by the stage that builds the part; plain values come from conf.
     for key, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and key not in given and _is_plain(annotations.get(key)):
             raise DanteError(f"{path}.{key} is missing", where=f"{path}.{key}", fix=f"set it: {path}.{key}=VALUE")
+
+
+def _holds_target(value: Any) -> bool:
+    """Whether a part stands at or below `value`: it is checked by itself, and is not built yet."""
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return is_target(value) or any(_holds_target(child) for child in children)
 
 
 _PLAIN = (int, float, str, bool)

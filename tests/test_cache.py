@@ -11,6 +11,7 @@ import pytest
 
 from dante.cache import CacheWriter, Record, load_manifest, read_records, verify
 from dante.cache.difficulty import with_difficulty
+from dante.cache.filters import Truncated
 from dante.cache.record import parse_record, stable_hash, to_line
 from dante.cache.shipped import POCKET, ShippedCache
 from dante.cache.split import split_by_prompt
@@ -222,7 +223,7 @@ def test_difficulty_ranks_over_the_whole_cache() -> None:
 def test_own_jsonl_is_filtered_and_split(tmp_path: Path) -> None:
     lines = [FIVE | {"prompt": f"p{i}", "finish_reason": "length" if i < 3 else "stop"} for i in range(20)]
     path = write_lines(tmp_path / "mine.jsonl", *lines, "not json")
-    source = ShippedCache(str(path), heldout=4, validation=2, drop_truncated=True, policy="skip")
+    source = ShippedCache(str(path), heldout=4, validation=2, filters={"truncated": Truncated()}, policy="skip")
     manifest = source.build(step(tmp_path / "out"))
     assert manifest["counts"]["records"] == 17
     assert manifest["counts"]["heldout"] == 4
@@ -238,14 +239,14 @@ def test_cache_of_another_teacher_is_refused(tmp_path: Path) -> None:
     fields = {"name": "two", "model": "m", "local": False, "revision": None, "licence": "x", "chat_template": True}
     (tmp_path / "teacher" / "teacher.json").write_text(json.dumps(fields | {"sha256": "b" * 64}))
     with pytest.raises(DanteError, match="written by one"):
-        ShippedCache(str(tmp_path / "cache"), 0, 0, True, "error").build(
+        ShippedCache(str(tmp_path / "cache"), 0, 0, {}, "error").build(
             step(tmp_path / "out", teacher=tmp_path / "teacher")
         )
 
 
 def test_a_missing_path_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(DanteError, match="cache.source.path"):
-        ShippedCache(str(tmp_path / "nothing"), 0, 0, True, "error").build(step(tmp_path / "out"))
+        ShippedCache(str(tmp_path / "nothing"), 0, 0, {}, "error").build(step(tmp_path / "out"))
 
 
 def test_the_pocket_cache(tmp_path: Path) -> None:
@@ -262,7 +263,9 @@ def test_the_pocket_cache(tmp_path: Path) -> None:
     assert manifest["engine"]["name"] == "vllm"
     assert manifest["licences"]["teacher"] == "Apache-2.0"
     assert len({stable_hash(r.prompt) for r in records}) == len(records)
-    built = ShippedCache(None, heldout=240, validation=200, drop_truncated=True, policy="error").build(step(tmp_path))
+    built = ShippedCache(None, heldout=240, validation=200, filters={"truncated": Truncated()}, policy="error").build(
+        step(tmp_path)
+    )
     kept = read_records(tmp_path)
     assert [replace(r, split=None) for r in kept] == [replace(r, split=None) for r in records]
     assert [r.id for r in kept if r.split == "heldout"] == [r.id for r in heldout]

@@ -1,6 +1,7 @@
 """Generation into a cache: an interrupted one that continues equals one that was never interrupted."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 
 from dante.cache import Record, read_records, verify
+from dante.cache.consistency import LastNumber, SelfConsistency
+from dante.cache.filters import Truncated, WrongLanguage
 from dante.cache.generated import GeneratedCache
 from dante.cache.language import in_its_language, spoken
 from dante.cache.sources import JsonlPrompts, PocketPrompts
@@ -29,8 +32,9 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def step(teacher: Path, out: Path, seed: int = 7) -> Step:
-    return Step("cache", "cache", {}, {}, {"teacher": teacher}, out, "", seed)
+def step(teacher: Path, out: Path, seed: int = 7, store: Path | None = None) -> Step:
+    resources = {"store": str(store or out.parent / f"{out.name}-answers")}
+    return Step("cache", "cache", {}, resources, {"teacher": teacher}, out, "", seed)
 
 
 class Counted(TransformersEngine):
@@ -48,17 +52,18 @@ class Counted(TransformersEngine):
         self.batches += 1
 
 
-def source(engine: TransformersEngine, decoding: Decoding = GREEDY, count: int = 24) -> GeneratedCache:
-    return GeneratedCache(
-        PocketPrompts(count, 0),
-        engine,
-        decoding,
-        batch_requests=6,
-        heldout=3,
-        validation=2,
-        drop_truncated=False,
-        drop_wrong_language=False,
-    )
+def source(engine: Any, decoding: Decoding = GREEDY, count: int = 24, **more: Any) -> GeneratedCache:
+    settings: dict[str, Any] = {
+        "prompts": PocketPrompts(count, 0),
+        "system_prompt": None,
+        "consistency": None,
+        "normalise_thinking": False,
+        "batch_requests": 6,
+        "filters": {},
+        "heldout": 3,
+        "validation": 2,
+    }
+    return GeneratedCache(engine=engine, decoding=decoding, **(settings | more))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -77,11 +82,10 @@ def test_interrupted_and_continued_equals_uninterrupted(teacher: Path, tmp_path:
     assert rest.batches == whole.batches - 2  # two were done; the one that was cut off is redone whole
     assert contents(tmp_path / "whole") == contents(tmp_path / "broken")
     assert plain == resumed
-    assert not (tmp_path / "broken" / "batches").exists()
     verify(tmp_path / "broken")
 
 
-def test_batches_of_another_plan_are_not_reused(teacher: Path, tmp_path: Path) -> None:
+def test_answers_to_other_decoding_are_not_reused(teacher: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         source(Counted(fail_in=2)).build(step(teacher, tmp_path))
     engine = Counted()
@@ -89,10 +93,110 @@ def test_batches_of_another_plan_are_not_reused(teacher: Path, tmp_path: Path) -
     assert engine.batches == 4
 
 
+def test_a_second_cache_asks_only_for_what_is_missing(teacher: Path, tmp_path: Path) -> None:
+    """More prompts, other splits and other filters go on from the answers that are there."""
+    (tmp_path / "runs").mkdir()
+    first, more, same = Counted(), Counted(), Counted()
+    steps = [replace(step(teacher, tmp_path / "runs" / ".steps" / name), resources={}) for name in "abc"]
+    source(first, count=12).build(steps[0])
+    source(more, count=24).build(steps[1])
+    source(same, count=18, filters={"language": WrongLanguage()}, heldout=1).build(steps[2])
+    assert (first.batches, more.batches, same.batches) == (2, 2, 0)
+    assert len(list((tmp_path / "runs" / ".answers").iterdir())) == 1
+    whole = Counted()
+    source(whole, count=24).build(replace(step(teacher, tmp_path / "other" / ".steps" / "x"), resources={}))
+    assert contents(steps[1].out) == contents(tmp_path / "other" / ".steps" / "x")
+
+
+def test_damaged_answers_are_found_and_only_their_batch_is_redone(
+    teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source(Counted()).build(step(teacher, tmp_path / "whole"))
+    shutil.copytree(tmp_path / "whole-answers", tmp_path / "hurt-answers")
+    shards = sorted((tmp_path / "hurt-answers").glob("answers-*"))
+    assert len(shards) == 4
+    data = bytearray(shards[0].read_bytes())
+    data[len(data) // 2] ^= 1
+    shards[0].write_bytes(data)
+    shards[1].write_bytes(shards[1].read_bytes()[:-9])
+    shards[2].unlink()
+    engine = Counted()
+    source(engine).build(step(teacher, tmp_path / "hurt"))
+    assert engine.batches == 3
+    assert capsys.readouterr().out.count("is damaged") == 2
+    assert contents(tmp_path / "hurt") == contents(tmp_path / "whole")
+
+
+class Newer(Counted):
+    """An engine of a later version."""
+
+    def open(self, *arguments: Any) -> Any:
+        super().open(*arguments)
+        self.version = "5.99"
+        return self
+
+
+def test_answers_of_another_provenance_are_refused_by_name(teacher: Path, tmp_path: Path) -> None:
+    store = tmp_path / "answers"
+    source(Counted()).build(step(teacher, tmp_path / "a", store=store))
+    other = Counted()
+    other.dtype = "bfloat16"
+    with pytest.raises(DanteError, match=r"engine\.dtype: float32 → bfloat16"):
+        source(other).build(step(teacher, tmp_path / "b", store=store))
+    SmokeTeacher(seed=1, train_steps=1).make(tmp_path / "teacher")
+    with pytest.raises(DanteError, match=r"teacher\.weights: "):
+        source(Counted()).build(step(tmp_path / "teacher", tmp_path / "b", store=store))
+    with pytest.raises(DanteError, match=r"version: .* → 5\.99"):
+        source(Newer(), count=30).build(step(teacher, tmp_path / "b", store=store))
+
+
+def test_several_temperatures_system_prompt_stop_and_prefix(teacher: Path, tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    lines = [{"prompt": f"Name {i} planets.", **({"prefix": "Well, é"} if i % 2 else {})} for i in range(8)]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    decoding = Decoding([0.0, 0.6, 1.0], 1.0, 0, 20, 2, 20, None, stop=["a"])
+    cache = source(Counted(), decoding, prompts=JsonlPrompts(str(path), "CC0"), system_prompt="Be brief.", filters={})
+    manifest = cache.build(step(teacher, tmp_path / "out"))
+    records = read_records(tmp_path / "out")
+    assert manifest["decoding"]["temperature"] == [0.0, 0.6, 1.0]
+    assert sorted((r.temperature, r.sample_index) for r in records if "Name 2 " in str(r.prompt)) == [
+        (0.0, 0), (0.6, 0), (0.6, 1), (1.0, 0), (1.0, 1),
+    ]  # fmt: skip
+    assert len({r.id for r in records}) == len(records)
+    assert all(r.prompt[0] == {"role": "system", "content": "Be brief."} for r in records)
+    given = [r for r in records if r.prefix_bytes]
+    assert 0 < len(given) < len(records)
+    for record in given:
+        assert record.teacher_text.startswith("Well, é")
+        assert record.prefix_bytes == len("Well, é".encode())
+        assert record.token_ends[0] >= record.prefix_bytes
+    for record in records:
+        own = record.teacher_text.encode()[record.prefix_bytes or 0 :].decode()
+        assert "a" not in own
+        assert record.finish_reason in ("stop", "length")
+
+
+def test_self_consistency_and_difficulty(teacher: Path, tmp_path: Path) -> None:
+    consistency = SelfConsistency(3, 0.7, 5, LastNumber())
+    engine = Counted()
+    manifest = source(engine, consistency=consistency).build(step(teacher, tmp_path / "out"))
+    records = read_records(tmp_path / "out")
+    measured = [r for r in records if r.self_consistency is not None]
+    assert len(measured) == 5
+    assert all(r.self_consistency in (0.333333, 0.666667, 1.0) for r in measured)
+    assert {r.id for r in measured} == {r.id for r in records if r.difficulty_score is not None}
+    for record in measured:
+        rank = sum(r.output_entropy < record.output_entropy for r in records) / (len(records) - 1)
+        assert record.difficulty_score == pytest.approx(0.5 * rank + 0.5 * (1 - record.self_consistency), abs=1e-6)
+    assert manifest["self_consistency"]["samples"] == 3
+    again = Counted()
+    source(again, consistency=consistency).build(step(teacher, tmp_path / "out"))
+    assert again.batches == 0
+
+
 def test_records_and_manifest(teacher: Path, tmp_path: Path) -> None:
-    manifest = GeneratedCache(PocketPrompts(24, 0), Counted(), SAMPLED, 24, 3, 2, True, False).build(
-        step(teacher, tmp_path)
-    )
+    everything = {"truncated": Truncated(), "language": None}
+    manifest = source(Counted(), SAMPLED, batch_requests=24, filters=everything).build(step(teacher, tmp_path))
     records = read_records(tmp_path)
     dropped = {f["name"]: f["dropped"] for f in manifest["filters"]}
     assert len(records) + sum(dropped.values()) == 24
@@ -132,7 +236,7 @@ def test_prompts_from_a_file(teacher: Path, tmp_path: Path) -> None:
     with pytest.raises(DanteError, match="line 2"):
         JsonlPrompts(str(path), "CC0").load()
     path.write_text("\n".join(json.dumps({"prompt": f"Question {i}?", "domain": "x"}) for i in range(8)))
-    cache = GeneratedCache(JsonlPrompts(str(path), "CC0"), Counted(), GREEDY, 8, 1, 1, False, False)
+    cache = source(Counted(), prompts=JsonlPrompts(str(path), "CC0"), heldout=1, validation=1, filters={})
     manifest = cache.build(step(teacher, tmp_path / "out"))
     assert manifest["licences"]["prompts"] == "CC0"
     assert {r.domain for r in read_records(tmp_path / "out")} == {"x"}
@@ -150,6 +254,6 @@ def test_language_of_an_answer() -> None:
 
 def test_too_few_answers_say_what_was_dropped(teacher: Path, tmp_path: Path) -> None:
     short = Decoding(0.0, 1.0, 0, 1, 1, 20, None)
-    cache = GeneratedCache(PocketPrompts(6, 0), Counted(), short, 6, 2, 1, True, False)
+    cache = source(Counted(), short, count=6, filters={"truncated": Truncated()})
     with pytest.raises(DanteError, match="dropped"):
         cache.build(step(teacher, tmp_path))

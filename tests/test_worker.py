@@ -56,7 +56,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def engine() -> VllmEngine:
-    return VllmEngine("bfloat16", 512, 1, True, 2)
+    return VllmEngine("bfloat16", 512, 1, 1, 50, True, 2)
 
 
 def test_answers_find_their_requests(stand_in: None, teacher: Path, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_real_vllm_agrees_with_transformers_on_given_text(teacher: Path, tmp_pat
     if not python:
         pytest.skip("DANTE_VLLM_PYTHON does not name an interpreter with vLLM")
     model = AutoModelForCausalLM.from_pretrained(teacher).eval()
-    with VllmEngine("float32", 512, 1, True, 1).open(
+    with VllmEngine("float32", 512, 1, 1, 50, True, 1).open(
         str(teacher), None, {"python": python}, tmp_path / "log"
     ) as opened:
         requests = [
@@ -156,7 +156,7 @@ def test_real_vllm_ends_a_loop(teacher: Path, tmp_path: Path) -> None:
         pytest.skip("DANTE_VLLM_PYTHON does not name an interpreter with vLLM")
     limit = RepetitionLimit(1, 8, 4)
     decoding = Decoding(0.0, 1.0, 0, 200, 1, 20, limit)
-    with VllmEngine("float32", 512, 1, True, 1).open(
+    with VllmEngine("float32", 512, 1, 1, 50, True, 1).open(
         str(teacher), None, {"python": python}, tmp_path / "log"
     ) as opened:
         requests = [Request(opened.tokenizer.encode(text), 0) for text in ("a a a a a a", "the the the the", "v v v")]

@@ -49,6 +49,7 @@ class Record:
         token_ends: end offset of each token in the UTF-8 bytes of `teacher_text`, or None.
         split: `train`, `heldout` (results), `validation` (choices), or None when the cache is not split.
         family: kind of task, or None.
+        prefix_bytes: how many bytes of `teacher_text` were given to the teacher to go on from, or None.
     """
 
     id: str
@@ -67,6 +68,7 @@ class Record:
     token_ends: list[int] | None = None
     split: Split | None = None
     family: str | None = None
+    prefix_bytes: int | None = None
 
 
 FIELDS = tuple(field.name for field in fields(Record))
@@ -152,10 +154,13 @@ def _check_optional(data: dict[str, Any]) -> None:
         raise FieldError("sample_index", f"is {_short(index)}", "a whole number >= 0")
     if data.get("split") not in (None, *SPLITS):
         raise FieldError("split", f"is {_short(data['split'])}", f"{', '.join(SPLITS)}, or null")
-    _check_tokens(data.get("token_logprobs"), data.get("token_ends"), data["teacher_text"])
+    given, total = data.get("prefix_bytes"), len(data["teacher_text"].encode("utf-8"))
+    if given is not None and (type(given) is not int or not 0 <= given < total):
+        raise FieldError("prefix_bytes", f"is {_short(given)}", f"a whole number from 0 to {total - 1}, or null")
+    _check_tokens(data.get("token_logprobs"), data.get("token_ends"), given or 0, total)
 
 
-def _check_tokens(logprobs: Any, ends: Any, text: str) -> None:
+def _check_tokens(logprobs: Any, ends: Any, given: int, total: int) -> None:
     if logprobs is None and ends is None:
         return
     for name, values, kinds in (("token_logprobs", logprobs, (float, int)), ("token_ends", ends, (int,))):
@@ -167,9 +172,10 @@ def _check_tokens(logprobs: Any, ends: Any, text: str) -> None:
         return
     if logprobs is not None and len(logprobs) != len(ends):
         raise FieldError("token_ends", f"has {len(ends)} entries, token_logprobs {len(logprobs)}", "equal lengths")
-    total = len(text.encode("utf-8"))
-    if not ends or ends[-1] != total or ends[0] < 0 or any(a > b for a, b in zip(ends, ends[1:], strict=False)):
-        raise FieldError("token_ends", f"ends at {ends[-1] if ends else None}", f"rising byte offsets up to {total}")
+    if not ends or ends[-1] != total or ends[0] < given or any(a > b for a, b in zip(ends, ends[1:], strict=False)):
+        raise FieldError(
+            "token_ends", f"ends at {ends[-1] if ends else None}", f"rising byte offsets from {given} to {total}"
+        )
 
 
 def _short(value: Any) -> str:

@@ -1,12 +1,12 @@
 """A cache that exists already: the one inside the package, a cache directory, or anyone's JSONL."""
 
-from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dante.cache.filters import Filter, apply_all
 from dante.cache.manifest import FILE_NAME, verify
 from dante.cache.reader import Policy, scan, shard_paths
-from dante.cache.record import Record
 from dante.cache.split import split_by_prompt
 from dante.cache.writer import CacheWriter
 from dante.errors import DanteError
@@ -15,7 +15,7 @@ from dante.teachers.handle import FILE_NAME as TEACHER_FILE
 from dante.teachers.handle import load_teacher, sha256_of
 
 POCKET = Path(__file__).with_name("pocket")
-TRUNCATED = ("length", "repetition")
+EXAMPLES = 3
 
 
 class ShippedCache:
@@ -25,14 +25,21 @@ class ShippedCache:
         path: a cache directory or a `.jsonl` / `.jsonl.zst` file; null is the pocket cache inside the package.
         heldout: prompts to hold out for results, where no record says it is held out.
         validation: prompts to hold out for choices, likewise.
-        drop_truncated: leave out answers that the token limit or a loop ended.
+        filters: what is left out, by name and in this order; null switches one off.
         policy: what to do with a bad line, `error` or `skip`.
     """
 
-    def __init__(self, path: str | None, heldout: int, validation: int, drop_truncated: bool, policy: Policy) -> None:
+    def __init__(
+        self,
+        path: str | None,
+        heldout: int,
+        validation: int,
+        filters: Mapping[str, Filter | None],
+        policy: Policy,
+    ) -> None:
         self.path = POCKET if path is None else Path(path).expanduser()
         self.heldout, self.validation = heldout, validation
-        self.drop_truncated, self.policy = drop_truncated, policy
+        self.filters, self.policy = [one for one in filters.values() if one is not None], policy
 
     def identity(self) -> dict[str, str] | None:
         """SHA-256 of the cache's manifest, or of its JSONL files where it has none; None while it does not exist."""
@@ -53,18 +60,18 @@ class ShippedCache:
         source = verify(self.path) if (self.path / FILE_NAME).is_file() else {}
         self._check_teacher(step, source)
         records, skipped = scan(self.path, self.policy)
-        kept, dropped = drop_unfinished(records) if self.drop_truncated else (records, {})
+        kept, filters = apply_all(records, self.filters, EXAMPLES)
         if not kept:
             raise DanteError("no records remain", where=str(self.path), fix="see what the filters dropped")
         kept = split_by_prompt(kept, self.heldout, self.validation, step.seed)
-        filters = [*source.get("filters", []), {"name": "bad_lines", "policy": self.policy, "dropped": len(skipped)}]
-        if self.drop_truncated:
-            filters.append({"name": "truncated", "dropped": sum(dropped.values()), "reasons": dropped})
+        bad = {"name": "bad_lines", "policy": self.policy, "dropped": len(skipped)}
         provenance = {
             "teacher": source.get("teacher"),
+            "tokenizer": source.get("tokenizer"),
+            "self_consistency": source.get("self_consistency"),
             "decoding": source.get("decoding"),
             "engine": source.get("engine"),
-            "filters": filters,
+            "filters": [*source.get("filters", []), bad, *filters],
             "licences": source.get("licences"),
             "split": {
                 "given": sorted({record.split for record in records if record.split}),
@@ -90,13 +97,3 @@ class ShippedCache:
                 where=str(self.path),
                 fix="choose the cache's own teacher, or generate a cache with this one",
             )
-
-
-def drop_unfinished(records: list[Record]) -> tuple[list[Record], dict[str, int]]:
-    """Records whose answer ended by itself, and how many were dropped by reason.
-
-    A truncated answer teaches the student to stop in the middle, or never (DANTE-Mosaic-3.5B card: not said; [I]).
-    """
-    kept = [record for record in records if record.finish_reason not in TRUNCATED]
-    reasons = Counter(str(record.finish_reason) for record in records if record.finish_reason in TRUNCATED)
-    return kept, dict(sorted(reasons.items()))

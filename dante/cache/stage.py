@@ -4,11 +4,20 @@ from typing import Any
 
 from dante.cache.generated import GeneratedCache
 from dante.cache.shipped import ShippedCache
-from dante.cache.sources import JsonlPrompts, PocketPrompts
+from dante.cache.sources import DatasetPrompts, JsonlPrompts, ParquetPrompts, PocketPrompts, ReasoningGymPrompts
 from dante.pipeline import Step
 from dante.targets import build
 
-__all__ = ["GeneratedCache", "JsonlPrompts", "PocketPrompts", "ShippedCache", "run"]
+__all__ = [
+    "DatasetPrompts",
+    "GeneratedCache",
+    "JsonlPrompts",
+    "ParquetPrompts",
+    "PocketPrompts",
+    "ReasoningGymPrompts",
+    "ShippedCache",
+    "run",
+]
 
 
 def content_identity(settings: dict[str, Any]) -> Any:

@@ -26,7 +26,9 @@ class VllmEngine:
     Args:
         dtype: weights and activations, e.g. `bfloat16`.
         max_model_len: longest prompt plus answer, in tokens.
-        tensor_parallel_size: GPUs that share the model.
+        tensor_parallel_size: GPUs that share every layer.
+        pipeline_parallel_size: groups of GPUs that share the layers among them.
+        max_logprobs: the largest K that may be asked for (vLLM's own default is 20).
         enforce_eager: no CUDA graphs and no compilation (a CPU needs it).
         cpu_kv_cache_gib: memory for the KV cache on a CPU.
     """
@@ -34,9 +36,17 @@ class VllmEngine:
     keeps_answers = False
 
     def __init__(
-        self, dtype: str, max_model_len: int, tensor_parallel_size: int, enforce_eager: bool, cpu_kv_cache_gib: int
+        self,
+        dtype: str,
+        max_model_len: int,
+        tensor_parallel_size: int,
+        pipeline_parallel_size: int,
+        max_logprobs: int,
+        enforce_eager: bool,
+        cpu_kv_cache_gib: int,
     ) -> None:
-        self.dtype, self.max_model_len, self.tensor_parallel_size = dtype, max_model_len, tensor_parallel_size
+        self.dtype, self.max_model_len, self.max_logprobs = dtype, max_model_len, max_logprobs
+        self.tensor_parallel_size, self.pipeline_parallel_size = tensor_parallel_size, pipeline_parallel_size
         self.enforce_eager, self.cpu_kv_cache_gib = enforce_eager, cpu_kv_cache_gib
         self.version = ""
         self._process: subprocess.Popen[str] | None = None
@@ -53,10 +63,11 @@ class VllmEngine:
             "dtype": self.dtype,
             "max_model_len": self.max_model_len,
             "tensor_parallel_size": self.tensor_parallel_size,
+            "pipeline_parallel_size": self.pipeline_parallel_size,
             "enforce_eager": self.enforce_eager,
             "revision": revision,
             "disable_log_stats": True,
-            "max_logprobs": 50,
+            "max_logprobs": self.max_logprobs,
             "logprobs_mode": "raw_logprobs",
         }
         self._send({"model": model, "engine": engine})

@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 from choose import chosen_rates, table
-from matplotlib.axes import Axes
 from run import ROOT, SEEDS, name_of
 
 from dante.evaluate.bootstrap import PairedDifference, seeds_difference
 from dante.evaluate.lines import read_lines
 from dante.evaluate.ratio import Ratio
-from dante.report.theme import LIGHT, panel, png
+from dante.report.figures.effects import forest
+from dante.report.theme import png
 
 HERE = Path(__file__).parent
 Arm = tuple[str, str, str]
@@ -90,22 +90,6 @@ def effects(results: dict[Arm, list[Ratio]]) -> dict[str, Effect]:
     }
 
 
-def forest(found: dict[str, Effect]) -> Axes:
-    """Each difference with its interval; what crosses zero is grey."""
-    axes = panel(LIGHT, "What each part of DANTE changes", "difference in bits per byte (left of zero: better)",
-                 size_in=(6.4, 3.6))  # fmt: skip
-    for place, (one, _) in enumerate(reversed(found.values())):
-        undecided = one.low <= 0 <= one.high
-        colour = LIGHT.muted if undecided else LIGHT.cycle[2] if one.high < 0 else LIGHT.cycle[5]
-        axes.plot([one.low, one.high], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
-        axes.scatter([one.difference], [place], color=colour, s=36, zorder=3)
-    axes.axvline(0, color=LIGHT.ink, linewidth=1)
-    axes.set_yticks(range(len(found)), list(reversed(found)), color=LIGHT.ink, fontsize=9)
-    axes.grid(visible=False, axis="y")
-    axes.grid(visible=True, axis="x", color=LIGHT.grid, linewidth=0.8)
-    return axes
-
-
 def markdown(results: dict[Arm, list[Ratio]], found: dict[str, Effect], rates: dict[Arm, str]) -> str:
     """Both tables."""
     lines = ["| curriculum | weighting | TEA | lr | " + " | ".join(f"seed {s}" for s in SEEDS) + " | mean |"]
@@ -134,7 +118,9 @@ def main() -> int:
     }
     (HERE / "results.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
     (HERE / "table.md").write_text(markdown(results, found, rates), encoding="utf-8")
-    (HERE / "effects.png").write_bytes(png(forest(found)))
+    intervals = {name: one.interval for name, one in found.items()}
+    axes = forest(intervals, "What each part of DANTE changes", "difference in bits per byte (left of zero: better)")
+    (HERE / "effects.png").write_bytes(png(axes))
     print(markdown(results, found, rates))
     print(f"wrote {HERE / 'results.json'}, table.md and effects.png")
     return 0

@@ -12,12 +12,13 @@ Messages = list[dict[str, str]]
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt: the text (or chat messages), and the slice it belongs to."""
+    """One prompt: the text (or chat messages), the slice it belongs to, and the given beginning of its answer."""
 
     prompt: str | Messages
     domain: str
     language: str
     family: str
+    prefix: str = ""
 
 
 def families(seed: int) -> list[Family]:

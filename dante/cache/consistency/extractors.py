@@ -1,0 +1,115 @@
+"""What counts as the final answer: named and pluggable, since the DANTE-Mosaic-3.5B card does not say [I].
+
+A vote compares what an extractor finds; a sample in which it finds nothing agrees with no other one.
+"""
+
+import re
+from collections import Counter
+from decimal import Decimal, InvalidOperation
+from itertools import combinations
+from typing import Protocol, runtime_checkable
+
+NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
+CODE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
+WORDS = re.compile(r"\w+")
+
+
+@runtime_checkable
+class Extractor(Protocol):
+    """How far several samples agree."""
+
+    def agreement(self, texts: list[str]) -> float:
+        """In (0, 1]: 1 when all agree."""
+        ...
+
+
+class Vote:
+    """Share of the most frequent final answer; subclasses say what an answer is."""
+
+    def final(self, text: str) -> str | None:
+        """The final answer in a normal form; None where there is none."""
+        raise NotImplementedError
+
+    def agreement(self, texts: list[str]) -> float:
+        return share_of_mode([self.final(text) for text in texts])
+
+
+class LastNumber(Vote):
+    """The last number, whatever its thousands separators, trailing zeros and unit: `1,000.0 km` is `1000`."""
+
+    def final(self, text: str) -> str | None:
+        found = NUMBER.findall(text)
+        if not found:
+            return None
+        try:
+            value = Decimal(found[-1].replace(",", ""))
+        except InvalidOperation:
+            return None
+        return f"{value.normalize():f}" if value else "0"
+
+
+class Boxed(Vote):
+    r"""What the last `\boxed{…}` holds, nested braces included, without white space."""
+
+    def final(self, text: str) -> str | None:
+        start = text.rfind("\\boxed{")
+        if start < 0:
+            return None
+        depth, begin = 1, start + len("\\boxed{")
+        for at in range(begin, len(text)):
+            depth += {"{": 1, "}": -1}.get(text[at], 0)
+            if depth == 0:
+                return "".join(text[begin:at].split()) or None
+        return None
+
+
+class CodeBlock(Vote):
+    """The last fenced block, its lines without trailing white space and without empty lines."""
+
+    def final(self, text: str) -> str | None:
+        found = CODE.findall(text)
+        if not found:
+            return None
+        return "\n".join(line.rstrip() for line in found[-1].splitlines() if line.strip()) or None
+
+
+class NormalisedText(Vote):
+    """The whole answer as lower-case words."""
+
+    def final(self, text: str) -> str | None:
+        return " ".join(WORDS.findall(text.lower())) or None
+
+
+class MeanSimilarity:
+    """Mean over pairs of samples of Jaccard's similarity of their word sets: for texts that are never equal."""
+
+    def agreement(self, texts: list[str]) -> float:
+        sets = [frozenset(WORDS.findall(text.lower())) for text in texts]
+        pairs = list(combinations(sets, 2))
+        if not pairs:
+            return 1.0
+        return sum(len(a & b) / len(a | b) if a | b else 1.0 for a, b in pairs) / len(pairs)
+
+
+class FirstThatFits:
+    """The first vote whose answer most samples have; the last extractor where none fits.
+
+    Args:
+        extractors: in the order in which they are tried.
+    """
+
+    def __init__(self, extractors: list[Extractor]) -> None:
+        self.extractors = extractors
+
+    def agreement(self, texts: list[str]) -> float:
+        for one in self.extractors:
+            if isinstance(one, Vote) and 2 * sum(one.final(text) is not None for text in texts) <= len(texts):
+                continue
+            return one.agreement(texts)
+        return self.extractors[-1].agreement(texts)
+
+
+def share_of_mode(answers: list[str | None]) -> float:
+    """Share of the most frequent answer among all samples; a sample without one is alone with it."""
+    counts = Counter(answer for answer in answers if answer is not None)
+    return max(counts.values(), default=1) / len(answers)

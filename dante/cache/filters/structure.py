@@ -1,0 +1,31 @@
+"""Answers that lack what a thinking student needs: a thinking part and an answer, and no tools (DASD §3 [C])."""
+
+import re
+
+from dante.cache.filters.base import OneByOne
+from dante.cache.record import Record
+from dante.cache.thinking import split_thinking
+
+TOOL_CALL = re.compile(r"<tool_call>|<\|tool_call|<function_calls?>|\[TOOL_CALLS\]|<\|channel\|>commentary to=")
+
+
+class Structure(OneByOne):
+    """Args:
+    require_thinking: leave out answers that lack the thinking part or the answer after it.
+    forbid_tool_calls: leave out answers that call tools.
+    """
+
+    name = "structure"
+
+    def __init__(self, require_thinking: bool, forbid_tool_calls: bool) -> None:
+        self.require_thinking, self.forbid_tool_calls = require_thinking, forbid_tool_calls
+
+    def reason(self, record: Record) -> str | None:
+        if self.forbid_tool_calls and TOOL_CALL.search(record.teacher_text):
+            return "tool call"
+        if not self.require_thinking:
+            return None
+        thinking, answer = split_thinking(record.teacher_text)
+        if thinking is None or not thinking.strip():
+            return "no thinking"
+        return None if answer.strip() else "no answer"

@@ -1,0 +1,87 @@
+"""Prompts → what an engine is asked: rendered tokens, a seed, and a key under which the answer is kept."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dante.cache.generation import Job
+from dante.cache.record import Message, stable_hash
+from dante.errors import DanteError
+from dante.teachers.engine import Decoding, Request
+from dante.teachers.prompts import Prompt
+
+# What decides an answer's text. `samples` only says how many there are, `logprobs` how exactly entropy is known.
+NOT_IDENTITY = ("samples", "logprobs")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One answer that a cache wants: to which prompt, how, which sample, and the job that gets it."""
+
+    prompt: Prompt
+    decoding: Decoding
+    sample: int
+    identity: str
+    job: Job
+
+
+class Renderer:
+    """Renders prompts with the teacher's own chat template.
+
+    Args:
+        model: folder or hub id of the teacher.
+        revision: hub revision, or None.
+        system_prompt: put in front of conversations that have none; None leaves the template's own default.
+        seed: of the sampling.
+
+    Raises:
+        DanteError: the teacher has no chat template.
+    """
+
+    def __init__(self, model: str, revision: str | None, system_prompt: str | None, seed: int) -> None:
+        from transformers import AutoTokenizer
+
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(model, revision=revision)
+        self.system_prompt, self.seed = system_prompt, seed
+        if self.tokenizer.chat_template is None:
+            raise DanteError("the teacher has no chat template", where=model, fix="choose an instruct model")
+
+    def identity(self) -> dict[str, str]:
+        """Hashes of tokenizer and template, for the provenance of what they render."""
+        return {
+            "tokenizer": stable_hash(self.tokenizer.backend_tokenizer.to_str()),
+            "chat_template": stable_hash(self.tokenizer.chat_template),
+        }
+
+    def ask(self, prompts: Sequence[Prompt], decodings: Sequence[Decoding]) -> Iterator[Asked]:
+        """Every answer that is wanted: decoding by decoding, so that a batch has one temperature."""
+        rendered = [self._render(prompt) for prompt in prompts]
+        for decoding in decodings:
+            sampling = {k: v for k, v in decoding.as_dict().items() if k not in NOT_IDENTITY}
+            for prompt, (messages, ids) in zip(prompts, rendered, strict=True):
+                asked = prompt.prompt if messages is None else messages
+                given = [prompt.prefix] if prompt.prefix else []
+                for sample in range(decoding.samples):
+                    identity = stable_hash(asked, sampling, sample, *given)
+                    drawn = int(stable_hash(self.seed, identity)[:8], 16) if decoding.heat else 0
+                    request = Request(ids, drawn, messages_of(asked), prompt.prefix)
+                    job = Job(stable_hash(identity, drawn), request, decoding)
+                    yield Asked(self._with_system(prompt, messages), decoding, sample, identity, job)
+
+    def _render(self, prompt: Prompt) -> tuple[list[Message] | None, list[int]]:
+        """Messages where a system prompt was added (None where the prompt is asked as it is), and tokens."""
+        messages = messages_of(prompt.prompt)
+        added = self.system_prompt is not None and messages[0]["role"] != "system"
+        if self.system_prompt is not None and added:
+            messages = [{"role": "system", "content": self.system_prompt}, *messages]
+        text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        ids = self.tokenizer(text + prompt.prefix, add_special_tokens=False, verbose=False)["input_ids"]
+        return messages if added else None, list(ids)
+
+    def _with_system(self, prompt: Prompt, messages: list[Message] | None) -> Prompt:
+        return prompt if messages is None else replace(prompt, prompt=messages)
+
+
+def messages_of(prompt: str | list[Message]) -> list[Message]:
+    """Chat messages of a prompt; plain text is one user message."""
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt

@@ -1,0 +1,28 @@
+"""Differences with their intervals, one under the other."""
+
+from matplotlib.axes import Axes
+
+from dante.evaluate.bootstrap import PairedDifference
+from dante.report.theme import LIGHT, panel
+
+
+def forest(differences: dict[str, PairedDifference], title: str, label: str) -> Axes:
+    """Each difference with its interval; what crosses zero is grey, what lies below is better.
+
+    Args:
+        differences: by name, the first on top.
+        title: of the figure.
+        label: of the horizontal axis.
+    """
+    size_in = (6.4, 1.2 + 0.27 * len(differences))
+    axes = panel(LIGHT, title, label, size_in=size_in)
+    for place, one in enumerate(reversed(differences.values())):
+        undecided = one.low <= 0 <= one.high
+        colour = LIGHT.muted if undecided else LIGHT.cycle[2] if one.high < 0 else LIGHT.cycle[5]
+        axes.plot([one.low, one.high], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
+        axes.scatter([one.difference], [place], color=colour, s=36, zorder=3)
+    axes.axvline(0, color=LIGHT.ink, linewidth=1)
+    axes.set_yticks(range(len(differences)), list(reversed(differences)), color=LIGHT.ink, fontsize=9)
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x", color=LIGHT.grid, linewidth=0.8)
+    return axes

@@ -1,0 +1,84 @@
+"""Runs → results.json, table.md and effects.png: `python experiments/dante_retention/analyse.py`."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from dante.evaluate.bootstrap import seeds_difference
+from dante.evaluate.lines import read_lines
+from dante.evaluate.ratio import Ratio
+from dante.report.figures.effects import forest
+from dante.report.theme import png
+
+HERE = Path(__file__).parent
+RUNS = HERE.parents[1] / "runs"
+ARMS, RATES, SEEDS = ("off", "calibrated", "card"), ("2e-4", "1e-3"), (1, 2, 3)
+# What is looked at: file of the evaluation, and which of its lines.
+TEXTS = {
+    "ten languages": ("retention.jsonl", lambda line: line["kind"] == "language"),
+    "four programming languages": ("retention.jsonl", lambda line: line["kind"] == "code"),
+    "held-out answers": ("items.jsonl", lambda line: True),
+}
+RESAMPLES, CONFIDENCE = 10_000, 0.95
+
+
+def measured(rate: str, arm: str, seed: int, texts: str, model: str = "student") -> Ratio | None:
+    """Bits per byte of one run on one kind of text; None where the run is missing."""
+    file, wanted = TEXTS[texts]
+    lines = read_lines(RUNS / f"retention-{arm}-lr{rate}-s{seed}" / "eval" / file)
+    chosen = sorted((line for line in lines if wanted(line)), key=lambda line: line["id"])
+    if not chosen:
+        return None
+    bits = np.array([line["bits"][model] for line in chosen])
+    return Ratio(bits, np.array([line["bytes"] for line in chosen], dtype=np.float64))
+
+
+def main() -> int:
+    values: dict[str, dict[str, list[float]]] = {}
+    effects, before = {}, {}
+    for rate in RATES:
+        for texts in TEXTS:
+            runs = {arm: [measured(rate, arm, seed, texts) for seed in SEEDS] for arm in ARMS}
+            complete = [i for i in range(len(SEEDS)) if all(runs[arm][i] is not None for arm in ARMS)]
+            if not complete:
+                continue
+            found = {arm: [one for i in complete if (one := runs[arm][i]) is not None] for arm in ARMS}
+            start = measured(rate, "off", SEEDS[complete[0]], texts, "init")
+            assert start is not None
+            before[texts] = start.value
+            for arm in ARMS:
+                values.setdefault(f"{rate} {arm}", {})[texts] = [one.value for one in found[arm]]
+            for arm in ARMS[1:]:
+                one = seeds_difference(found[arm], found["off"], resamples=RESAMPLES, confidence=CONFIDENCE, seed=0)
+                effects[f"{arm} − off, lr {rate}, {texts}"] = one
+    if not effects:
+        print(f"no runs below {RUNS}: bash experiments/dante_retention/run.sh", file=sys.stderr)
+        return 1
+    lines = ["| lr | TEA | " + " | ".join(TEXTS) + " | seeds |", "|---|---|" + "--:|" * (len(TEXTS) + 1)]
+    lines.append("| | before training | " + " | ".join(f"{before[texts]:.4f}" for texts in TEXTS) + " | |")
+    for name, row in values.items():
+        rate, arm = name.split()
+        cells = " | ".join(f"{np.mean(row[t]):.4f} ({np.mean(row[t]) - before[t]:+.4f})" for t in TEXTS)
+        lines.append(f"| {rate} | {arm} | {cells} | {len(next(iter(row.values())))} |")
+    lines += ["", "| difference in bits per byte | | 95 % interval |", "|---|--:|--:|"]
+    lines += [f"| {n} | {one.difference:+.4f} | {one.low:+.4f} to {one.high:+.4f} |" for n, one in effects.items()]
+    table = "\n".join(lines) + "\n"
+    written = {
+        "before_training": before,
+        "bits_per_byte": values,
+        "effects": {name: asdict(one) for name, one in effects.items()},
+    }
+    (HERE / "results.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    (HERE / "table.md").write_text(table, encoding="utf-8")
+    axes = forest(effects, "What the anchor changes", "difference in bits per byte (left of zero: better)")
+    (HERE / "effects.png").write_bytes(png(axes))
+    print(table)
+    print(f"wrote {HERE / 'results.json'}, table.md and effects.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
