@@ -45,7 +45,7 @@ class TransformersEngine:
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(model, revision=revision, dtype=dtype)
         self._model = loaded.to(self.device).eval()
         self._stop_ids = stop_ids_of(self.tokenizer, model, revision)
-        self._vocabulary = loaded.config.vocab_size
+        self.vocabulary = loaded.config.vocab_size
         return self
 
     def generate(self, requests: list[Request], decoding: Decoding) -> Iterator[tuple[int, Generation]]:
@@ -144,7 +144,7 @@ class TransformersEngine:
                 top[row],
                 reasons[row] or "length",
                 self._stop_ids,
-                self._vocabulary,
+                self.vocabulary,
                 decoding.stop,
             )
             for row in range(rows)
