@@ -37,6 +37,10 @@ out=${SERVE_DIR:-build}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 pidfile=$out/serve_teacher-$port.pid log=$out/serve_teacher-$port.log
+if (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null; then
+  echo "something listens on port $port already" >&2
+  exit 1
+fi
 [ -x "$environment/bin/python" ] || { echo "no interpreter at $environment/bin/python (launch/vllm_cpu_env.sh builds one)" >&2; exit 1; }
 
 options=(--model "$model" --served-model-name teacher --host 127.0.0.1 --port "$port" --dtype "${DTYPE:-bfloat16}")

@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -46,13 +47,17 @@ class BadServer:
     Args:
         behave: number of the request (from 0, models not counted), its path and JSON → a reply.
         models: reply to `/v1/models`; None lists `MODEL`.
+        version: what `/version` says; None has no such page.
     """
 
-    def __init__(self, behave: Callable[[int, str, Any], Reply], models: Reply | None = None) -> None:
+    def __init__(
+        self, behave: Callable[[int, str, Any], Reply], models: Reply | None = None, version: str | None = None
+    ) -> None:
         self.behave, self.models = behave, models or Reply({"data": [{"id": MODEL}]})
+        self.version = Reply({"version": version}) if version else Reply({"detail": "Not Found"}, 404)
         self.seen: list[Seen] = []
         self.under_way = self.peak = 0
-        self.connections = 0
+        self.connections = self.connected = 0  # now, and ever
         self._lock = threading.Lock()
 
     def __enter__(self) -> "BadServer":
@@ -65,6 +70,7 @@ class BadServer:
             def setup(self) -> None:
                 with owner._lock:
                     owner.connections += 1
+                    owner.connected += 1
                 super().setup()
 
             def do_GET(self) -> None:
@@ -72,7 +78,8 @@ class BadServer:
                     owner._note(self, None)
                     self._send(owner.models)
                 else:
-                    self._send(Reply({"detail": "Not Found"}, 404))
+                    owner._note(self, None)
+                    self._send(owner.version)
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -100,16 +107,12 @@ class BadServer:
                     self.close_connection = True
 
             def handle(self) -> None:
-                try:
+                with suppress(OSError):
                     super().handle()
-                except OSError:
-                    pass
 
             def finish(self) -> None:
-                try:
+                with suppress(OSError):
                     super().finish()
-                except OSError:
-                    pass
                 with owner._lock:
                     owner.connections -= 1
 
@@ -146,8 +149,8 @@ class BadServer:
 
 def completion(text: str, ids: list[int], finish_reason: str = "stop", k: int = 4) -> dict[str, Any]:
     """A `/completions` answer as vLLM gives it with token ids as tokens."""
-    rows = [{f"token_id:{(i + rank) % 512}": -0.3 - rank for rank in range(k)} for i in ids]
-    logprobs = {"token_logprobs": [-0.3] * len(ids), "top_logprobs": rows}
+    rows = [{f"token_id:{(i + rank) % 512}": -0.6 - rank for rank in range(k)} for i in ids]
+    logprobs = {"token_logprobs": [-0.6] * len(ids), "top_logprobs": rows}
     choice = {"index": 0, "text": text, "finish_reason": finish_reason, "logprobs": logprobs, "token_ids": ids}
     return {"choices": [choice]}
 
@@ -158,8 +161,8 @@ def chat(text: str, pieces: list[bytes], finish_reason: str = "stop", k: int = 4
         {
             "token": piece.decode("utf-8", errors="replace"),
             "bytes": list(piece),
-            "logprob": -0.3,
-            "top_logprobs": [{"token": f"{rank}", "logprob": -0.3 - rank} for rank in range(k)],
+            "logprob": -0.6,
+            "top_logprobs": [{"token": f"{rank}", "logprob": -0.6 - rank} for rank in range(k)],
         }
         for piece in pieces
     ]
