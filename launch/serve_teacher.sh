@@ -57,7 +57,7 @@ unset PYTHONPATH # the lab's packages must not reach into the server's environme
 setsid "$environment/bin/python" -m vllm.entrypoints.openai.api_server "${options[@]}" "$@" > "$log" 2>&1 < /dev/null &
 pid=$!
 echo "$pid" > "$pidfile"
-trap 'stop "$pidfile"' INT TERM
+trap 'stop "$pidfile"; exit 130' INT TERM
 url=http://127.0.0.1:$port
 for _ in $(seq "${READY_TIMEOUT_S:-900}"); do
   if ! kill -0 "$pid" 2> /dev/null; then

@@ -179,8 +179,9 @@ def test_a_rare_drawn_token_does_not_break_the_entropy_bounds(v: int, k: int, fl
 
 def test_positions_with_fewer_log_probabilities_count_as_they_are() -> None:
     wide, narrow = [np.log(1 / 8)] * 8, [-1e-9]
-    read = generation_from_bytes("ab", [b"a", b"b"], [-1.0, -1.0], [wide, narrow], "length", 8)
-    assert read.output_entropy == pytest.approx(np.log(8) / 2, abs=1e-6)
+    read = generation_from_bytes("abc", [b"a", b"b", b"c"], [-1.0] * 3, [narrow, wide, narrow], "length", 8)
+    assert read.output_entropy == pytest.approx(np.log(8) / 3, abs=1e-6)
+    assert read.output_entropy_upper == pytest.approx(np.log(8) / 3, abs=1e-6)
 
 
 def test_top_ones_come_in_any_order_and_the_drawn_one_beside_them(words: Words) -> None:

@@ -115,7 +115,7 @@ def test_without_a_version_page_the_server_header_is_the_version(teacher: Path, 
 def test_nobody_there(teacher: Path, tmp_path: Path) -> None:
     start = time.monotonic()
     with pytest.raises(DanteError, match=r"127\.0\.0\.1.*models.*launch/serve_teacher\.sh"):
-        ask(f"http://127.0.0.1:{free_port()}/v1", teacher, tmp_path, 1, backoff_s=5.0)
+        ask(f"http://127.0.0.1:{free_port()}/v1", teacher, tmp_path, 1, backoff_s=5.0, backoff_max_s=5.0)
     assert time.monotonic() - start < 3  # the first contact is not waited for
 
 
@@ -362,7 +362,7 @@ def test_the_bound_on_concurrency_holds_and_is_used(teacher: Path, tokenizer: An
 def test_requests_per_minute_hold_over_batches(teacher: Path, tokenizer: Any, tmp_path: Path) -> None:
     with (
         BadServer(lambda n, path, body: honest(tokenizer, body)) as server,
-        engine(server.url, requests_per_minute=600.0).open(str(teacher), None, {}, tmp_path / "log") as opened,
+        engine(server.url, requests_per_minute=600).open(str(teacher), None, {}, tmp_path / "log") as opened,
     ):
         for _ in range(3):
             assert len(list(opened.generate(requests(tokenizer, 3), GREEDY))) == 3

@@ -32,7 +32,7 @@ class Policy:
     """How hard a server is asked; see `ServerEngine`."""
 
     max_concurrency: int
-    requests_per_minute: float | None
+    requests_per_minute: int | None
     timeout_s: float
     retries: int
     backoff_s: float
@@ -134,8 +134,6 @@ class Client:
             try:
                 put((index, await self._persist(http, call, halt)))
             except _Halted:
-                return
-            if halt.is_set():
                 return
 
     async def _persist(self, http: httpx.AsyncClient, call: Call, halt: asyncio.Event) -> Any:

@@ -68,7 +68,7 @@ class ServerEngine:
         vllm_fields: bool,
         vocabulary: int | None,
         max_concurrency: int,
-        requests_per_minute: float | None,
+        requests_per_minute: int | None,
         timeout_s: float,
         retries: int,
         backoff_s: float,
