@@ -11,6 +11,7 @@ import numpy as np
 from dante.cache.uncertainty import mean_entropy_bounds
 from dante.errors import DanteError
 from dante.teachers.offsets import token_ends
+from dante.teachers.pieces import ends_of_pieces
 from dante.teachers.repetition import RepetitionLimit
 
 
@@ -191,6 +192,47 @@ def to_generation(
     lower = upper = 0.0
     if count:
         lower, upper = mean_entropy_bounds(np.asarray(top_logprobs[:count], dtype=np.float64), vocabulary)
+    return Generation(text, finish_reason, [float(x) for x in logprobs[:count]], ends, lower, upper)
+
+
+def generation_from_bytes(
+    text: str,
+    pieces: Sequence[bytes],
+    logprobs: Sequence[float],
+    top_logprobs: Sequence[Sequence[float]],
+    finish_reason: str,
+    vocabulary: int,
+) -> Generation:
+    """A `Generation` from the bytes of its tokens, without token ids.
+
+    Tokens that begin behind the text (the end-of-turn token, a stop string) are dropped when the answer stopped; an
+    answer that was cut off keeps all of them, and bytes that never became a character belong to the last one.
+
+    Args:
+        text: the answer, without the end-of-turn token.
+        pieces: bytes of each token; of a character that several tokens share, the last one may carry all bytes.
+        logprobs: chosen tokens' log-probabilities at temperature 1, one per piece.
+        top_logprobs: per piece the largest ones in falling order; the number may differ from piece to piece.
+        finish_reason: `stop`, `length` or `repetition`.
+        vocabulary: V, for the upper bound.
+
+    Raises:
+        ValueError: the pieces do not add up to the text.
+    """
+    ends, total = ends_of_pieces(text, pieces), len(text.encode("utf-8"))
+    count = len(ends)
+    if finish_reason == "stop":
+        count = sum(1 for start in [0, *ends][:count] if start < total)
+    ends = ends[:count]
+    if ends:
+        ends[-1] = total
+    by_width: dict[int, list[Sequence[float]]] = {}
+    for row in top_logprobs[:count]:
+        by_width.setdefault(len(row), []).append(row)
+    lower = upper = 0.0
+    for rows in by_width.values():
+        low, high = mean_entropy_bounds(np.asarray(rows, dtype=np.float64), vocabulary)
+        lower, upper = lower + low * len(rows) / count, upper + high * len(rows) / count
     return Generation(text, finish_reason, [float(x) for x in logprobs[:count]], ends, lower, upper)
 
 
