@@ -1,13 +1,11 @@
 """Reads shards: `.jsonl.zst`, plain `.jsonl`, or a folder of them; every line is checked."""
 
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-import zstandard
-
+from dante.cache.frames import lines
 from dante.cache.record import FieldError, Record, Split, parse_record
 from dante.errors import DanteError
 
@@ -30,16 +28,9 @@ def shard_paths(source: Path) -> list[Path]:
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """(line number from 1, line) of one shard; blank lines are left out."""
-    with path.open("rb") as raw:
-        stream: io.BufferedIOBase = raw
-        if path.name.endswith(".zst"):
-            stream = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw), 1 << 20)
-        try:
-            for number, line in enumerate(stream, start=1):
-                if not line.isspace():
-                    yield number, line
-        except zstandard.ZstdError as error:
-            raise DanteError(f"the shard is damaged ({error})", where=str(path), fix="rebuild the cache") from None
+    for number, line in enumerate(lines(path), start=1):
+        if line and not line.isspace():
+            yield number, line
 
 
 def scan(source: Path, policy: Policy) -> tuple[list[Record], list[str]]:
@@ -57,7 +48,7 @@ def scan(source: Path, policy: Policy) -> tuple[list[Record], list[str]]:
     for path in shard_paths(source):
         for number, line in read_lines(path):
             try:
-                record = _parse(line, seen)
+                record = parse_line(line, seen)
             except FieldError as error:
                 problem = DanteError(
                     str(error),
@@ -91,7 +82,7 @@ def read_records(directory: Path | str, split: Split | None = None, policy: Poli
     return records
 
 
-def _parse(line: bytes, seen: set[str]) -> Record:
+def parse_line(line: bytes, seen: set[str]) -> Record:
     try:
         data = json.loads(line)
     except ValueError as error:
