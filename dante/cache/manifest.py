@@ -1,5 +1,6 @@
 """`manifest.json`: what a cache holds, who wrote it and how, and the hash of every shard."""
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -46,7 +47,7 @@ class Counts:
         self.domains: Counter[str] = Counter()
         self.languages: Counter[str] = Counter()
         self.finish_reasons: Counter[str] = Counter()
-        self._prompts: set[str] = set()
+        self._prompts: set[bytes] = set()
 
     def add(self, record: Record) -> None:
         self.records += 1
@@ -56,8 +57,8 @@ class Counts:
         self.domains[record.domain or "unknown"] += 1
         self.languages[record.language or "unknown"] += 1
         self.finish_reasons[record.finish_reason or "unknown"] += 1
-        # Text prompts are shared with the record, not copied; messages have no other hashable form.
-        self._prompts.add(str(record.prompt))
+        # A digest, so that a million prompts are not held for the sake of counting them.
+        self._prompts.add(hashlib.blake2b(str(record.prompt).encode("utf-8"), digest_size=16).digest())
 
     def as_dict(self) -> dict[str, Any]:
         """The manifest's entry `counts`."""

@@ -1,7 +1,7 @@
 """Reads shards: `.jsonl.zst`, plain `.jsonl`, or a folder of them; every line is checked."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,7 @@ from dante.errors import DanteError
 
 Policy = Literal["error", "skip"]
 SUFFIXES = (".jsonl", ".jsonl.zst")
+BOM = b"\xef\xbb\xbf"
 
 
 def shard_paths(source: Path) -> list[Path]:
@@ -82,12 +83,23 @@ def read_records(directory: Path | str, split: Split | None = None, policy: Poli
     return records
 
 
-def parse_line(line: bytes, seen: set[str]) -> Record:
+def parse_line(line: bytes, seen: Container[str]) -> Record:
+    """One line as a record whose id is not among `seen`; raises `FieldError`."""
     try:
-        data = json.loads(line)
+        # Decoded here, strictly: `json.loads` would let halves of surrogate pairs pass, which cannot be written again.
+        data = json.loads(line.removeprefix(BOM).decode("utf-8"))
     except ValueError as error:
-        raise FieldError("(the line)", f"is not JSON ({error})", "one JSON object per line") from None
+        raise FieldError("(the line)", f"is not JSON ({error})", "one JSON object in UTF-8 per line") from None
+    if b"\\ud" in line or b"\\uD" in line:
+        _refuse_half_characters(data)
     record = parse_record(data)
     if record.id in seen:
         raise FieldError("id", f"{record.id!r} occurs twice", "unique ids; without ids, unique prompts and texts")
     return record
+
+
+def _refuse_half_characters(data: object) -> None:
+    try:
+        json.dumps(data, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise FieldError("(the line)", "holds half of a surrogate pair", "whole Unicode characters") from None
