@@ -140,4 +140,3 @@ def _joined(found: Iterable[Block]) -> Iterator[Block]:
 
 def _one(held: list[Block]) -> Block:
     return Block(held[0].offset, sum(block.size for block in held), b"".join(block.text for block in held))
-

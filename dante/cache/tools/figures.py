@@ -31,14 +31,16 @@ def overview(columns: pa.Table, theme: Theme = LIGHT) -> bytes:
 
 
 def _entropy(columns: pa.Table, theme: Theme) -> Axes:
-    axes = panel(theme, "Entropy of the answers", "H, nats per token", "records")
     lower, upper = numbers(columns, "output_entropy"), numbers(columns, "output_entropy_upper")
-    end = float(np.quantile(np.concatenate([lower, upper]), 0.995)) or 1.0
+    everything = np.concatenate([lower, upper])
+    end = float(np.quantile(everything, 0.995)) or 1.0
+    beyond = " (the largest 0.5 % lie beyond)" if everything.max() > end else ""
+    axes = panel(theme, "Entropy of the answers", f"H, nats per token{beyond}", "records")
     bins = np.linspace(0.0, end, 41)
-    axes.hist(np.minimum(lower, end), bins=bins, color=theme.models["student"], label="lower bound (used)")
+    axes.hist(lower, bins=bins, color=theme.models["student"], label="lower bound (used)")
     if len(upper):
         style = {"histtype": "step", "color": theme.cycle[1], "linewidth": 1.4}
-        axes.hist(np.minimum(upper, end), bins=bins, label="upper bound", **style)
+        axes.hist(upper, bins=bins, label="upper bound", **style)
     _median(axes, theme, lower, f"median {np.median(lower):.2f}")
     _legend(axes, theme)
     return axes
@@ -70,7 +72,7 @@ def _length(columns: pa.Table, theme: Theme) -> Axes:
 def _bars(columns: pa.Table, theme: Theme, name: str, title: str) -> Axes:
     counted = _largest(labels(columns, name))
     axes = panel(theme, title, "records")
-    places = np.arange(len(counted))[::-1]
+    places = -np.arange(len(counted))
     values = [count for _, count in counted]
     axes.barh(places, values, height=0.62, color=theme.cycle[0])
     for place, value in zip(places, values, strict=True):
@@ -78,7 +80,7 @@ def _bars(columns: pa.Table, theme: Theme, name: str, title: str) -> Axes:
         axes.text(value, place, text, va="center", color=theme.ink, fontsize=8.5)
     _names(axes, theme, places, [label for label, _ in counted])
     axes.set_xlim(0, max(values) * 1.32)
-    axes.set_ylim(-0.7, max(len(counted), 3) - 0.3)
+    axes.set_ylim(0.3 - max(len(counted), 4), 0.7)
     return axes
 
 
@@ -86,7 +88,7 @@ def _entropy_by_domain(columns: pa.Table, theme: Theme) -> Axes:
     given, entropy = np.array(labels(columns, "domain")), numbers(columns, "output_entropy")
     counted = _largest(given.tolist())
     axes = panel(theme, "Entropy by domain", "H, nats per token: middle half, 10 to 90 %, median")
-    places = np.arange(len(counted))[::-1]
+    places = -np.arange(len(counted))
     known = {label for label, _ in counted}
     for place, (label, _) in zip(places, counted, strict=True):
         values = entropy[given == label] if label != "others" else entropy[~np.isin(given, list(known))]
@@ -96,7 +98,7 @@ def _entropy_by_domain(columns: pa.Table, theme: Theme) -> Axes:
         axes.plot([middle], [place], "o", color=theme.paper, markersize=4.5)
     _names(axes, theme, places, [label for label, _ in counted])
     axes.set_xlim(left=0)
-    axes.set_ylim(-0.7, max(len(counted), 3) - 0.3)
+    axes.set_ylim(0.3 - max(len(counted), 4), 0.7)
     return axes
 
 
@@ -117,6 +119,7 @@ def _names(axes: Axes, theme: Theme, places: np.ndarray, names: list[str]) -> No
 
 def _median(axes: Axes, theme: Theme, values: np.ndarray, text: str) -> None:
     middle = float(np.median(values))
+    axes.set_ylim(top=axes.get_ylim()[1] * 1.12)  # room for the text above the bars
     axes.axvline(middle, color=theme.ink, linewidth=1.1, linestyle=(0, (4, 3)))
     right = axes.transData.transform((middle, 0))[0] < axes.bbox.x0 + 0.5 * axes.bbox.width
     text = f"  {text}" if right else f"{text}  "

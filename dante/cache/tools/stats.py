@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -42,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
 
 def quantiles(columns: pa.Table) -> Table:
     """One row per measure."""
-    table = Table(title=f"{len(columns):,} records", title_justify="left")
-    table.add_column("")
+    table = Table(title=f"{len(columns):,} records", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
     for quantile in QUANTILES:
         table.add_column(f"{quantile:.0%}", justify="right")
     table.add_column("mean", justify="right")
@@ -55,8 +56,8 @@ def quantiles(columns: pa.Table) -> Table:
 
 def groups(columns: pa.Table, name: str) -> Table:
     """One row per domain, finish reason or split: how many, how uncertain, how heavy, how long."""
-    table = Table(title=name.replace("_", " "), title_justify="left")
-    table.add_column("")
+    table = Table(title=name.replace("_", " "), title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
     for head in ("records", "share", "mean H", "mean w(H)", "median bytes"):
         table.add_column(head, justify="right")
     given = np.array(labels(columns, name))
