@@ -30,7 +30,7 @@ def summary_lines(columns: pa.Table) -> list[str]:
 
 
 def measures(columns: pa.Table) -> list[tuple[str, np.ndarray, int]]:
-    """(name with unit, one value per record that has one, decimals to print) of what is measured; empty ones left out."""
+    """(name with unit, one value per record that has one, decimals to print); what no record has is left out."""
     entropy = numbers(columns, "output_entropy")
     found = [
         ("answer bytes", numbers(columns, "answer_bytes"), 0),

@@ -3,6 +3,7 @@
 import io
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,10 +37,10 @@ def _entropy(columns: pa.Table, theme: Theme) -> Axes:
     end = float(np.quantile(everything, 0.995)) or 1.0
     beyond = " (the largest 0.5 % lie beyond)" if everything.max() > end else ""
     axes = panel(theme, "Entropy of the answers", f"H, nats per token{beyond}", "records")
-    bins = np.linspace(0.0, end, 41)
+    bins = np.linspace(0.0, end, 41).tolist()
     axes.hist(lower, bins=bins, color=theme.models["student"], label="lower bound (used)")
     if len(upper):
-        style = {"histtype": "step", "color": theme.cycle[1], "linewidth": 1.4}
+        style: dict[str, Any] = {"histtype": "step", "color": theme.cycle[1], "linewidth": 1.4}
         axes.hist(upper, bins=bins, label="upper bound", **style)
     _median(axes, theme, lower, f"median {np.median(lower):.2f}")
     _legend(axes, theme)
@@ -49,7 +50,7 @@ def _entropy(columns: pa.Table, theme: Theme) -> Axes:
 def _weight(columns: pa.Table, theme: Theme) -> Axes:
     weight = confidence_weight(numbers(columns, "output_entropy"))
     axes = panel(theme, "Weight w(H) that CWCE gives", "w", "records")
-    axes.hist(weight, bins=np.linspace(0.3, 0.95, 40), color=theme.models["teacher"])
+    axes.hist(weight, bins=np.linspace(0.3, 0.95, 40).tolist(), color=theme.models["teacher"])
     axes.set_xlim(0.28, 0.96)
     _median(axes, theme, weight, f"median {np.median(weight):.2f}")
     return axes
@@ -60,7 +61,7 @@ def _length(columns: pa.Table, theme: Theme) -> Axes:
     values, unit = (tokens, "teacher's tokens") if len(tokens) else (numbers(columns, "answer_bytes"), "UTF-8 bytes")
     values = np.maximum(values, 1)
     axes = panel(theme, "Length of the answers", f"{unit} (logarithmic)", "records")
-    edges = np.geomspace(values.min(), max(values.max(), values.min() + 1), 36)
+    edges = np.geomspace(values.min(), max(values.max(), values.min() + 1), 36).tolist()
     axes.hist(values, bins=edges, color=theme.models["init"])
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
@@ -77,7 +78,7 @@ def _bars(columns: pa.Table, theme: Theme, name: str, title: str) -> Axes:
     axes.barh(places, values, height=0.62, color=theme.cycle[0])
     for place, value in zip(places, values, strict=True):
         text = f" {value:,} · {value / len(columns):.0%}"
-        axes.text(value, place, text, va="center", color=theme.ink, fontsize=8.5)
+        axes.text(value, int(place), text, va="center", color=theme.ink, fontsize=8.5)
     _names(axes, theme, places, [label for label, _ in counted])
     axes.set_xlim(0, max(values) * 1.32)
     axes.set_ylim(0.3 - max(len(counted), 4), 0.7)
@@ -123,7 +124,7 @@ def _median(axes: Axes, theme: Theme, values: np.ndarray, text: str) -> None:
     axes.axvline(middle, color=theme.ink, linewidth=1.1, linestyle=(0, (4, 3)))
     right = axes.transData.transform((middle, 0))[0] < axes.bbox.x0 + 0.5 * axes.bbox.width
     text = f"  {text}" if right else f"{text}  "
-    at = {"transform": axes.get_xaxis_transform(), "ha": "left" if right else "right", "va": "top"}
+    at: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "ha": "left" if right else "right", "va": "top"}
     axes.text(middle, 0.99, text, color=theme.ink, fontsize=8.5, **at)
 
 

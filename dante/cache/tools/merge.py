@@ -48,9 +48,8 @@ def run(args: argparse.Namespace) -> int:
     if any(path.suffix == ".safetensors" for cache in args.caches for path in cache.iterdir()):
         print("sidecars with teacher logits are not merged; make them again for the merged cache")
     counts = manifest["counts"]
-    print(
-        f"{counts['records']:,} records: {', '.join(f'{counts[s]:,} {s}' for s in ('train', 'heldout', 'validation'))}"
-    )
+    sides = ", ".join(f"{counts[side]:,} {side}" for side in ("train", "heldout", "validation"))
+    print(f"{counts['records']:,} records: {sides}")
     print(f"wrote {args.out}")
     return 0
 

@@ -49,9 +49,8 @@ def run(args: argparse.Namespace) -> int:
         return 1
     shards = load_manifest(directory)["shards"]
     _, why = load_index(directory, shards)
-    print(
-        f"{directory}: {len(shards)} shard{'s' * (len(shards) > 1)}, {counts.records:,} records, all as the manifest says"
-    )
+    size = f"{len(shards)} shard{'s' * (len(shards) > 1)}, {counts.records:,} records"
+    print(f"{directory}: {size}, all as the manifest says")
     print(f"index: {'whole' if not why else why + '; it is not used, and made again on first use'}")
     return 0
 
