@@ -54,7 +54,9 @@ def _module(name: str) -> ModuleType:
     try:
         return import_module(COMMANDS[name][0])
     except ModuleNotFoundError as error:
-        raise DanteError(f"the command {name!r} needs the module {error.name}", fix="install it") from error
+        own = str(error.name).startswith("dante")
+        fix = "this version does not have it" if own else f"pip install {error.name}"
+        raise DanteError(f"the command {name!r} needs the module {error.name}", fix=fix) from error
 
 
 def _overview(directory: Path) -> int:

@@ -11,7 +11,7 @@ whole shard and takes 1.3 times the bytes; 1.09 of them are the price of small f
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import zstandard
 
@@ -46,7 +46,7 @@ def is_compressed(path: Path) -> bool:
     return path.name.endswith(".zst")
 
 
-def pieces(raw: BinaryIO, path: Path) -> Iterator[tuple[bytes, int]]:
+def pieces(raw: io.BufferedIOBase, path: Path) -> Iterator[tuple[bytes, int]]:
     """Decompressed pieces of a `.zst` file, each with the compressed bytes of its frame if it ends one, else 0.
 
     Raises:
@@ -104,7 +104,7 @@ def read_block(path: Path, offset: int, size: int) -> bytes:
     return b"".join(text for text, _ in pieces(io.BytesIO(data), path))
 
 
-def _frames(raw: BinaryIO, path: Path) -> Iterator[Block]:
+def _frames(raw: io.BufferedIOBase, path: Path) -> Iterator[Block]:
     offset, texts = 0, []
     for text, size in pieces(raw, path):
         texts.append(text)
