@@ -70,11 +70,13 @@ def merge(out: Path, caches: Sequence[Path], allow: Sequence[str], resplit: bool
     differing = check_equal(manifests, caches, allow)
     records: dict[str, Record] = {}
     origin: dict[str, Path] = {}
+    sides: dict[str, set[str]] = {}
     sources = []
     for cache, manifest in zip(caches, manifests, strict=True):
         found = read_records(cache)
         before = len(records)
         for record in found:
+            sides.setdefault(stable_hash(record.prompt), set()).add(record.split or "train")
             known = records.get(record.id)
             if known is None:
                 records[record.id], origin[record.id] = record, cache
@@ -85,9 +87,13 @@ def merge(out: Path, caches: Sequence[Path], allow: Sequence[str], resplit: bool
                     fix="these caches answer one request in two ways: leave one of them out",
                 )
             else:
-                records[record.id] = replace(known, split=_one_side(known, record))
+                records[record.id] = replace(known, split=known.split or record.split)
         sources.append(_source(cache, manifest, len(found), len(found) - (len(records) - before)))
-    merged = _resplit(list(records.values()), seed) if resplit else _checked_splits(list(records.values()))
+    kept = list(records.values())
+    if resplit:
+        kept = _resplit(kept, sides, seed)
+    else:
+        _check_sides(kept, sides)
     provenance = {key: None if key in differing else value for key, value in _kept(manifests[0]).items()}
     if "teacher" in differing:
         names = dict.fromkeys(str((m.get("teacher") or {}).get("name", "unknown")) for m in manifests)
@@ -95,7 +101,7 @@ def merge(out: Path, caches: Sequence[Path], allow: Sequence[str], resplit: bool
     provenance["split"] = {"merged": True, "drawn_again": resplit, "seed": seed if resplit else None}
     provenance["licences"] = _licences(manifests)
     with CacheWriter(out) as writer:
-        return writer.add(with_difficulty(merged)).seal(**provenance, sources=sources)
+        return writer.add(with_difficulty(kept)).seal(**provenance, sources=sources)
 
 
 def _kept(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -125,37 +131,20 @@ def _changed(known: Record, other: Record) -> list[str]:
     return [name for name in first if name not in OWN_TO_A_CACHE and first[name] != second[name]]
 
 
-def _side(record: Record) -> str:
-    return record.split or "train"
-
-
-def _one_side(known: Record, other: Record) -> Any:
-    """The side of a record that two caches hold; a conflict stays visible to the check of all prompts."""
-    if _side(known) == _side(other):
-        return known.split or other.split
-    return f"{_side(known)} and {_side(other)}"
-
-
-def _checked_splits(records: list[Record]) -> list[Record]:
-    sides: dict[str, set[str]] = {}
-    for record in records:
-        sides.setdefault(stable_hash(record.prompt), set()).update(_side(record).split(" and "))
-    conflicts = [r for r in records if len(sides[stable_hash(r.prompt)]) > 1]
+def _check_sides(records: list[Record], sides: dict[str, set[str]]) -> None:
+    conflicts = [(r.id, sorted(found)) for r in records if len(found := sides[stable_hash(r.prompt)]) > 1]
     if conflicts:
-        named = [f"{r.id} ({', '.join(sorted(sides[stable_hash(r.prompt)]))})" for r in conflicts[:SHOWN]]
+        named = ", ".join(f"{identity} ({', '.join(found)})" for identity, found in conflicts[:SHOWN])
         more = f" and {len(conflicts) - SHOWN} more" if len(conflicts) > SHOWN else ""
         raise DanteError(
-            f"{len(conflicts)} records have prompts that are on two sides of the split: {', '.join(named)}{more}",
+            f"{len(conflicts)} records have prompts that are on two sides of the split: {named}{more}",
             fix="draw the split again over all prompts: --resplit",
         )
-    return records
 
 
-def _resplit(records: list[Record], seed: int) -> list[Record]:
+def _resplit(records: list[Record], sides: dict[str, set[str]], seed: int) -> list[Record]:
     """As many prompts held out as there were, drawn again over all prompts."""
-    out = {"heldout": set[str](), "validation": set[str]()}
-    for record in records:
-        for side in set(_side(record).split(" and ")) & set(out):
-            out[side].add(stable_hash(record.prompt))
+    heldout = sum("heldout" in found for found in sides.values())
+    validation = sum("validation" in found and "heldout" not in found for found in sides.values())
     cleared = [replace(record, split=None) for record in records]
-    return split_by_prompt(cleared, len(out["heldout"]), len(out["validation"] - out["heldout"]), seed)
+    return split_by_prompt(cleared, heldout, validation, seed)
