@@ -1,18 +1,17 @@
 """Reads shards: `.jsonl.zst`, plain `.jsonl`, or a folder of them; every line is checked."""
 
-import io
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Literal
 
-import zstandard
-
+from dante.cache.frames import lines
 from dante.cache.record import FieldError, Record, Split, parse_record
 from dante.errors import DanteError
 
 Policy = Literal["error", "skip"]
 SUFFIXES = (".jsonl", ".jsonl.zst")
+BOM = b"\xef\xbb\xbf"
 
 
 def shard_paths(source: Path) -> list[Path]:
@@ -30,16 +29,9 @@ def shard_paths(source: Path) -> list[Path]:
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """(line number from 1, line) of one shard; blank lines are left out."""
-    with path.open("rb") as raw:
-        stream: io.BufferedIOBase = raw
-        if path.name.endswith(".zst"):
-            stream = io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(raw), 1 << 20)
-        try:
-            for number, line in enumerate(stream, start=1):
-                if not line.isspace():
-                    yield number, line
-        except zstandard.ZstdError as error:
-            raise DanteError(f"the shard is damaged ({error})", where=str(path), fix="rebuild the cache") from None
+    for number, line in enumerate(lines(path), start=1):
+        if line and not line.isspace():
+            yield number, line
 
 
 def scan(source: Path, policy: Policy) -> tuple[list[Record], list[str]]:
@@ -57,7 +49,7 @@ def scan(source: Path, policy: Policy) -> tuple[list[Record], list[str]]:
     for path in shard_paths(source):
         for number, line in read_lines(path):
             try:
-                record = _parse(line, seen)
+                record = parse_line(line, seen)
             except FieldError as error:
                 problem = DanteError(
                     str(error),
@@ -91,12 +83,23 @@ def read_records(directory: Path | str, split: Split | None = None, policy: Poli
     return records
 
 
-def _parse(line: bytes, seen: set[str]) -> Record:
+def parse_line(line: bytes, seen: Container[str]) -> Record:
+    """One line as a record whose id is not among `seen`; raises `FieldError`."""
     try:
-        data = json.loads(line)
+        # Decoded here, strictly: `json.loads` would let halves of surrogate pairs pass, which cannot be written again.
+        data = json.loads(line.removeprefix(BOM).decode("utf-8"))
     except ValueError as error:
-        raise FieldError("(the line)", f"is not JSON ({error})", "one JSON object per line") from None
+        raise FieldError("(the line)", f"is not JSON ({error})", "one JSON object in UTF-8 per line") from None
+    if b"\\ud" in line or b"\\uD" in line:
+        _refuse_half_characters(data)
     record = parse_record(data)
     if record.id in seen:
         raise FieldError("id", f"{record.id!r} occurs twice", "unique ids; without ids, unique prompts and texts")
     return record
+
+
+def _refuse_half_characters(data: object) -> None:
+    try:
+        json.dumps(data, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise FieldError("(the line)", "holds half of a surrogate pair", "whole Unicode characters") from None

@@ -122,7 +122,11 @@ def count_parameters(files: Sequence[Path]) -> int | None:
 def _entropies(shards: Sequence[Path]) -> Iterator[float]:
     for path in shards:
         with path.open("rb") as raw, contextlib.ExitStack() as stack:
-            binary: Any = zstandard.ZstdDecompressor().stream_reader(raw) if path.suffix == ".zst" else raw
+            binary: Any = (
+                zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+                if path.suffix == ".zst"
+                else raw
+            )
             for record in _parse(stack.enter_context(io.TextIOWrapper(binary, encoding="utf-8")), path):
                 if isinstance(record.get("output_entropy"), int | float):
                     yield float(record["output_entropy"])

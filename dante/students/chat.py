@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
@@ -47,6 +48,15 @@ class Rendered:
     answer_bytes: int
 
 
+class _Written(NamedTuple):
+    """A conversation as text: lengths in characters of the generation prompt and up to the answer's end."""
+
+    full: str
+    prefix: int
+    answer_end: int
+    answer_bytes: int
+
+
 class ChatRenderer:
     """Renders prompts and answers with the tokenizer's own chat template.
 
@@ -69,7 +79,8 @@ class ChatRenderer:
         self._special_ids = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
         self._special_ids |= set(tokenizer.all_special_ids)
         self._end_of_turn_id: int | None = None
-        self._end_of_turn_id = self._last_target([{"role": "user", "content": "Say yes."}], "Yes.")
+        probe = self.render("Say yes.", "Yes.")
+        self._end_of_turn_id = [i for i, target in zip(probe.input_ids, probe.supervised, strict=True) if target][-1]
 
     @property
     def end_of_turn_id(self) -> int:
@@ -87,19 +98,28 @@ class ChatRenderer:
         Raises:
             DanteError: the mask would not be exact, or the answer is empty or holds a special token.
         """
+        return self.render_many([(prompt, answer)])[0]
+
+    def render_many(self, pairs: Sequence[tuple[Prompt, str]]) -> list[Rendered]:
+        """Prompts and answers as `render` has them, tokenised together, which is faster.
+
+        Raises:
+            DanteError: some mask would not be exact; render them one by one to know which.
+        """
+        written = [self._write(prompt, answer) for prompt, answer in pairs]
+        # Masks and types that nobody reads are not made.
+        spare = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
+        encoded = self.tokenizer([text.full for text in written], return_offsets_mapping=False, verbose=False, **spare)
+        prefixes = self.tokenizer([text.full[: text.prefix] for text in written], verbose=False, **spare)
+        assert encoded.encodings is not None, "a fast tokenizer has them"
+        parts = zip(written, encoded["input_ids"], encoded.encodings, prefixes["input_ids"], strict=True)
+        return [self._mask(*part) for part in parts]
+
+    def _write(self, prompt: Prompt, answer: str) -> _Written:
+        """The conversation's text and where its parts are; each checked."""
         messages, answer = _messages(prompt), answer.strip()
         if not answer:
             raise DanteError("the answer is empty", where="teacher_text", fix="drop the record from the cache")
-        ids, start, end = self._locate(messages, answer)
-        supervised = [False] * start + [True] * (end + 1 - start) + [False] * (len(ids) - end - 1)
-        return Rendered(ids, supervised, len(answer.encode()))
-
-    def _last_target(self, messages: list[dict[str, Any]], answer: str) -> int:
-        ids, _, end = self._locate(messages, answer)
-        return ids[end]
-
-    def _locate(self, messages: list[dict[str, Any]], answer: str) -> tuple[list[int], int, int]:
-        """Tokens, index of the first target, index of the end-of-turn token; each checked."""
         prefix = self._apply(messages, add_generation_prompt=True)
         full = self._apply([*messages, {"role": "assistant", "content": answer}], add_generation_prompt=False)
         if not full.startswith(prefix):
@@ -109,17 +129,17 @@ class ChatRenderer:
                 fix="pass the template variable that makes both equal, e.g. enable_thinking=false",
             )
         rest = full[len(prefix) :]
-        lead = rest[: len(rest) - len(rest.lstrip())]
-        if not rest[len(lead) :].startswith(answer):
+        lead = len(rest) - len(rest.lstrip())
+        if not rest.startswith(answer, lead):
             raise self._refuse(
                 "the template changes the answer or writes something before it: "
-                + _difference(answer, rest[len(lead) : len(lead) + len(answer)]),
+                + _difference(answer, rest[lead : lead + len(answer)]),
                 fix="pass the template variable that turns this off, e.g. enable_thinking=false",
             )
-        answer_end = len(prefix) + len(lead) + len(answer)
-        encoding = self._tokenise(full, offsets=True)
-        ids, offsets = list(encoding["input_ids"]), encoding["offset_mapping"]
-        prompt_ids = self._tokenise(prefix)["input_ids"]
+        return _Written(full, len(prefix), len(prefix) + lead + len(answer), len(answer.encode()))
+
+    def _mask(self, text: _Written, ids: list[int], encoding: Any, prompt_ids: list[int]) -> Rendered:
+        """Tokens, index of the first target, index of the end-of-turn token; each checked."""
         start = len(prompt_ids)
         if ids[:start] != prompt_ids:
             index = next(i for i in range(start) if i >= len(ids) or ids[i] != prompt_ids[i])
@@ -128,7 +148,7 @@ class ChatRenderer:
                 f"{self._show(prompt_ids[index:])}, training has {self._show(ids[index : index + 3])}",
                 fix="end the template's generation prompt with a special token or a newline",
             )
-        end = next((i for i in range(start, len(ids)) if offsets[i][0] >= answer_end), None)
+        end = _token_at_or_after(encoding, text.answer_end, start)
         if end is None or ids[end] not in self._special_ids:
             found = "nothing" if end is None else self._show(ids[end : end + 1])
             raise self._refuse(
@@ -140,8 +160,9 @@ class ChatRenderer:
                 f"turns end with {self._show(ids[end : end + 1])} here and with {self._show([self.end_of_turn_id])} "
                 "elsewhere"
             )
-        self._check_answer_tokens(ids, start, end, lead + answer)
-        return ids, start, end
+        self._check_answer_tokens(ids, start, end, text.full[text.prefix : text.answer_end])
+        supervised = [False] * start + [True] * (end + 1 - start) + [False] * (len(ids) - end - 1)
+        return Rendered(ids, supervised, text.answer_bytes)
 
     def _check_answer_tokens(self, ids: list[int], start: int, end: int, target: str) -> None:
         special = [i for i in ids[start:end] if i in self._special_ids]
@@ -180,11 +201,13 @@ class ChatRenderer:
         assert isinstance(text, str)
         return text
 
-    def _tokenise(self, text: str, offsets: bool = False) -> Any:
-        return self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=offsets, verbose=False)
+    def _tokenise(self, text: str) -> Any:
+        return self.tokenizer(text, add_special_tokens=False, verbose=False)
 
     def _decode(self, ids: list[int]) -> str:
-        text = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        # An array, because transformers asks every element of a list for its type.
+        array = np.asarray(ids, dtype=np.int64)
+        text = self.tokenizer.decode(array, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         assert isinstance(text, str)
         return text
 
@@ -193,6 +216,15 @@ class ChatRenderer:
 
     def _refuse(self, what: str, where: str = "", fix: str = "") -> DanteError:
         return DanteError(what, where=where or f"chat template of {self.name}", fix=fix)
+
+
+def _token_at_or_after(encoding: Any, character: int, start: int) -> int | None:
+    """First token from `start` on that begins at a character or behind it."""
+    found = encoding.char_to_token(character)
+    if found is not None and found >= start and encoding.token_to_chars(found)[0] == character:
+        return found
+    offsets = encoding.offsets
+    return next((i for i in range(start, len(offsets)) if offsets[i][0] >= character), None)
 
 
 def _fixed_date(date_format: str) -> str:
