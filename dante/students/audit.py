@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
+from dante.cache.filters.plain import TRUNCATED
 from dante.cache.index import IndexedCache
 from dante.cache.record import Record
-from dante.cache.shipped import TRUNCATED
 from dante.cache.statistics import labels
 from dante.errors import DanteError
 from dante.students.chat import ChatRenderer
