@@ -165,3 +165,21 @@ def test_real_vllm_ends_a_loop(teacher: Path, tmp_path: Path) -> None:
         for generation in answers.values():
             if generation.finish_reason == "repetition":
                 assert repeats(opened.tokenizer.encode(generation.text), limit)
+
+
+@pytest.mark.vllm
+def test_real_vllm_samples_more_prompts_than_it_reads_at_once(teacher: Path, tmp_path: Path) -> None:
+    """Seeded samples of many long prompts: vLLM on a CPU used to die of those that it read in two pieces."""
+    python = os.environ.get("DANTE_VLLM_PYTHON")
+    if not python:
+        pytest.skip("DANTE_VLLM_PYTHON does not name an interpreter with vLLM")
+    sampled = Decoding(0.7, 1.0, 0, 8, 1, 20, None)
+    with VllmEngine("float32", 512, 1, 1, 50, True, 1).open(
+        str(teacher), None, {"python": python}, tmp_path / "log"
+    ) as opened:
+        ids = opened.tokenizer.encode("many words " * 400)[:300]
+        requests = [Request([*ids, number], seed) for number in range(8) for seed in (1, 2)] * 2
+        answers = dict(opened.generate(requests, sampled))
+    texts = [answers[i].text for i in range(len(requests))]
+    assert texts[:16] == texts[16:]  # the same seeds
+    assert texts[0::2] != texts[1::2]

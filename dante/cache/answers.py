@@ -20,6 +20,7 @@ from typing import Any
 import zstandard
 
 from dante import console, locks
+from dante.cache.provenance import leaves_that_differ
 from dante.errors import DanteError
 from dante.manifest import fingerprint, flush, read_json, write_json
 from dante.teachers.engine import Generation
@@ -131,27 +132,15 @@ class AnswerStore:
     def _compare(self, wanted: dict[str, Any], found: dict[str, Any]) -> None:
         if "version" not in found:
             wanted = {name: value for name, value in wanted.items() if name != "version"}
-        told = differences(found, wanted)
+        told = [
+            str(difference)
+            for key in dict.fromkeys([*found, *wanted])
+            for difference in leaves_that_differ(key, found.get(key), wanted.get(key))
+        ]
         if told:
             raise DanteError(
-                f"the answers there come from elsewhere: {'; '.join(told)}",
+                f"the answers there come from elsewhere (theirs and yours): {'; '.join(told)}",
                 where=str(self.directory),
                 allowed="one teacher, tokenizer, template, engine and version per folder",
                 fix="go on with what wrote them, or choose another folder: cache.store=DIR",
             )
-
-
-def differences(before: Any, after: Any, path: str = "") -> list[str]:
-    """Every leaf in which two plain structures differ, as `key: before → after`."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        return [
-            line
-            for key in dict.fromkeys([*before, *after])
-            for line in differences(before.get(key), after.get(key), f"{path}.{key}" if path else str(key))
-        ]
-    return [] if before == after else [f"{path}: {_short(before)} → {_short(after)}"]
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:16]}…"

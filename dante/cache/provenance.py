@@ -37,7 +37,7 @@ def differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[Diff
     """Every entry of the provenance in which two manifests differ, by dotted key."""
     found: list[Difference] = []
     for key in sorted({*first, *other} - set(NOT_PROVENANCE)):
-        found += _differences(key, first.get(key), other.get(key))
+        found += leaves_that_differ(key, first.get(key), other.get(key))
     return found
 
 
@@ -74,8 +74,9 @@ def check_equal(manifests: Sequence[Mapping[str, Any]], names: Sequence[Path], a
     return accepted
 
 
-def _differences(key: str, first: Any, other: Any) -> list[Difference]:
+def leaves_that_differ(key: str, first: Any, other: Any) -> list[Difference]:
+    """Every leaf below `key` in which two plain structures differ."""
     if isinstance(first, Mapping) and isinstance(other, Mapping):
         parts = sorted({*first, *other})
-        return [d for part in parts for d in _differences(f"{key}.{part}", first.get(part), other.get(part))]
+        return [d for part in parts for d in leaves_that_differ(f"{key}.{part}", first.get(part), other.get(part))]
     return [] if first == other else [Difference(key, first, other)]

@@ -23,6 +23,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+CPU_BATCHED_TOKENS = 4096
+
 
 def main() -> int:
     """Serves requests until standard input closes."""
@@ -47,7 +49,13 @@ def serve(send: Callable[[dict], None]) -> None:
     """Loads the engine named by the first line, then answers every further line."""
     setup = json.loads(sys.stdin.readline())
     import vllm
+    from vllm.platforms import current_platform
 
+    if current_platform.is_cpu():
+        # A prompt that is read in two pieces has a sampled token thrown away and its generator set back, which a CPU's
+        # generator cannot do: the whole engine dies of one seeded request (vLLM 0.32).
+        longest = setup["engine"]["max_model_len"]
+        setup["engine"] |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(longest, CPU_BATCHED_TOKENS)}
     llm = vllm.LLM(model=setup["model"], **setup["engine"])
     send({"type": "ready", "version": vllm.__version__, "vocabulary": llm.llm_engine.model_config.get_vocab_size()})
     serial = 0
