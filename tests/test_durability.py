@@ -122,6 +122,29 @@ def test_large_steps_are_hashed_before_they_are_read_and_when_a_file_is_young(
     assert store.damage(teacher, thorough=False) == ["model/model.safetensors"]
 
 
+@pytest.mark.parametrize("how", ["flipped", "cut", "gone"])
+def test_a_damaged_cache_is_named_and_sealed_again_from_the_answers_that_were_kept(
+    how: str, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from dante.cache.__main__ import main as tool
+
+    cfg = smoke(runs, "only=cache")
+    directory = step(cfg, "cache")
+    before, answers = contents(directory), contents(runs / ".answers")
+    assert answers
+    shard = next(directory.glob("records-*"))
+    {"flipped": flip, "cut": lambda p: os.truncate(p, 100), "gone": Path.unlink}[how](shard)
+    assert tool(["verify", str(directory)]) == 1
+    said = capsys.readouterr()
+    assert shard.name in said.out + said.err
+    pipeline.run(cfg)
+    after = contents(directory)
+    assert {k: v for k, v in after.items() if k != STEP_FILE} == {k: v for k, v in before.items() if k != STEP_FILE}
+    assert contents(runs / ".answers") == answers  # nothing was asked again
+    assert not (directory / "worker.log").exists()
+    assert tool(["verify", str(directory)]) == 0
+
+
 def test_a_damaged_cache_manifest_does_not_stop_the_plan(runs: Path) -> None:
     from dante.estimate import estimate
 
