@@ -20,14 +20,13 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dante.cache import Record
 from dante.cache.reader import Policy
 from dante.curriculum import Curriculum
 from dante.errors import DanteError
 from dante.interrupt import ignore_in_worker
 from dante.packing import Plan, make_plan
 from dante.students.chat import ChatRenderer
-from dante.students.table import RECORD_FIELDS, column, names_of, row, rows_of, tokenised_train_records
+from dante.students.table import RECORD_FIELDS, column, names_of, rows_of, tokenised_train_records
 
 
 @dataclass(frozen=True)
@@ -130,23 +129,6 @@ def assemble(records: Sequence[Mapping[str, Any]]) -> MicroBatch:
         fields=fields,
         record_ids=[str(record["id"]) for record in records],
     )
-
-
-def batches_for_records(records: Sequence[Record], renderer: ChatRenderer, max_tokens: int) -> list[MicroBatch]:
-    """Packs records for evaluation, longest first; every record once, its row found again by `record_ids`.
-
-    Raises:
-        DanteError: a record that cannot be rendered exactly or is longer than `max_tokens`.
-    """
-    rows = sorted((row(record, renderer) for record in records), key=lambda item: -item["tokens"])
-    if rows and rows[0]["tokens"] > max_tokens:
-        raise _overlong(rows[0]["id"], rows[0]["tokens"], max_tokens, 1)
-    if not rows:
-        return []
-    lengths = np.array([item["tokens"] for item in rows], dtype=np.int64)
-    everything = {"unit": "records", "size": len(rows)}
-    plan = make_plan(lengths, lengths, np.arange, steps=1, batch=everything, max_tokens=max_tokens)
-    return [assemble([rows[index] for index in pack]) for pack in plan.step_packs(0)]
 
 
 class PlannedSteps(Dataset[StepBatch]):

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from dante.cache import Record
 from dante.curriculum import Shuffled, SortedOnceRepeat
-from dante.data import DistillData, MicroBatch, StepBatch, assemble, batches_for_records
+from dante.data import DistillData, MicroBatch, StepBatch, assemble
 from dante.errors import DanteError
 from dante.students.chat import ChatRenderer
 
@@ -245,18 +245,6 @@ def test_a_trainer_hands_over_every_step_once_in_order(cache, renderer, tmp_path
     assert [batch.step for batch in module.heard] == [0, 1, 2, 3, 4, 5]
     for heard, own in zip(module.heard, expected, strict=True):
         assert all(same(a, b) for a, b in zip(heard.micro_batches, own.micro_batches, strict=True))
-
-
-def test_held_out_records_are_packed_once_each_longest_first(renderer):
-    items = records(11)
-    batches = batches_for_records(items, renderer, max_tokens=128)
-    assert sorted(name for batch in batches for name in batch.record_ids) == sorted(item.id for item in items)
-    assert all(batch.input_ids.shape[1] <= 128 for batch in batches)
-    first = [batch.fields["supervised_tokens"][0].item() for batch in batches]
-    assert first[0] == max(first)
-    with pytest.raises(DanteError, match=r"record r\d+ has \d+ tokens"):
-        batches_for_records(items, renderer, max_tokens=20)
-    assert batches_for_records([], renderer, max_tokens=20) == []
 
 
 TINY = {

@@ -11,9 +11,9 @@ from jaxtyping import Float64
 from dante.cache import Record
 from dante.errors import DanteError
 from dante.evaluate import heldout
-from dante.evaluate.lines import read_lines
 from dante.evaluate.ratio import Ratio
 from dante.evaluate.rows import bits_ratio, pair, retention_tasks
+from dante.jsonl import read_lines
 from dante.manifest import read_json
 
 Line = dict[str, Any]

@@ -31,10 +31,10 @@ from dante.evaluate.choices import OPTIONS, ChoiceSet, choice_items
 from dante.evaluate.fidelity import Scores, plain, score
 from dante.evaluate.generate import Generation, choose, greedy
 from dante.evaluate.harness import TASK, ChoiceResult, run_choices, write_task
-from dante.evaluate.lines import write_lines
 from dante.evaluate.progress import Bars
 from dante.evaluate.ratio import Ratio, mean
 from dante.evaluate.retention import retention_texts
+from dante.jsonl import write_lines
 from dante.losses.head import Head
 from dante.losses.scoring import Reference
 from dante.manifest import read_json, write_json

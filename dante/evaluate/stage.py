@@ -19,10 +19,10 @@ from dante.cache import Record, read_records
 from dante.evaluate import heldout
 from dante.evaluate.counting import counting_models
 from dante.evaluate.join import Measured, fidelity_pairs, item_lines, retention_lines, retention_pairs, side_by_side
-from dante.evaluate.lines import write_lines
 from dante.evaluate.one_model import measure
 from dante.evaluate.rows import bits_ratio, row, sliced
 from dante.evaluate.score_stage import subject
+from dante.jsonl import write_lines
 from dante.manifest import read_json, write_json
 from dante.pipeline import Step
 from dante.students.chat import ChatRenderer

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from dante.errors import DanteError
 from dante.losses.head import Head
@@ -88,17 +87,6 @@ def token_scores(
             rows = slice(start, min(start + tile_tokens, tokens))
             parts.append(_score_tile(model.logits(rows), labels[rows], other.logits(rows) if other else None))
     return _joined(parts, model.dtype, device, reference is not None)
-
-
-def label_log_probabilities(
-    model: PreTrainedModel,
-    hidden: Float[Tensor, "tokens width"],
-    labels: Int64[Tensor, " tokens"],
-    matmul_dtype: torch.dtype | None = None,
-    tile_tokens: int | None = None,
-) -> Float[Tensor, " tokens"]:
-    """log p(label) of every token in nats."""
-    return token_scores(Head.of(model), hidden, labels, None, matmul_dtype, tile_tokens).log_probability
 
 
 class _Projection:

@@ -14,7 +14,7 @@ from rich.table import Table
 from dante.errors import DanteError
 from dante.evaluate.bootstrap import paired_difference
 from dante.evaluate.ratio import Ratio
-from dante.report.read import read_lines
+from dante.jsonl import read_lines
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95

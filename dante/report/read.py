@@ -15,7 +15,7 @@ from typing import Any
 
 import zstandard
 
-from dante.errors import DanteError
+from dante.jsonl import parse_lines, read_lines
 
 Json = dict[str, Any]
 
@@ -93,18 +93,6 @@ def read_run(inputs: dict[str, Path]) -> Run:
     return Run(**found)
 
 
-def read_lines(path: Path) -> list[Json]:
-    """A JSONL file's objects; an absent file has none.
-
-    Raises:
-        DanteError: a line is not JSON; names file and line.
-    """
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8") as lines:
-        return list(_parse(lines, path))
-
-
 def count_parameters(files: Sequence[Path]) -> int | None:
     """Numbers stored in safetensors files, from their headers alone; None without a file.
 
@@ -127,17 +115,9 @@ def _entropies(shards: Sequence[Path]) -> Iterator[float]:
                 if path.suffix == ".zst"
                 else raw
             )
-            for record in _parse(stack.enter_context(io.TextIOWrapper(binary, encoding="utf-8")), path):
+            for record in parse_lines(stack.enter_context(io.TextIOWrapper(binary, encoding="utf-8")), path):
                 if isinstance(record.get("output_entropy"), int | float):
                     yield float(record["output_entropy"])
-
-
-def _parse(lines: Any, path: Path) -> Iterator[Json]:
-    for number, line in enumerate(lines, start=1):
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DanteError(f"not JSON: {error}", where=f"{path}:{number}", fix="rerun the step") from error
 
 
 def _json(path: Path) -> Json:

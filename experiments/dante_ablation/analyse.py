@@ -16,8 +16,8 @@ from choose import chosen_rates, table
 from run import ROOT, SEEDS, name_of
 
 from dante.evaluate.bootstrap import PairedDifference, seeds_difference
-from dante.evaluate.lines import read_lines
 from dante.evaluate.ratio import Ratio
+from dante.jsonl import read_lines
 from dante.report.figures.effects import forest
 from dante.report.theme import png
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from run import ARMS, RATES, ROOT, TUNING_SEED, name_of
 
-from dante.evaluate.lines import read_lines
+from dante.jsonl import read_lines
 
 Arm = tuple[str, str, str]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from dante.evaluate.bootstrap import seeds_difference
-from dante.evaluate.lines import read_lines
 from dante.evaluate.ratio import Ratio
+from dante.jsonl import read_lines
 from dante.report.figures.effects import forest
 from dante.report.theme import png
 
