@@ -198,4 +198,4 @@ class GeneratedCache:
         if one is None:
             return None
         facts = {"samples": one.samples, "temperature": one.temperature, "prompts": one.prompts}
-        return facts | {"extractor": type(one.extractor).__name__}
+        return facts | {"extractor": one.extractor.describe()}

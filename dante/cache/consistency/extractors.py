@@ -19,11 +19,22 @@ class Extractor(Protocol):
     """How far several samples agree."""
 
     def agreement(self, texts: list[str]) -> float:
-        """In (0, 1]: 1 when all agree."""
+        """In [0, 1]: 1 when all agree."""
+        ...
+
+    def describe(self) -> str:
+        """For a manifest."""
         ...
 
 
-class Vote:
+class Named:
+    """Described by its name."""
+
+    def describe(self) -> str:
+        return type(self).__name__
+
+
+class Vote(Named):
     """Share of the most frequent final answer; subclasses say what an answer is."""
 
     def final(self, text: str) -> str | None:
@@ -80,7 +91,7 @@ class NormalisedText(Vote):
         return " ".join(WORDS.findall(text.lower())) or None
 
 
-class MeanSimilarity:
+class MeanSimilarity(Named):
     """Mean over pairs of samples of Jaccard's similarity of their word sets: for texts that are never equal."""
 
     def agreement(self, texts: list[str]) -> float:
@@ -107,6 +118,9 @@ class FirstThatFits:
                 continue
             return one.agreement(texts)
         return self.extractors[-1].agreement(texts)
+
+    def describe(self) -> str:
+        return f"the first that fits of {', '.join(one.describe() for one in self.extractors)}"
 
 
 def share_of_mode(answers: list[str | None]) -> float:
