@@ -164,6 +164,8 @@ def test_several_temperatures_system_prompt_stop_and_prefix(teacher: Path, tmp_p
     ]  # fmt: skip
     assert len({r.id for r in records}) == len(records)
     assert all(r.prompt[0] == {"role": "system", "content": "Be brief."} for r in records)
+    hot = {(str(r.prompt), r.sample_index): r.teacher_text for r in records if r.temperature == 1.0}
+    assert any(hot[prompt, 0] != hot.get((prompt, 1), hot[prompt, 0]) for prompt, sample in hot if sample == 0)
     given = [r for r in records if r.prefix_bytes]
     assert 0 < len(given) < len(records)
     for record in given:

@@ -2,12 +2,19 @@
 
 Tokens of byte-level and byte-fallback vocabularies may hold a part of a character. The text only grows when the
 character is complete, so the last piece carries all of its bytes and the pieces before it end where it begins.
+
+An unfinished character is shown as U+FFFD. Where that stands in the finished text as well (the teacher wrote it, or
+bytes never became a character), what is shown does not tell whether it is finished; the bytes of the tokens do.
 """
 
+import codecs
+import json
+import re
 from typing import Any
 
 REPLACEMENT = "\ufffd"
 WINDOW_TOKENS = 8
+_BYTE = re.compile("<0x([0-9A-F]{2})>")
 
 
 def token_ends(tokenizer: Any, token_ids: list[int]) -> tuple[str, list[int]]:
@@ -17,7 +24,8 @@ def token_ends(tokenizer: Any, token_ids: list[int]) -> tuple[str, list[int]]:
     because some vocabularies treat the first token of a decoded sequence differently (a dropped leading space).
     """
     text = _decode(tokenizer, token_ids)
-    ends, windowed = _windowed(tokenizer, token_ids)
+    unfinished = _unfinished(tokenizer, token_ids) if REPLACEMENT in text else None
+    ends, windowed = _windowed(tokenizer, token_ids, unfinished)
     if windowed != text:
         ends = _by_prefix(tokenizer, token_ids, text)
     total = len(text.encode("utf-8"))
@@ -31,7 +39,7 @@ def _decode(tokenizer: Any, ids: list[int]) -> str:
     return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
-def _windowed(tokenizer: Any, ids: list[int]) -> tuple[list[int], str]:
+def _windowed(tokenizer: Any, ids: list[int], unfinished: list[bool] | None) -> tuple[list[int], str]:
     ends: list[int] = []
     pieces: list[str] = []
     clean, offset = 0, 0
@@ -39,7 +47,8 @@ def _windowed(tokenizer: Any, ids: list[int]) -> tuple[list[int], str]:
     start = 0
     for i in range(len(ids)):
         shown = _decode(tokenizer, ids[start : i + 1])
-        if not shown.endswith(REPLACEMENT) or i + 1 == len(ids):
+        open_end = shown.endswith(REPLACEMENT) if unfinished is None else unfinished[i]
+        if not open_end or i + 1 == len(ids):
             piece = shown[len(context) :]
             pieces.append(piece)
             offset += len(piece.encode("utf-8"))
@@ -74,3 +83,43 @@ def _by_prefix(tokenizer: Any, ids: list[int], text: str) -> list[int]:
         last = max(last, len(shown.encode("utf-8")))
         ends.append(last)
     return ends
+
+
+def _unfinished(tokenizer: Any, ids: list[int]) -> list[bool] | None:
+    """Whether each token ends inside a character, by its bytes; None for a vocabulary that does not tell them."""
+    kinds = _decoder_kinds(tokenizer)
+    if not kinds & {"ByteLevel", "ByteFallback"}:
+        return None
+    alphabet = _byte_alphabet() if "ByteLevel" in kinds else {}
+    special = set(tokenizer.all_special_ids)
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    found = []
+    for i, token in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True):
+        if i not in special:  # not decoded
+            decoder.decode(_bytes_of(token, alphabet))
+        found.append(bool(decoder.getstate()[0]))
+    return found
+
+
+def _bytes_of(token: str, alphabet: dict[str, int]) -> bytes:
+    if alphabet:
+        # Added tokens are written as they are, not in the alphabet.
+        return bytes(alphabet[c] for c in token) if all(c in alphabet for c in token) else token.encode("utf-8")
+    byte = _BYTE.fullmatch(token)
+    return bytes([int(byte[1], 16)]) if byte else token.encode("utf-8")
+
+
+def _decoder_kinds(tokenizer: Any) -> set[str]:
+    """Names of the steps of a fast tokenizer's decoder."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or backend.decoder is None:
+        return set()
+    state = json.loads(backend.decoder.__getstate__())
+    return {state["type"], *(step["type"] for step in state.get("decoders", []))}
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The printable character that stands for each byte in byte-level vocabularies (GPT-2 [C])."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [byte for byte in range(256) if byte not in plain]
+    return {chr(byte): byte for byte in plain} | {chr(256 + i): byte for i, byte in enumerate(rest)}
