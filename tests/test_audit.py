@@ -221,3 +221,20 @@ def test_settings_of_other_users_of_the_tokenizer_do_not_reach_the_table(student
     renderer.tokenizer(["a", "a long text"], padding=True, truncation=True, max_length=2)
     assert [item["input_ids"].tolist() for item in rows(records, renderer)] == expected
     assert isinstance(renderer, ChatRenderer)
+
+
+def test_a_tokenizer_that_loses_text_is_refused():
+    """One that drops spaces: tokens and mask look right, but no longer spell the answer."""
+    words = ["<|im_start|>", "<|im_end|>", "<unk>", "Yes.", "No."]
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>", bos_token="<|im_start|>")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m['content'] + '<|im_end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>' }}{% endif %}"
+    )
+    renderer = ChatRenderer(tokenizer)
+    assert sum(renderer.render("No.", "Yes.").supervised) == 2
+    with pytest.raises(DanteError, match=r"do not decode to the answer: expected ' No\.', found 'No\.'"):
+        renderer.render("No.", "Yes. No.")

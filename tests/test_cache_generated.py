@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dante.cache import Record, read_records, verify
+from dante.cache.answers import AnswerStore
 from dante.cache.consistency import LastNumber, SelfConsistency
 from dante.cache.filters import Truncated, WrongLanguage
 from dante.cache.generated import GeneratedCache
@@ -16,7 +17,7 @@ from dante.cache.language import in_its_language, spoken
 from dante.cache.sources import JsonlPrompts, PocketPrompts
 from dante.errors import DanteError
 from dante.pipeline import Step
-from dante.teachers.engine import Decoding, Request
+from dante.teachers.engine import Decoding, Generation, Request
 from dante.teachers.repetition import RepetitionLimit
 from dante.teachers.smoke import SmokeTeacher
 from dante.teachers.transformers_engine import TransformersEngine
@@ -125,6 +126,24 @@ def test_damaged_answers_are_found_and_only_their_batch_is_redone(
     assert engine.batches == 3
     assert capsys.readouterr().out.count("is damaged") == 2
     assert contents(tmp_path / "hurt") == contents(tmp_path / "whole")
+
+
+def test_no_flipped_byte_of_an_answer_goes_unnoticed(tmp_path: Path) -> None:
+    provenance = {"teacher": "a"}
+    answers = {f"k{i}": Generation(f"text {i}", "stop", [-0.5, -1.25], [4, 6], 0.5 + i, 1.0 + i) for i in range(8)}
+    AnswerStore(tmp_path, provenance).commit(answers)
+    (shard,) = tmp_path.glob("answers-*")
+    sound = shard.read_bytes()
+    for place in range(len(sound)):
+        damaged = bytearray(sound)
+        damaged[place] ^= 1 << (place % 8)
+        shard.write_bytes(damaged)
+        found = AnswerStore(tmp_path, provenance)
+        assert all(found[key] == answers[key] for key in answers if key in found), place
+        for aside in tmp_path.glob("*.damaged"):
+            aside.unlink()
+    shard.write_bytes(sound)
+    assert all(AnswerStore(tmp_path, provenance)[key] == answers[key] for key in answers)
 
 
 class Newer(Counted):

@@ -4,8 +4,9 @@ A shard that the writer made is a row of small zstd frames. `zstd -d` and every 
 stream, and a record costs one frame instead of the whole shard. What others made is read too: one huge frame is one
 block, and frames that cut lines (`pzstd`) are joined until the lines are whole.
 
-Why 256 records at level 9: on the pocket cache this compresses 17 times as many records per second as level 19 and takes
-1.3 times the bytes of one frame at level 19; small frames are 0.19 of that price, the level 0.11 (benchmarks/README.md).
+Why 256 records at level 9: on the pocket cache this compresses 17 times as many records per second as level 19 and
+takes 1.3 times the bytes of one frame at level 19: 0.19 is the price of small frames, 0.11 of the level
+(benchmarks/README.md).
 """
 
 import io

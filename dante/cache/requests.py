@@ -43,13 +43,15 @@ class Renderer:
 
         self.tokenizer: Any = AutoTokenizer.from_pretrained(model, revision=revision)
         self.system_prompt, self.seed = system_prompt, seed
+        # Now: a later call may leave its padding behind in what the tokenizer writes of itself.
+        self._tokenizer_hash = stable_hash(self.tokenizer.backend_tokenizer.to_str())
         if self.tokenizer.chat_template is None:
             raise DanteError("the teacher has no chat template", where=model, fix="choose an instruct model")
 
     def identity(self) -> dict[str, str]:
         """Hashes of tokenizer and template, for the provenance of what they render."""
         return {
-            "tokenizer": stable_hash(self.tokenizer.backend_tokenizer.to_str()),
+            "tokenizer": self._tokenizer_hash,
             "chat_template": stable_hash(self.tokenizer.chat_template),
         }
 
