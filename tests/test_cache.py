@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from dante.cache.difficulty import with_difficulty
 from dante.cache.filters import Truncated
 from dante.cache.record import parse_record, stable_hash, to_line
 from dante.cache.shipped import POCKET, ShippedCache
+from dante.cache.sparse import SparseLogits
 from dante.cache.split import split_by_prompt
 from dante.errors import DanteError
 from dante.pipeline import Step
@@ -263,14 +263,16 @@ def test_the_pocket_cache(tmp_path: Path) -> None:
     assert manifest["engine"]["name"] == "vllm"
     assert manifest["licences"]["teacher"] == "Apache-2.0"
     assert len({stable_hash(r.prompt) for r in records}) == len(records)
-    built = ShippedCache(None, heldout=240, validation=200, filters={"truncated": Truncated()}, policy="error").build(
-        step(tmp_path)
-    )
-    kept = read_records(tmp_path)
-    assert [replace(r, split=None) for r in kept] == [replace(r, split=None) for r in records]
-    assert [r.id for r in kept if r.split == "heldout"] == [r.id for r in heldout]
-    assert built["counts"]["validation"] == 200
-    assert built["counts"]["train"] == manifest["counts"]["train"] - 200
+    measured = [r for r in records if r.self_consistency is not None]
+    assert len(measured) == manifest["self_consistency"]["prompts"] == 300
+    assert {r.id for r in measured} == {r.id for r in records if r.difficulty_score is not None}
+    for kind in ("topk_tail", "random_sampling"):
+        logits = SparseLogits(POCKET, kind)
+        assert 0 < len(logits) <= 100
+        assert all(len(logits.for_record(r).ids) > 0 for r in records if r.id in logits)
+    built = ShippedCache(None, 240, 200, {"truncated": Truncated()}, "error").build(step(tmp_path))
+    assert read_records(tmp_path) == records  # its splits are its own
+    assert built["counts"] == manifest["counts"]
 
 
 def test_lines_keep_the_five_fields_and_leave_out_nulls() -> None:
