@@ -109,6 +109,30 @@ def test_a_second_cache_asks_only_for_what_is_missing(teacher: Path, tmp_path: P
     assert contents(steps[1].out) == contents(tmp_path / "other" / ".steps" / "x")
 
 
+class Serving(Counted):
+    """Like a server: its answers do not depend on each other; and it counts what it is asked."""
+
+    keeps_answers = True
+
+    def __init__(self, fail_in: int | None = None) -> None:
+        super().__init__(fail_in)
+        self.asked = 0
+
+    def generate(self, requests: Any, decoding: Any) -> Any:
+        self.asked += len(requests)
+        yield from super().generate(requests, decoding)
+
+
+def test_answers_that_a_failing_server_gave_are_kept(teacher: Path, tmp_path: Path) -> None:
+    source(Serving()).build(step(teacher, tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        source(Serving(fail_in=1)).build(step(teacher, tmp_path / "broken"))
+    rest = Serving()
+    source(rest).build(step(teacher, tmp_path / "broken"))
+    assert rest.asked == 24 - 6 - 2  # a whole batch and two answers were there
+    assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
+
+
 def test_damaged_answers_are_found_and_only_their_batch_is_redone(
     teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
