@@ -81,7 +81,7 @@ def test_a_real_server_agrees_with_both_engines(trained: Path, served: str, vllm
         "completions": engine(served, dtype_note="float32").open(str(trained), None, {}, log),
         "chat": engine(served, api="chat", dtype_note="float32").open(str(trained), None, {}, log),
         "hosted": engine(served, api="chat", vllm_fields=False).open(str(trained), None, {}, log),
-        "vllm": VllmEngine("float32", 512, 1, True, 1).open(str(trained), None, {"python": vllm_python}, log),
+        "vllm": VllmEngine("float32", 512, 1, 1, 50, True, 1).open(str(trained), None, {"python": vllm_python}, log),
     }
     answers, scores = {}, {}
     for name, opened in engines.items():
