@@ -1,6 +1,7 @@
 """Local servers that misbehave on purpose: real sockets, one thread per connection."""
 
 import json
+import select
 import socket
 import struct
 import threading
@@ -93,7 +94,7 @@ class BadServer:
                         owner.under_way -= 1
 
             def _send(self, reply: Reply) -> None:
-                time.sleep(reply.delay_s)
+                self._pause(reply.delay_s)
                 raw = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
                 self.send_response(reply.status)
                 for name, value in ({"content-length": str(len(raw))} | reply.headers).items():
@@ -105,6 +106,12 @@ class BadServer:
                     self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     self.connection.close()  # with lingering off: a reset instead of an orderly end
                     self.close_connection = True
+
+            def _pause(self, seconds: float) -> None:
+                """Sleeps, but not on after the client has hung up."""
+                readable, _, _ = select.select([self.connection], [], [], seconds) if seconds else ([], [], [])
+                if readable and not self.connection.recv(1, socket.MSG_PEEK):
+                    raise ConnectionResetError
 
             def handle(self) -> None:
                 with suppress(OSError):

@@ -413,11 +413,11 @@ def test_answers_that_arrived_come_before_the_error(teacher: Path, tokenizer: An
 # --- being stopped ---------------------------------------------------------------------------------------------------
 
 
-SLOW_S = 1.2
+SLOW_S = 20.0
 
 
 def without_connections(server: BadServer) -> bool:
-    limit = time.monotonic() + 3
+    limit = time.monotonic() + 10
     while server.connections and time.monotonic() < limit:
         time.sleep(0.02)
     return not server.connections
