@@ -128,3 +128,15 @@ def test_the_fallback_tokenizer_falls_back() -> None:
     assert tokens == ["▁the", "▁", "<0xF0>", "<0x9F>", "<0x91>", "<0x8D>"]
     _, ends = token_ends(FALLBACK, FALLBACK.convert_tokens_to_ids(tokens))
     assert ends == [3, 4, 4, 4, 4, 8]
+
+
+def test_a_token_of_a_space_and_half_a_character_ends_behind_the_space() -> None:
+    """As SmolLM2's vocabulary has them: " è" is cut inside the letter."""
+    core = Tokenizer(
+        models.BPE(
+            vocab={"a": 0, "\u0120\u00c3": 1, "\u00a8": 2, "\u0120": 3, "\u00c3": 4}, merges=[("\u0120", "\u00c3")]
+        )
+    )
+    core.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core)
+    assert token_ends(tokenizer, [0, 1, 2, 0]) == ("a èa", [1, 2, 4, 5])

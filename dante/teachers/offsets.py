@@ -8,6 +8,7 @@ bytes never became a character), what is shown does not tell whether it is finis
 """
 
 import codecs
+import functools
 import json
 import re
 from typing import Any
@@ -20,10 +21,15 @@ _BYTE = re.compile("<0x([0-9A-F]{2})>")
 def token_ends(tokenizer: Any, token_ids: list[int]) -> tuple[str, list[int]]:
     """The decoded text and the end offset of every token in its UTF-8 bytes.
 
-    Decodes short windows instead of ever longer prefixes (linear time), and starts each window some tokens early,
-    because some vocabularies treat the first token of a decoded sequence differently (a dropped leading space).
+    Byte-level vocabularies tell the bytes of every token, which add up to the text. For all others, and where they do
+    not (bytes that are no character), it decodes short windows instead of ever longer prefixes (linear time), and
+    starts each window some tokens early, because some vocabularies treat the first token of a decoded sequence
+    differently (a dropped leading space).
     """
     text = _decode(tokenizer, token_ids)
+    known = _by_bytes(tokenizer, token_ids, text)
+    if known is not None:
+        return text, known
     unfinished = _unfinished(tokenizer, token_ids) if REPLACEMENT in text else None
     ends, windowed = _windowed(tokenizer, token_ids, unfinished)
     if windowed != text:
@@ -85,6 +91,25 @@ def _by_prefix(tokenizer: Any, ids: list[int], text: str) -> list[int]:
     return ends
 
 
+def _by_bytes(tokenizer: Any, ids: list[int], text: str) -> list[int] | None:
+    """Ends by the tokens' bytes; None where these are not known or are not the text."""
+    if "ByteLevel" not in _decoder_kinds(tokenizer):
+        return None
+    alphabet, special = _byte_alphabet(), set(tokenizer.all_special_ids)
+    tokens = tokenizer.convert_ids_to_tokens(ids)
+    pieces = [b"" if i in special else _bytes_of(token, alphabet) for i, token in zip(ids, tokens, strict=True)]
+    data, ends, at = b"".join(pieces), [], 0
+    if data != text.encode("utf-8"):
+        return None
+    for piece in pieces:
+        at += len(piece)
+        end = at
+        while end < len(data) and data[end] & 0xC0 == 0x80:  # inside a character: back to where it begins
+            end -= 1
+        ends.append(end)
+    return ends
+
+
 def _unfinished(tokenizer: Any, ids: list[int]) -> list[bool] | None:
     """Whether each token ends inside a character, by its bytes; None for a vocabulary that does not tell them."""
     kinds = _decoder_kinds(tokenizer)
@@ -118,6 +143,7 @@ def _decoder_kinds(tokenizer: Any) -> set[str]:
     return {state["type"], *(step["type"] for step in state.get("decoders", []))}
 
 
+@functools.cache
 def _byte_alphabet() -> dict[str, int]:
     """The printable character that stands for each byte in byte-level vocabularies (GPT-2 [C])."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
