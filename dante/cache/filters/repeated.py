@@ -5,10 +5,11 @@ from collections import Counter
 
 from dante.cache.filters.base import OneByOne
 from dante.cache.record import Record
+from dante.cache.words import words
+from dante.errors import DanteError
 
 PARAGRAPHS = re.compile(r"\n\s*\n")
-SENTENCES = re.compile(r"(?<=[.!?。！？])\s+|\n+")
-WORDS = re.compile(r"\w+")
+SENTENCES = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 # Shorter ones recur in honest texts: "Yes.", "}", list markers.
 LEAST_CHARACTERS = 20
 
@@ -26,6 +27,8 @@ class Repeated(OneByOne):
     name = "repeated"
 
     def __init__(self, paragraphs: int | None, sentences: int | None, ngram: int, ngram_share: float | None) -> None:
+        if ngram < 1:
+            raise DanteError(f"ngram={ngram}", where="cache.source.filters", allowed="at least 1")
         self.paragraphs, self.sentences, self.ngram, self.ngram_share = paragraphs, sentences, ngram, ngram_share
 
     def reason(self, record: Record) -> str | None:
@@ -36,11 +39,11 @@ class Repeated(OneByOne):
         ):
             if limit is not None and _most(pattern.split(text)) > limit:
                 return f"repeated {what}"
-        words = WORDS.findall(text.lower())
-        total = len(words) - self.ngram + 1
+        found = words(text)
+        total = len(found) - self.ngram + 1
         if self.ngram_share is None or total < 1:
             return None
-        grams = {tuple(words[i : i + self.ngram]) for i in range(total)}
+        grams = {tuple(found[i : i + self.ngram]) for i in range(total)}
         return f"repeated {self.ngram}-grams" if 1 - len(grams) / total > self.ngram_share else None
 
 

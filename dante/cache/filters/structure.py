@@ -4,15 +4,20 @@ import re
 
 from dante.cache.filters.base import OneByOne
 from dante.cache.record import Record
-from dante.cache.thinking import split_thinking
+from dante.cache.thinking import normalise_thinking, split_thinking
 
-TOOL_CALL = re.compile(r"<tool_call>|<\|tool_call|<function_calls?>|\[TOOL_CALLS\]|<\|channel\|>commentary to=")
+TOOL_CALL = re.compile(
+    r"<tool_call>|<\|tool_call|<function_calls?>|\[TOOL_CALLS\]|<\|python_tag\|>|<｜tool▁call"
+    r"|<\|channel\|>\w+ to=|<\|start\|>assistant to="  # harmony names the tool on either side of the channel
+)
 
 
 class Structure(OneByOne):
-    """Args:
-    require_thinking: leave out answers that lack the thinking part or the answer after it.
-    forbid_tool_calls: leave out answers that call tools.
+    """Leaves out answers without the parts that are wanted; native thinking delimiters count like rewritten ones.
+
+    Args:
+        require_thinking: leave out answers that lack the thinking part or the answer after it.
+        forbid_tool_calls: leave out answers that call tools.
     """
 
     name = "structure"
@@ -25,7 +30,7 @@ class Structure(OneByOne):
             return "tool call"
         if not self.require_thinking:
             return None
-        thinking, answer = split_thinking(record.teacher_text)
+        thinking, answer = split_thinking(normalise_thinking(record.teacher_text))
         if thinking is None or not thinking.strip():
             return "no thinking"
         return None if answer.strip() else "no answer"
