@@ -1,7 +1,9 @@
 """Thinking delimiters: one way to write them, and byte offsets that follow."""
 
+import re
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dante.cache.thinking import normalise_thinking, normalise_with_map, split_thinking
@@ -31,7 +33,59 @@ def test_text_without_thinking_stays_and_open_thinking_has_no_answer() -> None:
     assert split_thinking("<think>and on and on") == ("and on and on", "")
 
 
-@given(st.lists(st.sampled_from([*NATIVE, "x", " é", "👍\n", "</thinking>", "[THINK]", "<|end|>"]), max_size=5))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Use the `<thinking>` tag, then `</thinking>`.",
+        "Write <think> first.",
+        "Answer: <think>hm</think>Yes",  # not at the beginning
+        "Fine.<|end|>",
+        "The channel is <|channel|>analysis.",
+        "<|channel|>commentary<|message|>I call a tool.<|end|><|start|>assistant<|channel|>final<|message|>Yes",
+        "<|channel|>final<|message|>Yes<|end|><|start|>assistant<|channel|>analysis<|message|>too late",
+    ],
+)
+def test_what_is_no_thinking_is_not_touched(text: str) -> None:
+    assert normalise_thinking(text) == text
+    assert split_thinking(text) == (None, text)
+
+
+def test_a_mention_of_a_tag_does_not_end_thinking_of_another_family() -> None:
+    text = "[THINK]I would write </thinking> here[/THINK]Yes"
+    assert normalise_thinking(text) == "<think>I would write </thinking> here</think>Yes"
+    assert split_thinking(normalise_thinking("hm, `</think>` ends it\n</think>\nYes")) == (
+        "hm, `</think>` ends it\n",
+        "\nYes",
+    )
+
+
+def test_harmony_messages() -> None:
+    thought = "<|channel|>analysis<|message|>{}<|end|>"
+    two = thought.format("a") + "<|start|>assistant" + thought.format("b")
+    assert normalise_thinking(two + "<|start|>assistant<|channel|>final<|message|>Yes<|return|>") == (
+        "<think>a\n\nb</think>Yes"
+    )
+    assert normalise_thinking(two) == "<think>a\n\nb</think>"
+    assert split_thinking(normalise_thinking("<|channel|>analysis<|message|>and on")) == ("and on", "")
+    assert normalise_thinking("<|channel|>final<|message|>[THINK]hm[/THINK]Yes") == "<think>hm</think>Yes"
+
+
+def test_tokens_of_a_delimiter_share_its_end() -> None:
+    text = "[THINK]é[/THINK]Y"
+    ends = [1, 6, 7, 9, 10, 17, 18]  # "[", "THINK", "]", "é", "[", "/THINK]", "Y" in bytes
+    assert normalise_with_map(text, ends) == ("<think>é</think>Y", [7, 7, 7, 9, 17, 17, 18])
+    assert normalise_with_map("é</think>Y", [0, 2, 10, 11]) == ("<think>é</think>Y", [7, 9, 17, 18])
+
+
+PIECES = [
+    *NATIVE,
+    *("x", " é", "👍\n", "`", "<think>", "</think>", "<thinking>", "</thinking>", "[THINK]", "[/THINK]", "<|end|>"),
+    *("<|start|>assistant", "<|channel|>analysis<|message|>", "<|channel|>final<|message|>", "<|channel|>commentary"),
+]
+
+
+@settings(max_examples=400)
+@given(st.lists(st.sampled_from(PIECES), max_size=6))
 def test_idempotent_and_offsets_follow_the_text(parts: list[str]) -> None:
     text = "".join(parts)
     places = list(range(len(text.encode()) + 1))
@@ -45,4 +99,4 @@ def test_idempotent_and_offsets_follow_the_text(parts: list[str]) -> None:
         if len(piece) == 1:  # a byte that is kept is the same byte at its new place
             assert piece == old_bytes[a : a + 1]
         else:  # gone, or the place of a delimiter
-            assert piece.replace(b"<think>", b"").replace(b"</think>", b"") == b""
+            assert re.sub(rb"</?think>|\n\n", b"", piece) == b""
