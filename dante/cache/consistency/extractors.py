@@ -4,14 +4,20 @@ A vote compares what an extractor finds; a sample in which it finds nothing agre
 """
 
 import re
+import unicodedata
 from collections import Counter
-from decimal import Decimal, InvalidOperation
 from itertools import combinations
 from typing import Protocol, runtime_checkable
 
-NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
+from dante.cache.consistency.numbers import canonical, numbers
+from dante.cache.words import words
+from dante.errors import DanteError
+
 CODE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
-WORDS = re.compile(r"\w+")
+BULLET = re.compile(r"^\s*[-*+•]\s+", re.MULTILINE)
+# Words, numbers with their separators, and the signs that change what is said; sentence marks and markup do not.
+TOKENS = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|[-+=<>≤≥≠/^%$€×÷|&~]")
+LAYOUT = re.compile(r"\\[,!; ]|\\left|\\right|\\displaystyle|\s+")
 
 
 @runtime_checkable
@@ -46,21 +52,15 @@ class Vote(Named):
 
 
 class LastNumber(Vote):
-    """The last number, whatever its thousands separators, trailing zeros and unit: `1,000.0 km` is `1000`."""
+    """The last number, whatever its separators, trailing zeros and unit: `1,000.0 km` is `1000`."""
 
     def final(self, text: str) -> str | None:
-        found = NUMBER.findall(text)
-        if not found:
-            return None
-        try:
-            value = Decimal(found[-1].replace(",", ""))
-        except InvalidOperation:
-            return None
-        return f"{value.normalize():f}" if value else "0"
+        found = numbers(text)
+        return found[-1] if found else None
 
 
 class Boxed(Vote):
-    r"""What the last `\boxed{…}` holds, nested braces included, without white space."""
+    r"""What the last `\boxed{…}` holds, nested braces included, without spacing; a number in its normal form."""
 
     def final(self, text: str) -> str | None:
         start = text.rfind("\\boxed{")
@@ -68,9 +68,12 @@ class Boxed(Vote):
             return None
         depth, begin = 1, start + len("\\boxed{")
         for at in range(begin, len(text)):
-            depth += {"{": 1, "}": -1}.get(text[at], 0)
+            # \{ and \} are signs that are printed, not braces that group.
+            if text[at - 1] != "\\":
+                depth += {"{": 1, "}": -1}.get(text[at], 0)
             if depth == 0:
-                return "".join(text[begin:at].split()) or None
+                inside = LAYOUT.sub("", text[begin:at]).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+                return canonical(inside) or inside or None
         return None
 
 
@@ -85,21 +88,25 @@ class CodeBlock(Vote):
 
 
 class NormalisedText(Vote):
-    """The whole answer as lower-case words."""
+    """The whole answer in lower case, without markup and sentence marks; signs stay: `x > 3` is not `x < 3`."""
 
     def final(self, text: str) -> str | None:
-        return " ".join(WORDS.findall(text.lower())) or None
+        plain = BULLET.sub("", unicodedata.normalize("NFKC", text).replace("−", "-").lower())
+        return " ".join(TOKENS.findall(plain)) or None
 
 
 class MeanSimilarity(Named):
-    """Mean over pairs of samples of Jaccard's similarity of their word sets: for texts that are never equal."""
+    """Mean over pairs of samples of Jaccard's similarity of their word sets: for texts that are never equal.
+
+    A sample without words (one that never stopped thinking) resembles no other, not even another such one.
+    """
 
     def agreement(self, texts: list[str]) -> float:
-        sets = [frozenset(WORDS.findall(text.lower())) for text in texts]
+        sets = [frozenset(words(text)) for text in texts]
         pairs = list(combinations(sets, 2))
         if not pairs:
             return 1.0
-        return sum(len(a & b) / len(a | b) if a | b else 1.0 for a, b in pairs) / len(pairs)
+        return sum(len(a & b) / len(a | b) if a and b else 0.0 for a, b in pairs) / len(pairs)
 
 
 class FirstThatFits:
@@ -110,6 +117,8 @@ class FirstThatFits:
     """
 
     def __init__(self, extractors: list[Extractor]) -> None:
+        if not extractors:
+            raise DanteError("no extractors", where="cache.source.consistency.extractor", allowed="at least one")
         self.extractors = extractors
 
     def agreement(self, texts: list[str]) -> float:

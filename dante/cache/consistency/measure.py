@@ -25,5 +25,5 @@ class SelfConsistency:
         self.samples, self.temperature, self.prompts, self.extractor = samples, temperature, prompts, extractor
 
     def measure(self, texts: list[str]) -> float:
-        """Agreement in (0, 1] of the samples' answers; what stands between thinking delimiters does not count."""
+        """Agreement in [0, 1] of the samples' answers; what stands between thinking delimiters does not count."""
         return self.extractor.agreement([split_thinking(normalise_thinking(text))[1] for text in texts])
