@@ -93,6 +93,7 @@ def test_the_first_that_fits_is_the_one_that_most_samples_have() -> None:
     assert one.agreement([r"\boxed{2} 9", r"\boxed{2} 8", r"\boxed{2} 7", "1"]) == 0.75
     assert one.agreement([r"\boxed{2}", "3", "3", "3"]) == 0.75
     assert one.agreement(["Yes.", "yes", "no", "YES!"]) == 0.75
+    assert one.agreement([r"\boxed{2} 3", r"\boxed{2} 3", "3", "3"]) == 1.0  # half of them are not most
 
 
 def test_mean_similarity() -> None:

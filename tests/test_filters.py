@@ -253,6 +253,17 @@ def test_a_text_of_two_sets_is_told_of_both(tmp_path: Path) -> None:
     assert json.loads(json.dumps(told))[0]["settings"]["sets"]["one"]["file"] == "one.jsonl"
 
 
+def test_short_items_that_begin_alike_or_stand_in_two_sets(tmp_path: Path) -> None:
+    begin = "one two three four five six seven eight"
+    sets = {
+        "a": file_set(tmp_path, "a.jsonl", f"{begin} nine", f"{begin} ten eleven"),
+        "b": file_set(tmp_path, "b.jsonl", f"{begin} nine"),
+    }
+    one = Decontaminate(sets, ngram=13)
+    assert set(dropped(one, record(f"{begin} and more"), record(f"So: {begin} nine!", number=1))) == {"r1"}
+    assert {name: told["items"] for name, told in one.report.items()} == {"a": {"1/q": 1}, "b": {"1/q": 1}}
+
+
 def test_contamination_in_scripts_without_spaces_and_other_encodings_of_accents(tmp_path: Path) -> None:
     chinese = "光合作用把光、水和二氧化碳变成糖和氧气，几乎所有陆地上的食物链都从它开始。"
     accents = "però è già più là né può perché così città università caffè lunedì metà"

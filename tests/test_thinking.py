@@ -42,6 +42,7 @@ def test_text_without_thinking_stays_and_open_thinking_has_no_answer() -> None:
         "Fine.<|end|>",
         "The channel is <|channel|>analysis.",
         "<|channel|>commentary<|message|>I call a tool.<|end|><|start|>assistant<|channel|>final<|message|>Yes",
+        "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>commentary to=f<|message|>{}<|call|>",
         "<|channel|>final<|message|>Yes<|end|><|start|>assistant<|channel|>analysis<|message|>too late",
     ],
 )
