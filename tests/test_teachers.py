@@ -100,6 +100,28 @@ def test_the_end_of_turn_entry_is_dropped(tokenizer) -> None:
     assert generation.output_entropy < 0.05  # the uncertain end-of-turn position does not count
 
 
+def test_special_tokens_inside_an_answer_are_text_where_that_is_asked_for(tokenizer) -> None:
+    start, eos = tokenizer.convert_tokens_to_ids("<|im_start|>"), tokenizer.eos_token_id
+    ids = [
+        *tokenizer.encode("é", add_special_tokens=False),
+        start,
+        *tokenizer.encode("x", add_special_tokens=False),
+        eos,
+    ]
+    top = [[-0.1, -3.0]] * len(ids)
+    plain, kept = (
+        to_generation(
+            tokenizer, ids, [-0.1] * len(ids), top, "stop", {eos}, 512, Decoding(**base, special_tokens=special)
+        )
+        for base in [{k: v for k, v in vars(GREEDY).items() if k != "special_tokens"}]
+        for special in (False, True)
+    )
+    assert (plain.text, kept.text) == ("éx", "é<|im_start|>x")
+    assert kept.token_ends[-1] == len(kept.text.encode())
+    assert plain.token_ends[-1] == len(plain.text.encode())
+    assert kept.token_ends[-2] == len("é<|im_start|>".encode())
+
+
 def test_repetition() -> None:
     limit = RepetitionLimit(min_tokens=2, max_tokens=4, count=3)
     assert repeats([9, 1, 2, 3, 1, 2, 3, 1, 2, 3], limit)

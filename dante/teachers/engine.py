@@ -14,6 +14,9 @@ from dante.teachers.offsets import token_ends
 from dante.teachers.pieces import ends_of_pieces
 from dante.teachers.repetition import RepetitionLimit
 
+# Settings that came later: they are part of an answer's identity only where they are used.
+LATER = ("stop", "special_tokens")
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -28,6 +31,7 @@ class Decoding:
         logprobs: K, how many log-probabilities per position the entropy bounds are computed from.
         repetition: when an answer that loops is ended early; None lets it run to the limit.
         stop: strings that end an answer; neither they nor what follows belongs to its text.
+        special_tokens: special tokens inside an answer are part of its text: the thinking delimiters of some models.
     """
 
     temperature: float | list[float]
@@ -38,10 +42,11 @@ class Decoding:
     logprobs: int
     repetition: RepetitionLimit | None
     stop: list[str] = field(default_factory=list)
+    special_tokens: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values; settings that were not there in an earlier version are left out where they are unused."""
-        return {name: value for name, value in asdict(self).items() if name != "stop" or value}
+        return {name: value for name, value in asdict(self).items() if value or name not in LATER}
 
     def each(self) -> list["Decoding"]:
         """One decoding per temperature: engines are given nothing else."""
@@ -162,7 +167,7 @@ def to_generation(
     finish_reason: str,
     stop_ids: set[int],
     vocabulary: int,
-    stop: Sequence[str] = (),
+    decoding: Decoding | None = None,
 ) -> Generation:
     """Raw tokens and log-probabilities → a `Generation`; the end-of-turn token and its entries are dropped.
 
@@ -177,12 +182,13 @@ def to_generation(
         finish_reason: `stop`, `length` or `repetition`.
         stop_ids: ids that end a turn.
         vocabulary: V, for the upper bound.
-        stop: strings that end an answer.
+        decoding: what ends an answer and what belongs to its text; None: no stop strings, no special tokens.
     """
+    stop = decoding.stop if decoding else ()
     count = len(token_ids)
     while count and token_ids[count - 1] in stop_ids:
         count -= 1
-    text, ends = token_ends(tokenizer, token_ids[:count])
+    text, ends = token_ends(tokenizer, token_ids[:count], special=bool(decoding and decoding.special_tokens))
     found = [at for string in stop if (at := text.find(string)) >= 0]
     if found:
         text = text[: min(found)]

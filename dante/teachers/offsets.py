@@ -18,14 +18,16 @@ WINDOW_TOKENS = 8
 _BYTE = re.compile("<0x([0-9A-F]{2})>")
 
 
-def token_ends(tokenizer: Any, token_ids: list[int]) -> tuple[str, list[int]]:
+def token_ends(tokenizer: Any, token_ids: list[int], *, special: bool = False) -> tuple[str, list[int]]:
     """The decoded text and the end offset of every token in its UTF-8 bytes.
 
     Byte-level vocabularies tell the bytes of every token, which add up to the text. For all others, and where they do
     not (bytes that are no character), it decodes short windows instead of ever longer prefixes (linear time), and
     starts each window some tokens early, because some vocabularies treat the first token of a decoded sequence
-    differently (a dropped leading space).
+    differently (a dropped leading space). With `special`, special tokens are part of the text.
     """
+    if special:
+        tokenizer = _WithSpecialTokens(tokenizer)
     text = _decode(tokenizer, token_ids)
     known = _by_bytes(tokenizer, token_ids, text)
     if known is not None:
@@ -39,6 +41,22 @@ def token_ends(tokenizer: Any, token_ids: list[int]) -> tuple[str, list[int]]:
         # Bytes that never became a character (an answer cut off inside one) belong to the last token.
         ends[-1] = total
     return text, ends
+
+
+class _WithSpecialTokens:
+    """A tokenizer to which no token is special."""
+
+    all_special_ids: tuple[int, ...] = ()
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def decode(self, ids: list[int], **kwargs: Any) -> str:
+        text: str = self._tokenizer.decode(ids, **(kwargs | {"skip_special_tokens": False}))
+        return text
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
 
 
 def _decode(tokenizer: Any, ids: list[int]) -> str:

@@ -175,6 +175,8 @@ def _sampling(request: Request, decoding: Decoding, words: Words, vllm_fields: b
     fields |= {"top_k": decoding.top_k, "min_p": 0.0, "repetition_penalty": 1.0}
     fields |= {"presence_penalty": 0.0, "frequency_penalty": 0.0}
     fields |= {"stop_token_ids": sorted(words.stop_ids), "return_token_ids": True}
+    if decoding.special_tokens:
+        fields["skip_special_tokens"] = False
     if decoding.repetition is not None:
         fields["repetition_detection"] = {
             "min_pattern_size": decoding.repetition.min_tokens,
@@ -201,7 +203,7 @@ def _from_ids(
         map(len, rows), default=0
     )  # chat may give one less where a rare token was drawn; a prefix is valid, too
     rows = [row[:width] for row in rows]
-    generation = to_generation(words.tokenizer, ids, logprobs, rows, reason, words.stop_ids, words.size, decoding.stop)
+    generation = to_generation(words.tokenizer, ids, logprobs, rows, reason, words.stop_ids, words.size, decoding)
     ours, theirs = generation.text.strip().rstrip(REPLACEMENT), text.strip().rstrip(REPLACEMENT)
     if not (ours.startswith(theirs) or theirs.startswith(ours)):
         raise DanteError(

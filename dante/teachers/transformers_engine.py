@@ -145,7 +145,7 @@ class TransformersEngine:
                 reasons[row] or "length",
                 self._stop_ids,
                 self.vocabulary,
-                decoding.stop,
+                decoding,
             )
             for row in range(rows)
         ]

@@ -106,7 +106,7 @@ class VllmEngine:
                     message["finish_reason"],
                     self._stop_ids,
                     self._vocabulary,
-                    decoding.stop,
+                    decoding,
                 ),
             )
 
