@@ -156,10 +156,11 @@ class _Recipe:
                 self._write_manifest()
                 for step in self.chosen:
                     interrupt.check(f"before step {step.label!r}")
-                    self._provide(step, thorough=False)
-                    run_dir.link(self.run_dir, step.label, step.directory)
-                    self.board.tell(step.label, "ready")
-                    self._write_manifest()
+                    with _stopped_in(step):
+                        self._provide(step, thorough=False)
+                        run_dir.link(self.run_dir, step.label, step.directory)
+                        self.board.tell(step.label, "ready")
+                        self._write_manifest()
             except BaseException:
                 self.board.tell_failure()
                 raise
@@ -169,7 +170,8 @@ class _Recipe:
         shared = [number for number, step in enumerate(self.chosen, start=1) if step.stage in _ON_ALL_RANKS]
         for step in self.chosen[: max(shared, default=0)]:
             if self.board.wait(step.label) == "run":
-                self._run_stage(step)
+                with _stopped_in(step):
+                    self._run_stage(step)
 
     def _provide(self, step: PlannedStep, *, thorough: bool) -> None:
         """Let a step be complete and sound: leave it, finish it, or make it again."""
@@ -240,10 +242,7 @@ class _Recipe:
         with _told(f"step {step.label!r}", step.partial):
             try:
                 _stage(step.stage)(self._materialise(step))
-            except Interrupted as stop:
-                stop.where = stop.where or f"in step {step.label!r}"
-                raise
-            except (DanteError, OSError):
+            except (Interrupted, DanteError, OSError):
                 raise
             except Exception as error:
                 known = io_errors.as_dante_error(error, f"step {step.label!r}", step.partial)
@@ -301,6 +300,16 @@ def _told(doing: str, where: Path) -> Iterator[None]:
         known = io_errors.as_dante_error(error, doing, where)
         assert known is not None
         raise known from error
+
+
+@contextmanager
+def _stopped_in(step: PlannedStep) -> Iterator[None]:
+    """A stop in the body names the step, unless the stage has said more exactly where it stopped."""
+    try:
+        yield
+    except Interrupted as stop:
+        stop.where = stop.where or f"in step {step.label!r}"
+        raise
 
 
 def _say_waiting(step: PlannedStep, owner: str) -> None:

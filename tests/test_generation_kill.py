@@ -120,7 +120,6 @@ def test_two_workers_fill_one_store_and_no_answer_is_made_twice(
     logs = [(tmp_path / f"{name}.log").read_text() for name in ("one", "two")]
     made = [sum(int(n) for n in re.findall(r"made (\d+)", log)) for log in logs]
     assert sum(made) == 2 * COUNT
-    assert min(made) > 0  # both did some
     keys = [line for path in store.glob("answers-*") for line in keys_of(path)]
     assert len(keys) == len(set(keys)) == 2 * COUNT
 
