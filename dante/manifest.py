@@ -20,14 +20,19 @@ _PACKAGES = ("torch", "transformers", "lightning", "hydra-core", "datasets", "sa
 
 
 def write_text(path: Path, text: str) -> None:
+    """`write_bytes` of text."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or the next start, sees the old content or the new one, never half of one.
 
     The temporary name is always the same, so what a killed process left is overwritten by the next one.
     """
     temporary = path.with_name(f".{path.name}.writing")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -22,7 +22,7 @@ import zstandard
 from dante import console, locks
 from dante.cache.provenance import leaves_that_differ
 from dante.errors import DanteError
-from dante.manifest import fingerprint, flush, read_json, write_json
+from dante.manifest import fingerprint, flush, read_json, write_bytes, write_json
 from dante.teachers.engine import Generation
 
 FILE_NAME = "provenance.json"
@@ -103,16 +103,8 @@ class AnswerStore:
         name = f"answers-{fingerprint(list(answers))}.jsonl.zst"
         lines = (json.dumps({"key": key, "answer": asdict(g)}, ensure_ascii=False) for key, g in answers.items())
         text = "".join(f"{line}\n" for line in lines).encode("utf-8")
-        path = self.directory / name
-        partial = path.with_name(f".{name}.writing")
-        try:
-            partial.write_bytes(zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(text))
-            flush(partial)
-            partial.replace(path)
-            flush(self.directory)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        write_bytes(self.directory / name, zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(text))
+        flush(self.directory)
         self._answers |= answers
         self._read.add(name)
 

@@ -19,6 +19,7 @@ from dante.cache.frames import blocks
 from dante.cache.reader import parse_line, shard_paths
 from dante.cache.record import FieldError, Record
 from dante.errors import DanteError
+from dante.manifest import write_text
 from dante.teachers.handle import sha256_of
 
 # Raised when a column is added or changes its meaning, so that old indices are made again.
@@ -34,9 +35,7 @@ def save_index(directory: Path, table: pa.Table, shards: Sequence[Mapping[str, A
     digest = sha256_of(partial)
     os.replace(partial, directory / TABLE)
     binding = {"version": VERSION, "records": len(table), "sha256": digest, "shards": [_identity(s) for s in shards]}
-    partial = directory / f".{BINDING}.writing"
-    partial.write_text(json.dumps(binding, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, directory / BINDING)
+    write_text(directory / BINDING, json.dumps(binding, indent=1, ensure_ascii=False) + "\n")
 
 
 def load_index(directory: Path, shards: Sequence[Mapping[str, Any]]) -> tuple[pa.Table | None, str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dante.cache.record import FieldError, check_prompt
+from dante.cache.record import FieldError, check_prompt, messages_of
 from dante.errors import DanteError
 from dante.teachers.prompts import Prompt
 
@@ -26,8 +26,7 @@ def to_prompts(rows: Iterable[tuple[str, Any]], count: int | None, where: str) -
         if count is not None and len(prompts) >= count:
             break
         prompt = _prompt(place, row)
-        asked = prompt.prompt if isinstance(prompt.prompt, list) else [{"role": "user", "content": prompt.prompt}]
-        prompts.setdefault(json.dumps([asked, prompt.prefix]), prompt)
+        prompts.setdefault(json.dumps([messages_of(prompt.prompt), prompt.prefix]), prompt)
     if not prompts:
         raise DanteError("there are no prompts", where=where, fix="give at least one")
     return list(prompts.values())

@@ -81,6 +81,11 @@ def stable_hash(*parts: Any) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
+def messages_of(prompt: Prompt) -> list[Message]:
+    """Chat messages of a prompt; plain text is one user message."""
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+
+
 def to_line(record: Record) -> str:
     """One JSON line without its line break; fields that are None are left out, except those of the card."""
     values = ((name, getattr(record, name)) for name in FIELDS)

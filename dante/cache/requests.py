@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dante.cache.generation import Job
-from dante.cache.record import Message, stable_hash
+from dante.cache.record import Message, messages_of, stable_hash
 from dante.errors import DanteError
 from dante.teachers.engine import Decoding, Request
 from dante.teachers.prompts import Prompt
@@ -82,8 +82,3 @@ class Renderer:
 
     def _with_system(self, prompt: Prompt, messages: list[Message] | None) -> Prompt:
         return prompt if messages is None else replace(prompt, prompt=messages)
-
-
-def messages_of(prompt: str | list[Message]) -> list[Message]:
-    """Chat messages of a prompt; plain text is one user message."""
-    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt

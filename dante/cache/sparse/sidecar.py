@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from dante.cache.record import Record
 from dante.cache.sparse.kinds import KINDS, Kind, Sparse
 from dante.errors import DanteError
-from dante.manifest import flush
+from dante.manifest import write_bytes
 
 SCHEMA_VERSION = 1
 HASH_BYTES = 8
@@ -74,14 +74,7 @@ def write_file(path: Path, header: Header, rows: list[tuple[Record, Sparse]]) ->
     }
     # One entry, because safetensors writes several in an order of its own.
     metadata = {"dante": json.dumps({"schema_version": SCHEMA_VERSION, **vars(header)}, sort_keys=True)}
-    partial = path.with_name(f".{path.name}.writing")
-    try:
-        partial.write_bytes(save(tensors, metadata))
-        flush(partial)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    write_bytes(path, save(tensors, metadata))
 
 
 class SparseLogits:

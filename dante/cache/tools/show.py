@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dante.cache.index import IndexedCache
-from dante.cache.record import Message, Record
+from dante.cache.record import Message, Record, messages_of
 from dante.cache.shipped import POCKET
 from dante.cache.statistics import labels
 from dante.cache.tools.surprisal import STEPS_NATS, Piece, pieces
@@ -103,10 +103,8 @@ def select(cache: IndexedCache, count: int, ids: list[str], domain: str | None) 
 
 def shown(record: Record) -> Shown:
     """A record with its messages, its coloured pieces and its weight."""
-    prompt = record.prompt
-    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     weight = float(confidence_weight(np.array([record.output_entropy]))[0])
-    return Shown(record, messages, list(pieces(record)), weight)
+    return Shown(record, messages_of(record.prompt), list(pieces(record)), weight)
 
 
 def step_names() -> list[str]:
