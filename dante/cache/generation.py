@@ -77,8 +77,8 @@ class Generator(AbstractContextManager["Generator"]):
         """One answer per job, in order; `what` names the work in the progress bar."""
         waiting = [batch for batch in plan(jobs, self.batch_requests) if self._missing(batch)]
         if waiting:
-            with _Bar(what, jobs, self.store) as bar:
-                self._fill(waiting, bar)
+            with _progress() as progress:
+                self._fill(waiting, _Bar(progress, what, jobs, self.store))
         return [self.store[job.key] for job in jobs]
 
     def _missing(self, batch: Sequence[Job]) -> list[Job]:
@@ -129,30 +129,19 @@ class Generator(AbstractContextManager["Generator"]):
         return self._engine
 
 
+def _progress() -> Progress:
+    tokens = TextColumn("{task.fields[tokens]:,} tokens")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), tokens, TimeRemainingColumn())
+    return Progress(*columns, console=console.screen())
+
+
 class _Bar:
     """Answers and tokens so far, those that the store had at the start included."""
 
-    def __init__(self, what: str, jobs: Sequence[Job], store: AnswerStore) -> None:
-        self._jobs, self._store, self._tokens = jobs, store, 0
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[tokens]:,} tokens"),
-            TimeRemainingColumn(),
-            console=console.screen(),
-        )
-        self._task = self._progress.add_task(what, total=len(jobs), tokens=0)
+    def __init__(self, progress: Progress, what: str, jobs: Sequence[Job], store: AnswerStore) -> None:
+        self._progress, self._jobs, self._store = progress, jobs, store
+        self._task = progress.add_task(what, total=len(jobs), tokens=0)
         self.recount()
-
-    def __enter__(self) -> "_Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def advance(self, generation: Generation) -> None:
         """One more answer of the batch in flight."""
