@@ -3,7 +3,7 @@
 import json
 from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dante.cache.frames import lines
 from dante.cache.record import FieldError, Record, Split, parse_record
@@ -32,6 +32,19 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     for number, line in enumerate(lines(path), start=1):
         if line and not line.isspace():
             yield number, line
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """(line number from 1, parsed line) of a JSONL file that need not hold records.
+
+    Raises:
+        DanteError: a line that is not JSON, named.
+    """
+    for number, line in read_lines(path):
+        try:
+            yield number, json.loads(line)
+        except ValueError as error:
+            raise DanteError(f"the line is not JSON ({error})", where=f"{path}, line {number}") from None
 
 
 def scan(source: Path, policy: Policy) -> tuple[list[Record], list[str]]:

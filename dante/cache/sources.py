@@ -1,13 +1,12 @@
 """Where prompts come from: our own generator, a file of the user's, a dataset, a generator of puzzles."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from dante.cache.dataset_prompts import DatasetPrompts
 from dante.cache.prompt_rows import check_column, check_count, check_file, check_licence, to_prompts
-from dante.cache.reader import read_lines
+from dante.cache.reader import read_rows
 from dante.errors import DanteError
 from dante.teachers.prompts import Prompt, build_prompts
 
@@ -56,12 +55,8 @@ class JsonlPrompts:
 
     def _rows(self) -> Iterator[tuple[str, Any]]:
         check_file(self.path)
-        for number, line in read_lines(self.path):
-            where = f"{self.path}, line {number}"
-            try:
-                yield where, json.loads(line)
-            except ValueError as error:
-                raise DanteError(f"the line is not JSON ({error})", where=where) from None
+        for number, row in read_rows(self.path):
+            yield f"{self.path}, line {number}", row
 
 
 class ParquetPrompts:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from dante.cache.reader import read_lines
+from dante.cache.reader import read_rows
 from dante.errors import DanteError
 from dante.manifest import sha256
 
@@ -72,11 +72,7 @@ class FileSet:
                 raise DanteError(f"the file is no readable Parquet ({error})", where=str(path)) from None
             yield from enumerate(rows, start=1)
             return
-        for number, line in read_lines(path):
-            try:
-                yield number, json.loads(line)
-            except ValueError as error:
-                raise DanteError(f"the line is not JSON ({error})", where=f"{path}, line {number}") from None
+        yield from read_rows(path)
 
 
 class HumanEvalSet:
