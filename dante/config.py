@@ -97,10 +97,11 @@ class Fit(Strict):
     overlong: Literal["error", "drop"]
     curriculum: Target
     precision: Literal["bf16", "fp32"]
-    gradient_checkpointing: bool
+    gradient_checkpointing: Literal["none", "selective", "full"]
+    compile: bool
     tile_tokens: Count | None
     checkpoint_every_steps: Count
-    keep_checkpoints: bool
+    keep_checkpoints: Index | Literal["all"]
     log_every_steps: Count
     nonfinite_patience: Count
 
@@ -111,6 +112,10 @@ class Trainer(Strict):
     devices: Count
     num_nodes: Count
     strategy: Literal["auto", "ddp", "fsdp2"]
+    shard_size: Count | None
+    gradient_sync: Literal["last", "every"]
+    checkpoints: Literal["full", "sharded"]
+    timeout_s: Positive
     precision: Literal["bf16", "fp32"]
     threads: Count | None
     workers: Index

@@ -71,7 +71,7 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
     devices = trainer["devices"] * trainer["num_nodes"]
     flops = model_flops(shape.body_parameters, shape.embedding_entries, round(tokens), round(tokens * supervised_share))
     # Recomputation runs every forward twice: no useful work, but time.
-    hardware_flops = flops * (4 / 3 if fit["gradient_checkpointing"] else 1)
+    hardware_flops = flops * (4 / 3 if fit["gradient_checkpointing"] == "full" else 1)
     seconds = hardware_flops / (trainer["peak_tflops"] * 1e12 * trainer["expected_mfu"] * devices)
     sharded = trainer["strategy"] == "fsdp2"
     state = shape.parameters * _STATE_BYTES[cfg["fidelity"]["master_weights"]] / (devices if sharded else 1)
@@ -166,7 +166,11 @@ def _activation_bytes(shape: _Shape, cfg: dict[str, Any]) -> float:
     """
     fit = cfg["fit"]
     tokens = fit["max_tokens"]
-    per_layer = 2 * shape.hidden if fit["gradient_checkpointing"] else 2 * (17 * shape.hidden + 3 * shape.intermediate)
+    per_layer = (
+        2 * shape.hidden
+        if fit["gradient_checkpointing"] == "full"
+        else 2 * (17 * shape.hidden + 3 * shape.intermediate)
+    )
     one_block = 2 * (17 * shape.hidden + 3 * shape.intermediate)
     device = torch.device("cpu" if cfg["trainer"]["accelerator"] == "cpu" else "cuda")
     tile = 4 * (fit["tile_tokens"] or auto_tile_tokens(shape.vocabulary, device)) * shape.vocabulary

@@ -7,7 +7,7 @@ step, and clipping per loss do not fit into Lightning's own accumulation.
 Read in this order: `training_step`, `_token_gradients`, `_parameter_gradients`; then `dante/losses/vocabulary.py`.
 """
 
-import math
+import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -23,10 +23,13 @@ from transformers import PreTrainedModel
 from dante.data import MicroBatch, StepBatch
 from dante.errors import DanteError
 from dante.losses.base import LinearLoss, Loss, ParameterLoss, SupervisedTokens
-from dante.losses.head import Head, check_head
+from dante.losses.head import Head
 from dante.losses.shards import local, total_norm
 from dante.losses.vocabulary import PassResult, vocabulary_pass
-from dante.optimizer import OptimizerSettings, build_optimizer, clip_, learning_rate
+from dante.optimizer import OptimizerSettings, apply_update, build_optimizer, clip_divisor, learning_rate
+from dante.outcome import Outcome, Outcomes, asked_to_stop, signal_of
+from dante.sharding import shard
+from dante.students.blocks import prepare
 
 _PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _MOST_IDS_SHOWN = 20
@@ -71,13 +74,18 @@ class DistillModule(LightningModule):
         student: causal language model, in the dtype its weights are to be trained in.
         losses: losses by name; parameter losses are anchored at the student's weights as they are now.
         fit: resolved `fit` node (steps, lr, min_lr_ratio, warmup, betas, eps, weight_decay, clip,
-            gradient_checkpointing, tile_tokens, nonfinite_patience).
+            gradient_checkpointing, compile, tile_tokens, nonfinite_patience).
         fidelity: resolved `fidelity` node (clip, decay).
         precision: `bf16` or `fp32`: compute precision where weights are fp32.
+        seed: what dropout depends on, together with the step and the records of a row.
+        gradient_sync: under FSDP2, sum gradients over devices after the `last` or `every` micro-batch of a step.
 
     Raises:
         DanteError: no linear loss, or an LM head that the vocabulary pass does not reproduce.
     """
+
+    skipped: Tensor
+    skipped_in_a_row: Tensor
 
     def __init__(
         self,
@@ -86,14 +94,17 @@ class DistillModule(LightningModule):
         fit: Mapping[str, Any],
         fidelity: Mapping[str, Any],
         precision: str,
+        seed: int,
+        gradient_sync: str,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
+        self.seed, self.gradient_sync = seed, gradient_sync
         self.settings = OptimizerSettings.of(fit, fidelity)
         self.nonfinite_patience: int = fit["nonfinite_patience"]
         self.network = StudentPass(student, _PRECISIONS[precision], fit["tile_tokens"])
         self.losses = nn.ModuleDict(losses)
-        self._prepare_student(student, fit["gradient_checkpointing"])
+        prepare(student, fit["gradient_checkpointing"], fit["compile"])
         for name, loss in losses.items():
             loss.name = name
         self.linear_losses = [loss for loss in losses.values() if isinstance(loss, LinearLoss)]
@@ -102,10 +113,13 @@ class DistillModule(LightningModule):
             raise DanteError("no loss on the teacher's text", where="losses", fix="add one, for example /loss: [ce]")
         for anchor in self.parameter_losses:
             anchor.attach(student, self._embedding().detach().clone())
-        self.skipped_updates = 0
-        self._nonfinite_in_a_row = 0
+        self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("skipped_in_a_row", torch.zeros((), dtype=torch.int64))
+        # Equal on every rank by construction: DDP need not send them around in every step.
+        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
+        self.stop_signal = 0
         self._suspects: list[str] = []
-        self._micro_losses: list[Tensor] = []
+        self._outcomes = Outcomes()
         self._metrics: dict[str, float | int | Tensor] = {}
 
     @property
@@ -113,13 +127,20 @@ class DistillModule(LightningModule):
         """The model being trained."""
         return self.network.student
 
-    @staticmethod
-    def _prepare_student(student: PreTrainedModel, gradient_checkpointing: bool) -> None:
-        student.config.use_cache = False
-        student.train()
-        if gradient_checkpointing:
-            student.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        check_head(student)
+    @property
+    def skipped_updates(self) -> int:
+        """Updates that were skipped because loss or gradient was not finite; waits for the device."""
+        return int(self.skipped)
+
+    def configure_model(self) -> None:
+        """Shard the student, under the strategy that wants it (Lightning's hook)."""
+        mesh = self._device_mesh
+        if mesh is None or isinstance(self.network, FSDPModule):
+            return
+        embedding = self._embedding().detach().clone()  # whole: from here on every rank has a shard
+        shard(self.network, self.student, mesh, self.network.compute_dtype)
+        for anchor in self.parameter_losses:
+            anchor.attach(self.student, embedding)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.student, self.settings)
@@ -133,17 +154,15 @@ class DistillModule(LightningModule):
             group["lr"] = lr
         optimizer.zero_grad()
 
-        metrics = self._token_gradients(batch, progress)
-        gradients = self._gradients()
-        # The step's one necessary wait for the device: whether to update, and how much to clip, is decided here.
-        loss, norm = torch.stack([metrics["loss"], total_norm(gradients).to(metrics["loss"])]).tolist()
-        if math.isfinite(loss) and math.isfinite(norm):
-            norm = self._parameter_gradients(progress, metrics, norm)
-            optimizer.step()
-            self._nonfinite_in_a_row, self._suspects = 0, []
-            self._notify(progress, metrics)
-        else:
-            self._skip(batch)
+        metrics, losses, signal = self._token_gradients(batch, progress)
+        finite = metrics["loss"].isfinite()
+        divisor, norm = self._parameter_gradients(progress, metrics)
+        # Nothing here waits for the device: it decides by itself whether to update, and how much to clip.
+        applied = finite & norm.isfinite()
+        apply_update(optimizer.optimizer, divisor, applied)
+        self.skipped += ~applied
+        self.skipped_in_a_row.mul_(~applied).add_(~applied)
+        self._notify(progress, metrics, applied)
         self._metrics = {
             "step": batch.step + 1,
             **{f"weight/{loss.name}": loss.weight(progress) for loss in self.linear_losses},
@@ -151,24 +170,43 @@ class DistillModule(LightningModule):
             "lr": lr,
             "grad_norm": norm,
             "supervised_tokens": batch.supervised_tokens,
-            "skipped_updates": self.skipped_updates,
+            "skipped_updates": self.skipped.clone(),
         }
+        self._outcomes.add(
+            batch.step + 1, self.skipped_in_a_row, signal, losses, [micro.record_ids for micro in batch.micro_batches]
+        )
+        self._settle()
 
-    def _token_gradients(self, batch: StepBatch, progress: float) -> dict[str, Tensor]:
-        """Fill `.grad` with the gradient of the step's token losses, averaged over all micro-batches and ranks."""
+    def _token_gradients(self, batch: StepBatch, progress: float) -> tuple[dict[str, Tensor], list[Tensor], Tensor]:
+        """Fill `.grad` with the gradient of the step's token losses, averaged over all micro-batches and ranks.
+
+        Returns:
+            metrics over all ranks, this rank's loss of each micro-batch, and the signal that asked any rank to stop.
+        """
         weights = {loss.name: loss.weight(progress) for loss in self.linear_losses}
-        sums: dict[str, Tensor] = {}
-        self._micro_losses = []
+        sums: dict[str, Tensor] = asked_to_stop(self.skipped.device)
+        losses: list[Tensor] = []
         for index, micro in enumerate(batch.micro_batches):
             tokens = SupervisedTokens(micro.labels, micro.record, micro.fields, batch.supervised_tokens, batch.records)
+            self._seed_randomness(batch.step, micro)
             with self._gradient_sync(index == len(batch.micro_batches) - 1):
                 result = self.network(micro, self.linear_losses, weights, tokens)
                 # Data parallelism averages gradients over ranks; coefficients already divide by the global count.
                 self._backward(result.total * self._ranks())
-            self._micro_losses.append(result.total.detach())
+            losses.append(result.total.detach())
             for name, share in self._shares(result, tokens).items():
                 sums[name] = sums[name] + share if name in sums else share
-        return _sum_over_ranks(sums)
+        sums = _sum_over_ranks(sums)
+        signal = signal_of(sums)
+        return sums, losses, signal
+
+    def _seed_randomness(self, step: int, micro: MicroBatch) -> None:
+        """Make dropout a function of seed, step and records.
+
+        So it needs no place in a checkpoint, and is the same after a resume and on any number of ranks.
+        """
+        key = f"{self.seed}/{step}/{','.join(micro.record_ids)}".encode()
+        torch.manual_seed(int.from_bytes(hashlib.blake2b(key, digest_size=8).digest()))
 
     def _shares(self, result: PassResult, tokens: SupervisedTokens) -> dict[str, Tensor]:
         """This micro-batch's share of each metric."""
@@ -183,61 +221,77 @@ class DistillModule(LightningModule):
                 shares[f"{loss.name}/{metric}"] = share
         return shares
 
-    def _parameter_gradients(self, progress: float, metrics: dict[str, Tensor], norm: float) -> float:
-        """Clip, and add the parameter losses' gradients; returns the norm that the clip was measured against."""
-        apart = self.settings.clip_scope == "per_loss"
-        if apart:
-            clip_(self._gradients(), norm, self.settings.clip)
+    def _parameter_gradients(self, progress: float, metrics: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Add the parameter losses' gradients.
+
+        Returns:
+            what all gradients have to be divided by so that they are clipped, and the norm that this follows from.
+        """
+        apart, limit = self.settings.clip_scope == "per_loss", self.settings.clip
+        norm = total_norm(self._gradients())
+        divisor = clip_divisor(norm, limit) if apart else torch.ones_like(norm)
         for loss in self.parameter_losses:
-            loss.observe(progress)
+            loss.observe(progress, divisor)
         for loss in self.parameter_losses:
             term = loss.term(progress)
-            if apart:
-                clip_([gradient for _, gradient in term.gradients], float(term.gradient_norm), self.settings.clip)
+            # The optimizer divides everything; what is clipped by itself is made larger before.
+            scale = divisor / clip_divisor(term.gradient_norm, limit) if apart else divisor
             for parameter, gradient in term.gradients:
                 assert parameter.grad is not None
-                local(parameter.grad).add_(gradient)
+                local(parameter.grad).add_(gradient.mul_(scale))
             metrics["loss"] = metrics["loss"] + (term.weight * term.value).to(metrics["loss"])
             metrics[f"loss/{loss.name}"], metrics[f"weight/{loss.name}"] = term.value, term.weight
             metrics |= {f"{loss.name}/{metric}": value for metric, value in term.metrics.items()}
         if not apart:
-            norm = float(total_norm(self._gradients())) if self.parameter_losses else norm
-            clip_(self._gradients(), norm, self.settings.clip)
-        return norm
+            norm = total_norm(self._gradients()) if self.parameter_losses else norm
+            divisor = clip_divisor(norm, limit)
+        return divisor, norm
 
-    def _notify(self, progress: float, metrics: Mapping[str, Tensor]) -> None:
+    def _notify(self, progress: float, metrics: Mapping[str, Tensor], applied: Tensor) -> None:
         for name, loss in self.losses.items():
             prefix = f"{name}/"
             own = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
-            loss.on_optimizer_step(progress, own)  # type: ignore[operator]
+            loss.on_optimizer_step(progress, own, applied)  # type: ignore[operator]
 
-    def _skip(self, batch: StepBatch) -> None:
-        """Count a step whose loss or gradient is not finite; stop when there are too many in a row."""
-        self.skipped_updates += 1
-        self._nonfinite_in_a_row += 1
-        pairs = zip(batch.micro_batches, self._micro_losses, strict=True)
-        self._suspects += [identity for micro, loss in pairs if not loss.isfinite() for identity in micro.record_ids]
-        if self._nonfinite_in_a_row < self.nonfinite_patience:
-            return
-        suspects = _gather(self._suspects) or _gather([i for micro in batch.micro_batches for i in micro.record_ids])
+    def _settle(self, everything: bool = False) -> None:
+        """Act on what is known of the steps so far.
+
+        Raises:
+            DanteError: too many steps in a row were not finite.
+        """
+        for outcome in self._outcomes.take(everything):
+            self.stop_signal = outcome.signal
+            if outcome.skipped_in_a_row == 0:
+                self._suspects = []
+                continue
+            self._suspects += outcome.suspects
+            if outcome.skipped_in_a_row >= self.nonfinite_patience:
+                raise self._not_finite(outcome)
+
+    def _not_finite(self, outcome: Outcome) -> DanteError:
+        suspects = _gather(self._suspects) or _gather(outcome.records)
         unique = list(dict.fromkeys(suspects))
         more = f" and {len(unique) - _MOST_IDS_SHOWN} more" if len(unique) > _MOST_IDS_SHOWN else ""
-        raise DanteError(
-            f"loss or gradient was not finite in {self._nonfinite_in_a_row} optimizer steps in a row, up to step "
-            f"{batch.step + 1}; records: {', '.join(unique[:_MOST_IDS_SHOWN])}{more}",
+        return DanteError(
+            f"loss or gradient was not finite in {outcome.skipped_in_a_row} optimizer steps in a row, up to step "
+            f"{outcome.step}; records: {', '.join(unique[:_MOST_IDS_SHOWN])}{more}",
             where="fit.nonfinite_patience",
             fix="look at these records; lower fit.lr, or use fidelity=sound (fp32 master weights)",
         )
 
+    def on_train_end(self) -> None:
+        self._settle(everything=True)
+
     def collect_metrics(self) -> dict[str, float | int]:
         """Metrics of the last optimizer step, over all ranks; one transfer from the device."""
         tensors = {name: value for name, value in self._metrics.items() if isinstance(value, Tensor)}
-        stacked = (
-            torch.stack([t.to(self._embedding().device, torch.float64) for t in tensors.values()]).tolist()
-            if tensors
-            else []
-        )
-        return {**self._metrics, **dict(zip(tensors, stacked, strict=True))}
+        if not tensors:
+            return {}
+        device = self._embedding().device
+        stacked = torch.stack([value.to(device, torch.float64) for value in tensors.values()]).tolist()
+        numbers = dict(zip(tensors, stacked, strict=True))
+        counts = {name: int(numbers[name]) for name, value in tensors.items() if not value.is_floating_point()}
+        return {**self._metrics, **numbers, **counts}
 
     @property
     def last_metrics(self) -> dict[str, float | int]:
@@ -245,17 +299,10 @@ class DistillModule(LightningModule):
         return self.collect_metrics()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["distill"] = {
-            "skipped_updates": self.skipped_updates,
-            "nonfinite_in_a_row": self._nonfinite_in_a_row,
-            "suspects": self._suspects,
-        }
+        checkpoint["suspects"] = self._suspects
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        state = checkpoint["distill"]
-        self.skipped_updates = state["skipped_updates"]
-        self._nonfinite_in_a_row = state["nonfinite_in_a_row"]
-        self._suspects = list(state["suspects"])
+        self._suspects = list(checkpoint["suspects"])
 
     def _embedding(self) -> Tensor:
         weight = self.student.get_input_embeddings().weight
@@ -276,9 +323,9 @@ class DistillModule(LightningModule):
 
     @contextmanager
     def _gradient_sync(self, last: bool) -> Iterator[None]:
-        """Exchange gradients between ranks in the last micro-batch's backward only."""
+        """Exchange gradients between ranks in the last micro-batch's backward only (FSDP2 may be told otherwise)."""
         if isinstance(self.network, FSDPModule):
-            self.network.set_requires_gradient_sync(last)
+            self.network.set_requires_gradient_sync(last or self.gradient_sync == "every")
         strategy = self._trainer.strategy if self._trainer is not None else None
         if not last and isinstance(strategy, ParallelStrategy):
             with strategy.block_backward_sync():

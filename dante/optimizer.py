@@ -1,7 +1,7 @@
 """AdamW for a student: parameter groups, learning rate, gradient clipping."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from dante.errors import DanteError
-from dante.losses.shards import local
 
 
 @dataclass(frozen=True)
@@ -99,13 +98,21 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> torch.opti
     )
 
 
-def clip_(gradients: Iterable[Tensor], norm: float, limit: float) -> None:
-    """Scale gradients whose total norm is `norm` so that it is at most `limit`; in place, shards included."""
-    if norm <= limit:
-        return
-    by_kind: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-    for gradient in gradients:
-        part = local(gradient)
-        by_kind.setdefault((part.device, part.dtype), []).append(part)
-    for parts in by_kind.values():
-        torch._foreach_mul_(parts, limit / norm)
+def clip_divisor(norm: Tensor, limit: float) -> Tensor:
+    """What gradients of total norm `norm` (a scalar) have to be divided by so that it is at most `limit`."""
+    return (norm / limit).clamp(min=1.0)
+
+
+def apply_update(optimizer: torch.optim.Optimizer, divisor: Tensor, applied: Tensor) -> None:
+    """One step of the fused optimizer on gradients divided by `divisor`, or none at all, decided on the device.
+
+    Both go to the fused kernel, which divides and skips by itself, as it does for a gradient scaler: no pass of its
+    own over the gradients, and no wait for the device.
+
+    Args:
+        divisor: scalar.
+        applied: boolean scalar.
+    """
+    optimizer.grad_scale = divisor.float()  # type: ignore[attr-defined]
+    optimizer.found_inf = (~applied).float()  # type: ignore[attr-defined]
+    optimizer.step()

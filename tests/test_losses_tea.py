@@ -66,7 +66,7 @@ def test_no_drift_no_loss_no_gradient():
 def test_calibrated_gradient_is_a_tenth_of_the_token_gradient_at_the_named_drift(reduction):
     loss, student, _ = anchored(reduction, calibrate=True, drift=1e-4)
     student.embedding.weight.grad = torch.full((7, 5), 2.0, dtype=torch.float64)
-    loss.observe(progress=0.0)
+    loss.observe(0.0, torch.ones(()))
     term = loss.term(progress=0.0)
     token_norm = 2.0 * math.sqrt(35)
     assert term.gradient_norm.item() == pytest.approx(0.1 * token_norm, rel=1e-5)
@@ -80,7 +80,7 @@ def test_calibration_averages_over_warmup_and_then_freezes():
     weights = []
     for step, size in enumerate([1.0, 3.0, 100.0, 100.0]):
         student.embedding.weight.grad = torch.full((7, 5), size, dtype=torch.float64)
-        loss.observe(progress=step / 20)  # calibration = 0.1: steps 0 and 1
+        loss.observe(step / 20, torch.ones(()))  # calibration = 0.1: steps 0 and 1
         weights.append(loss.term(step / 20).weight.item())
     assert weights[1] == pytest.approx(2 * weights[0], rel=1e-6)
     assert weights[1] == weights[2] == weights[3]
@@ -89,19 +89,19 @@ def test_calibration_averages_over_warmup_and_then_freezes():
 def test_a_run_without_warmup_calibrates_on_its_first_step():
     loss, student, _ = anchored(calibrate=True)
     loss.calibration = 0.0
-    loss.observe(0.0)
+    loss.observe(0.0, torch.ones(()))
     assert loss.term(0.0).weight.item() > 0
 
 
 def test_the_schedule_multiplies_the_calibrated_weight():
     loss, _, _ = anchored(calibrate=True, weight=Linear(1.0, 0.1))
-    loss.observe(0.0)
+    loss.observe(0.0, torch.ones(()))
     assert loss.term(1.0).weight.item() == pytest.approx(0.1 * loss.term(0.0).weight.item(), rel=1e-6)
 
 
 def test_checkpoint_holds_the_calibration_in_fp32_and_not_the_reference():
     loss, _, _ = anchored(calibrate=True)
-    loss.observe(0.0)
+    loss.observe(0.0, torch.ones(()))
     state = loss.state_dict()
     assert set(state) == {"gradient_norm_mean", "observations"}
     assert all(value.dtype == torch.float32 for value in state.values())

@@ -29,7 +29,8 @@ FIT = {
     "eps": 1e-8,
     "weight_decay": 0.1,
     "clip": 1.0,
-    "gradient_checkpointing": False,
+    "gradient_checkpointing": "none",
+    "compile": False,
     "tile_tokens": 8,
     "nonfinite_patience": 2,
 }
@@ -62,8 +63,9 @@ def tea(reduction="relative", calibrate=True, weight=None):
     return TEA(schedule, reduction, calibrate, gradient_ratio=0.1, drift_rms=1e-4, calibration=0.2)
 
 
-def module(model=None, losses=None, fidelity=SOUND, precision="fp32", **fit):
-    return DistillModule(model or student(), losses or {"cwce": cwce()}, {**FIT, **fit}, fidelity, precision)
+def module(model=None, losses=None, fidelity=SOUND, precision="fp32", seed=0, gradient_sync="last", **fit):
+    losses = losses or {"cwce": cwce()}
+    return DistillModule(model or student(), losses, {**FIT, **fit}, fidelity, precision, seed, gradient_sync)
 
 
 def token_ids(seed):
@@ -110,7 +112,7 @@ def step_batch(layout, step=0, seed=None, empty=False):
 def token_gradient(trained, batch):
     """Gradient and metrics of a step's token losses, without an update."""
     trained.zero_grad()
-    metrics = trained._token_gradients(batch, batch.step / STEPS)
+    metrics, _, _ = trained._token_gradients(batch, batch.step / STEPS)
     return [p.grad.clone() for p in trained.student.parameters()], metrics
 
 
@@ -187,9 +189,10 @@ def test_tokens_outside_the_mask_do_not_matter():
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
 
 
-def test_gradient_checkpointing_changes_nothing():
+@pytest.mark.parametrize("mode", ["selective", "full"])
+def test_gradient_checkpointing_changes_nothing(mode):
     plain, _ = token_gradient(module(), step_batch(ONE_ROW))
-    trained = module(gradient_checkpointing=True)
+    trained = module(gradient_checkpointing=mode)
     assert trained.student.is_gradient_checkpointing
     checkpointed, _ = token_gradient(trained, step_batch(ONE_ROW))
     for a, b in zip(plain, checkpointed, strict=True):
@@ -223,7 +226,7 @@ def test_the_anchor_is_applied_once_per_step_not_per_micro_batch(layout):
     trained = module(losses={"cwce": cwce(), "tea": tea("frobenius_sum", False, Constant(0.5))}, clip=1e9)
     moved_embedding(trained)
     before, metrics = token_gradient(trained, step_batch(layout))
-    trained._parameter_gradients(0.0, metrics, norm=1.0)
+    trained._parameter_gradients(0.0, metrics)
     embedding = trained.student.get_input_embeddings().weight
     anchor = embedding.grad - before[0]
     torch.testing.assert_close(anchor, torch.full_like(anchor, 2 * 0.5 * 0.01), rtol=1e-5, atol=0)
@@ -242,8 +245,9 @@ def test_losses_are_clipped_apart_or_together():
         )
         moved_embedding(trained)
         tokens, metrics = token_gradient(trained, step_batch(ONE_ROW))
-        reported = trained._parameter_gradients(0.0, metrics, norm_of(tokens))
-        after = [p.grad for p in trained.student.parameters()]
+        divisor, norm = trained._parameter_gradients(0.0, metrics)
+        reported = norm.item()
+        after = [p.grad / divisor for p in trained.student.parameters()]
         anchor = [torch.full_like(g, 0.02) if i == 0 else torch.zeros_like(g) for i, g in enumerate(tokens)]
         if fidelity is SOUND:
             expected = [

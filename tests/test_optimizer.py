@@ -4,11 +4,19 @@ import math
 
 import pytest
 import torch
+from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from dante.errors import DanteError
 from dante.losses.shards import total_norm
-from dante.optimizer import OptimizerSettings, build_optimizer, clip_, learning_rate, parameter_groups
+from dante.optimizer import (
+    OptimizerSettings,
+    apply_update,
+    build_optimizer,
+    clip_divisor,
+    learning_rate,
+    parameter_groups,
+)
 
 
 def settings(**changes):
@@ -96,14 +104,36 @@ def test_weight_decay_moves_matrices_only():
 
 def test_total_norm_and_clip():
     gradients = [torch.tensor([3.0, 0.0]), torch.tensor([[4.0]], dtype=torch.float64), torch.zeros(0)]
-    norm = float(total_norm(gradients))
-    assert norm == pytest.approx(5.0)
-    clip_(gradients, norm, limit=10.0)
-    assert gradients[0].tolist() == [3.0, 0.0]
-    clip_(gradients, norm, limit=1.0)
-    assert float(total_norm(gradients)) == pytest.approx(1.0)
-    assert gradients[1].item() == pytest.approx(0.8)
+    norm = total_norm(gradients)
+    assert norm.item() == pytest.approx(5.0)
+    assert clip_divisor(norm, limit=10.0).item() == 1.0
+    assert clip_divisor(norm, limit=1.0).item() == pytest.approx(5.0)
     assert float(total_norm([])) == 0.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_an_update_divides_gradients_and_one_that_is_not_applied_leaves_no_trace(dtype):
+    def updated(*steps):
+        """Steps are (gradient, divisor, applied)."""
+        model = nn.Linear(4, 3).to(dtype)
+        with torch.no_grad():
+            model.weight.fill_(0.5)
+            model.bias.fill_(0.5)
+        optimizer = build_optimizer(model, settings(lr=0.1))
+        for gradient, divisor, applied in steps:
+            for p in model.parameters():
+                p.grad = torch.full_like(p, gradient)
+            apply_update(optimizer, torch.tensor(divisor), torch.tensor(applied))
+        state = [v for p in model.parameters() for v in optimizer.state[p].values()]
+        return [model.weight.detach(), model.bias.detach(), *state]
+
+    for a, b in zip(
+        updated((8.0, 4.0, True), (1.0, 1.0, True)), updated((2.0, 1.0, True), (1.0, 1.0, True)), strict=True
+    ):
+        assert torch.equal(a, b)
+    skipped = updated((2.0, 1.0, True), (float("nan"), float("nan"), False), (1.0, 1.0, True))
+    for a, b in zip(skipped, updated((2.0, 1.0, True), (1.0, 1.0, True)), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_norm_of_bf16_gradients_is_accumulated_in_fp32():

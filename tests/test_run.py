@@ -129,7 +129,7 @@ def test_a_killed_fit_continues_to_the_same_weights_and_losses(finished: Path) -
 
 
 def test_a_fit_killed_after_its_last_step_is_finished_without_being_repeated(finished: Path) -> None:
-    kept = ["fit.keep_checkpoints=true", "fit.checkpoint_every_steps=4", "only=fit"]
+    kept = ["fit.keep_checkpoints=1", "fit.checkpoint_every_steps=4", "only=fit"]
     run_dir = finished.parent / "kept"
     run(run_dir, "dante_mosaic", *kept)
     done = (run_dir / "fit").resolve()

@@ -1,44 +1,57 @@
 """Resume state: written whole every few steps, found again after an interruption.
 
-One checkpoint holds the student, the optimizer, the losses' buffers, the position in the data plan and the random
-state, so a resumed fit continues the same loss curve, bit for bit on one CPU process. A checkpoint is written beside
-its final name, flushed and renamed; the one before it is removed only then.
+One checkpoint holds the student, the optimizer, the losses' buffers and the number of finished steps, so a resumed fit
+continues the same loss curve, bit for bit on a CPU. Where it stands in the data follows from the step (`dante.packing`)
+and so does dropout (`DistillModule`): there is no random state to restore, and no rank's own state at all. Hence a fit
+may also go on with another number of devices: the same records, the same means, sums in another order.
+
+A checkpoint is written beside its final name, flushed and renamed; older ones are removed only then. A full one is a
+file; a sharded one is a directory with a part per rank (torch's DCP) and a checksum per part.
 """
 
 import errno
+import json
 import os
-import random
 import re
+import shutil
 import zipfile
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from dante import console
 from dante.io_errors import free_bytes
-from dante.manifest import flush
+from dante.manifest import flush, write_json
 
 # Free space below which the disk is to blame for a write that failed (what did not fit still lies there then).
 NO_SPACE_BYTES = 4 * 2**20
 _NAME = re.compile(r"^step-(\d+)\.ckpt$")
+_SUMS = "sums-{rank}.json"
+_CHUNK_BYTES = 16 * 2**20
 
 
 def latest(directory: Path) -> tuple[Path, int] | None:
     """The newest complete checkpoint and its step, or None. One that is damaged is passed over, and said so."""
-    found = [(int(m.group(1)), p) for p in directory.glob("step-*.ckpt") if (m := _NAME.match(p.name))]
-    for step, path in sorted(found, reverse=True):
+    for step, path in reversed(_found(directory)):
         if _intact(path):
             return path, step
         console.note(f"{path.name} is damaged and is not used")
     return None
 
 
+def _found(directory: Path) -> list[tuple[int, Path]]:
+    """Steps and paths, oldest first."""
+    return sorted((int(m.group(1)), p) for p in directory.glob("step-*.ckpt") if (m := _NAME.match(p.name)))
+
+
 def _intact(path: Path) -> bool:
-    """Whether a checkpoint (a zip archive, as torch writes it) can be read whole: every entry has a checksum."""
+    """Whether a checkpoint can be read whole: a file's entries and a directory's files have checksums."""
+    if path.is_dir():
+        return _intact_shards(path)
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
@@ -46,13 +59,47 @@ def _intact(path: Path) -> bool:
         return False
 
 
-class Checkpoints(Callback):
-    """Write `step-000050.ckpt` every `every_steps` optimizer steps; keep the newest."""
+def _intact_shards(path: Path) -> bool:
+    try:
+        ranks = json.loads((path / _SUMS.format(rank=0)).read_text(encoding="utf-8"))["ranks"]
+        for rank in range(ranks):
+            sums = json.loads((path / _SUMS.format(rank=rank)).read_text(encoding="utf-8"))["files"]
+            if any(_crc(path / name) != crc for name, crc in sums.items()):
+                return False
+    except (OSError, ValueError, KeyError):
+        return False
+    return True
 
-    def __init__(self, directory: Path, every_steps: int) -> None:
+
+def _crc(path: Path) -> int:
+    crc = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            crc = zlib.crc32(chunk, crc)
+    return crc
+
+
+class Checkpoints(Callback):
+    """Write `step-000050.ckpt` every `every_steps` optimizer steps.
+
+    Args:
+        directory: where they go.
+        every_steps: optimizer steps between two.
+        keep: how many of the newest stay, or `all`; at least one while the fit runs.
+        sharded: whether the strategy writes a directory with a part per rank.
+    """
+
+    def __init__(self, directory: Path, every_steps: int, keep: int | Literal["all"], sharded: bool) -> None:
         self.directory = directory
         self.every_steps = every_steps
+        self.keep = keep
+        self.sharded = sharded
         self.saved = 0
+
+    @property
+    def newest(self) -> Path:
+        """The checkpoint that was written last."""
+        return self.directory / f"step-{self.saved:06d}.ckpt"
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -62,66 +109,55 @@ class Checkpoints(Callback):
             self.save(trainer, done)
 
     def save(self, trainer: Trainer, done: int) -> None:
-        """Write the state after `done` optimizer steps and remove older ones."""
+        """Write the state after `done` optimizer steps and remove what `keep` does not cover. A collective."""
         final = self.directory / f"step-{done:06d}.ckpt"
         temporary = final.with_suffix(".writing")
         if trainer.is_global_zero:
             self.directory.mkdir(parents=True, exist_ok=True)
-            self._remove("*.writing")  # of a killed process: it may be what fills the disk
+            for path in self.directory.glob("*.writing"):  # of a killed process: it may be what fills the disk
+                _remove(path)
+        trainer.strategy.barrier("cleared")
         try:
-            trainer.save_checkpoint(temporary)  # a collective: every rank calls it, rank 0 writes
+            trainer.save_checkpoint(temporary)  # every rank calls it; rank 0 writes, or each its part
+            if self.sharded:
+                _seal(temporary, trainer.global_rank, trainer.world_size)
+                trainer.strategy.barrier("sealed")
             if trainer.is_global_zero:
-                flush(temporary)
+                if not self.sharded:
+                    flush(temporary)
+                if final.exists():  # written by an attempt that went on differently
+                    _remove(final)
                 temporary.replace(final)
         except BaseException:
             if trainer.is_global_zero:
-                temporary.unlink(missing_ok=True)
+                _remove(temporary)
             raise
-        if trainer.is_global_zero:
-            self._remove("step-*.ckpt", but=final)
+        if trainer.is_global_zero and self.keep != "all":
+            for _, path in _found(self.directory)[: -max(1, self.keep)]:
+                _remove(path)
         self.saved = done
 
-    def _remove(self, pattern: str, but: Path | None = None) -> None:
-        for path in self.directory.glob(pattern):
-            if path != but:
-                path.unlink()
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["random_state"] = _random_state()
-
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        _restore_random_state(checkpoint["random_state"])
         # The data plan owns the position: the loader yields the remaining steps alone. Lightning's own loop counters
         # would count the finished steps against them once more and end the fit early.
         checkpoint.pop("loops", None)
 
 
-def _random_state() -> dict[str, Any]:
-    """Python's, numpy's and torch's generators, as plain containers and tensors (loadable with weights_only)."""
-    version, internal, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    return {
-        "python": {"version": version, "internal": list(internal), "gauss": gauss},
-        "numpy": {
-            "name": str(name),
-            "keys": torch.from_numpy(np.asarray(keys).astype(np.int64)),
-            "position": int(position),
-            "has_gauss": int(has_gauss),
-            "cached": float(cached),
-        },
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
+def _seal(directory: Path, rank: int, ranks: int) -> None:
+    """Flush the files that this rank wrote, and note their checksums."""
+    own = sorted(directory.glob(f"__{rank}_*"))
+    if rank == 0:
+        own += [path for path in directory.iterdir() if not path.name.startswith("__") and "sums-" not in path.name]
+    for path in own:
+        flush(path)
+    write_json(directory / _SUMS.format(rank=rank), {"ranks": ranks, "files": {path.name: _crc(path) for path in own}})
 
 
-def _restore_random_state(state: dict[str, Any]) -> None:
-    python, numpy = state["python"], state["numpy"]
-    random.setstate((python["version"], tuple(python["internal"]), python["gauss"]))
-    keys = numpy["keys"].numpy().astype(np.uint32)
-    np.random.set_state((numpy["name"], keys, numpy["position"], numpy["has_gauss"], numpy["cached"]))
-    torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class StreamingCheckpointIO(TorchCheckpointIO):

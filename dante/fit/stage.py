@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from safetensors.torch import save_file
 
 from dante import console, distributed
 from dante.data import DistillData
-from dante.fit import checkpoint, peers
+from dante.fit import checkpoint, peers, weights
 from dante.fit.checkpoint import Checkpoints, StreamingCheckpointIO
 from dante.fit.loggers import build_loggers, close_loggers
 from dante.fit.metrics import MetricsFile, Recorder
@@ -47,14 +46,24 @@ def run(step: Step) -> None:
     student = load_student(source, dtype=torch.float32 if fidelity["master_weights"] else torch.bfloat16)
     check_finite(student, source, "make the initialisation again, from sound weights")
     losses = {name: build(node, name=name) for name, node in step.settings["losses"].items()}
-    module = DistillModule(student=student, losses=losses, fit=fit, fidelity=fidelity, precision=fit["precision"])
+    module = DistillModule(
+        student=student,
+        losses=losses,
+        fit=fit,
+        fidelity=fidelity,
+        precision=fit["precision"],
+        seed=step.seed,
+        gradient_sync=trainer_cfg["gradient_sync"],
+    )
 
     resumed = checkpoint.latest(step.out / "checkpoints")
     metrics = MetricsFile(step.out / "metrics.jsonl")
     if distributed.rank() == 0:
         metrics.cut_after(resumed[1] if resumed else 0)
     recorder = _recorder(metrics, student, fit, trainer_cfg)
-    checkpoints = Checkpoints(step.out / "checkpoints", fit["checkpoint_every_steps"])
+    checkpoints = Checkpoints(
+        step.out / "checkpoints", fit["checkpoint_every_steps"], fit["keep_checkpoints"], _sharded(trainer_cfg)
+    )
     if resumed:
         data.start_step = resumed[1]
         console.info(f"  continues after step {resumed[1]} of {fit['steps']}")
@@ -87,8 +96,14 @@ def run(step: Step) -> None:
             raise
         raise lost from error
     close_loggers(trainer.loggers)
+    _write_weights(step, trainer, module, checkpoints)
     if trainer.is_global_zero:
         _write_result(step, trainer, module, data, recorder)
+    trainer.strategy.barrier("written")
+
+
+def _sharded(trainer: dict[str, Any]) -> bool:
+    return trainer["strategy"] == "fsdp2" and trainer["checkpoints"] == "sharded"
 
 
 def _data(step: Step, source: Path) -> DistillData:
@@ -123,11 +138,24 @@ def _recorder(metrics: MetricsFile, student: Any, fit: dict[str, Any], trainer: 
     )
 
 
+def _write_weights(step: Step, trainer: Trainer, module: DistillModule, checkpoints: Checkpoints) -> None:
+    """Every rank takes part; rank 0 writes."""
+    if checkpoints.sharded:
+        if checkpoints.saved != step.settings["fit"]["steps"]:
+            checkpoints.save(trainer, step.settings["fit"]["steps"])
+        found = {}
+        if trainer.is_global_zero:
+            found = weights.consolidate(checkpoints.newest, [name for name, _ in module.student.named_parameters()])
+    else:
+        found = weights.gather(module.student, keep=trainer.is_global_zero)
+    if trainer.is_global_zero:
+        weights.save(found, step.out / "student.safetensors")
+
+
 def _write_result(step: Step, trainer: Trainer, module: DistillModule, data: DistillData, recorder: Recorder) -> None:
     fit = step.settings["fit"]
     if recorder.steps_done != fit["steps"]:
         raise RuntimeError(f"the fit ended after step {recorder.steps_done} of {fit['steps']}")
-    _save_weights(module.student, step.out / "student.safetensors")
     seconds = recorder.clock.elapsed_s
     devices = trainer.world_size
     write_json(
@@ -162,16 +190,3 @@ def _tidy(step: Step) -> None:
     if not step.settings["fit"]["keep_checkpoints"]:
         shutil.rmtree(step.out / "checkpoints", ignore_errors=True)
     shutil.rmtree(step.out / "tokens", ignore_errors=True)
-
-
-def _save_weights(student: Any, path: Path) -> None:
-    """Every parameter once (a tied head is the embedding's other name), as fp32, in one safetensors file."""
-    seen: set[int] = set()
-    weights = {}
-    for name, parameter in student.named_parameters():
-        if id(parameter) not in seen:
-            seen.add(id(parameter))
-            weights[name] = parameter.detach().to("cpu", torch.float32).contiguous()
-    temporary = path.with_suffix(".writing")
-    save_file(weights, temporary, metadata={"format": "pt"})
-    temporary.replace(path)

@@ -2,14 +2,13 @@
 
 Lightning's own handling is switched off: it broadcasts inside a signal handler and once more before every batch,
 listens to rank 0 only, writes no checkpoint of ours, and turns Ctrl-C into exit code 1. Here a signal is noted
-(`dante.interrupt`), and after each optimizer step the ranks agree with one all-reduce of one number.
+(`dante.interrupt`), travels with the sum over ranks that every optimizer step makes anyway (`dante.outcome`), and all
+ranks act on it after the same step.
 """
 
 from contextlib import ExitStack
 from typing import Any
 
-import torch
-import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from dante import interrupt
@@ -30,7 +29,7 @@ class StopBetweenSteps(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        asked = _any_rank(trainer, interrupt.requested())
+        asked: int = pl_module.stop_signal  # type: ignore[assignment]
         if not asked:
             return
         done = batch.step + 1
@@ -54,15 +53,6 @@ def leave_signals_alone(trainer: Trainer) -> None:
     ):
         getattr(owner, name)  # a new name in a new version must not pass unnoticed
         setattr(owner, name, _nothing)
-
-
-def _any_rank(trainer: Trainer, asked: int | None) -> int:
-    """The largest signal number that any rank was sent, 0 for none."""
-    if trainer.world_size == 1:
-        return asked or 0
-    number = torch.tensor([asked or 0], device=trainer.strategy.root_device)
-    dist.all_reduce(number, op=dist.ReduceOp.MAX)
-    return int(number.item())
 
 
 def _nothing(*arguments: Any) -> None:

@@ -77,8 +77,12 @@ class Loss(nn.Module):
         self.name = name or type(self).__name__.lower()
         self.weight = weight
 
-    def on_optimizer_step(self, progress: float, metrics: Mapping[str, Tensor]) -> None:
-        """Called after each update with this loss's own metrics of the step, already summed over ranks."""
+    def on_optimizer_step(self, progress: float, metrics: Mapping[str, Tensor], applied: Tensor) -> None:
+        """Called after each step with this loss's own metrics, already summed over ranks.
+
+        `applied` (a boolean scalar on the device) is false where the update was skipped because something was not
+        finite: state must move only where it is true, for example with `torch.where`.
+        """
 
 
 class LinearLoss(Loss):
@@ -147,8 +151,11 @@ class ParameterLoss(Loss):
         """Bind to the student's parameter; `reference` is its value before training."""
         raise NotImplementedError
 
-    def observe(self, progress: float) -> None:
-        """Look at the token losses' gradients in `.grad`, just before this loss's own are added."""
+    def observe(self, progress: float, divisor: Tensor) -> None:
+        """Look at the token losses' gradients in `.grad`, just before this loss's own are added.
+
+        The optimizer will divide them by `divisor`, a scalar. They may be not finite; then nothing may be learnt.
+        """
 
     def term(self, progress: float) -> ParameterTerm:
         """Value and gradients at the current weights."""

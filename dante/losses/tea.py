@@ -107,15 +107,19 @@ class TEA(ParameterLoss):
         self._scale = float(reduction_scale(self.reduction, reference, squared_norm))
         self._bound = (parameter, shard)
 
-    def observe(self, progress: float) -> None:
+    def observe(self, progress: float, divisor: Tensor) -> None:
         """Measure the token losses' gradient on the embedding; during calibration, update its running mean."""
         parameter, _ = self._binding()
         assert parameter.grad is not None, "the embedding has no gradient: observe() comes after backward()"
-        self._observed_norm = total_norm([parameter.grad])
-        if self.calibrate and (progress < self.calibration or self.observations == 0):
-            self.observations += 1
-            mean = self.gradient_norm_mean
-            mean += (self._observed_norm.to(mean.device) - mean) / self.observations
+        norm = total_norm([parameter.grad]) / divisor
+        self._observed_norm = norm
+        if not self.calibrate:
+            return
+        # The first finite gradient counts even where the calibration is shorter than a step.
+        counts = norm.isfinite() & ((self.observations == 0) | (progress < self.calibration))
+        mean = self.gradient_norm_mean
+        mean.copy_(torch.where(counts, mean + (norm - mean) / (self.observations + 1), mean))
+        self.observations += counts
 
     def effective_weight(self, progress: float) -> Tensor:
         """λ(progress), calibration included; a scalar, equal on every rank."""

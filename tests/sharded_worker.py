@@ -1,0 +1,149 @@
+"""What every process of `test_sharded.py` runs: the same twenty steps under several strategies, one after the other.
+
+torchrun --nproc-per-node=2 tests/sharded_worker.py OUT SCENARIO …
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch.utils.data import DataLoader, Dataset
+
+from dante.data import StepBatch
+from dante.fit import weights
+from dante.fit.checkpoint import Checkpoints, StreamingCheckpointIO, latest
+from dante.fit.strategy import build_strategy
+from tests.test_module import Collect, cwce, empty_row, module, row, step_batch, student, tea, token_ids
+
+STEPS = 20
+# Eight rows of the five records of test_module, two ranks, four rows each; the last one has nothing on one rank.
+ROWS = [[0], [1], [2, 4], [3], [4], [0, 1], [2]]
+JOINED = [[0, 2, 4, 4, 2], [1, 3, 0, 1]]
+OPTIONS = ("precision", "dropout", "gradient_sync", "gradient_checkpointing", "tied")
+TRAINER = {"accelerator": "cpu", "num_nodes": 1, "shard_size": None, "checkpoints": "sharded", "timeout_s": 60}
+
+
+class Steps(Dataset):
+    """Steps `first` to the last, as one rank sees them; joined: all of its records in one row."""
+
+    def __init__(self, rank: int, world_size: int, joined: bool, first: int = 0) -> None:
+        self.rank, self.world_size, self.joined, self.first = rank, world_size, joined, first
+
+    def __len__(self) -> int:
+        return STEPS - self.first
+
+    def __getitem__(self, index: int) -> StepBatch:
+        if index >= len(self):
+            raise IndexError
+        step = self.first + index
+        whole = step_batch(ROWS, step, seed=step % 4)
+        ids = token_ids(step % 4)
+        if self.joined and self.world_size == 2:
+            rows = [row(JOINED[self.rank], ids)]
+        elif self.joined:
+            rows = [row(JOINED[0] + JOINED[1], ids)]
+        else:
+            rows = [whole.micro_batches[i] for i in range(self.rank, len(ROWS), self.world_size)]
+            rows += [empty_row()] * (-(-len(ROWS) // self.world_size) - len(rows))
+        return StepBatch(rows, whole.tokens, whole.supervised_tokens, whole.records, step)
+
+
+class StopAfter(Callback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if batch.step + 1 == self.step:
+            trainer.should_stop = True
+
+
+def trained(dtype=torch.float32, precision="fp32", dropout=0.0, tied=True, **options):
+    """A tiny student whose clip is active in every step, with CWCE and TEA."""
+    model = student(dtype, tied)
+    model.config.attention_dropout = dropout
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = dropout
+    losses = {"cwce": cwce("records"), "tea": tea()}
+    return module(model, losses, precision=precision, clip=0.5, steps=STEPS, lr=3e-3, **options)
+
+
+def train(
+    network,
+    strategy,
+    out: Path | None,
+    rank=0,
+    world_size=1,
+    joined=False,
+    first=0,
+    stop_after=None,
+    checkpoint=None,
+    every=STEPS,
+):
+    """Returns the rows of metrics, and the trainer."""
+    collect = Collect()
+    sharded = getattr(strategy, "_save_distributed_checkpoint", False)
+    callbacks: list[Callback] = [collect]
+    if out is not None:
+        callbacks.append(Checkpoints(out, every, "all", sharded))
+    if stop_after is not None:
+        callbacks.append(StopAfter(stop_after))
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=world_size,
+        strategy=strategy,
+        precision="32-true",
+        max_epochs=1,
+        logger=False,
+        plugins=[StreamingCheckpointIO()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        callbacks=callbacks,
+    )
+    loader = DataLoader(Steps(rank, world_size, joined, first), batch_size=None)
+    trainer.fit(network, loader, ckpt_path=checkpoint, weights_only=True)
+    return collect.rows, trainer
+
+
+def distributed(name: str, options: dict, out: Path, rank: int, world_size: int) -> None:
+    """One scenario: train whole; where it says so, train again with a stop and a resume; write everything down."""
+    module_options = {key: options[key] for key in OPTIONS if key in options}
+    settings = {**TRAINER, "devices": world_size, **options.get("trainer", {})}
+
+    def run(**more):
+        network = trained(**module_options)
+        place = {"rank": rank, "world_size": world_size, "joined": options.get("joined", False)}
+        rows, trainer = train(network, build_strategy(settings), **place, **more)
+        return network, rows, trainer
+
+    network, rows, trainer = run(out=out / f"{name}-whole")
+    gathered = weights.gather(network.student, keep=rank == 0)
+    if rank == 0:
+        weights.save(gathered, out / f"{name}.safetensors")
+        (out / f"{name}.json").write_text(json.dumps(rows))
+        if settings["strategy"] == "fsdp2" and settings["checkpoints"] == "sharded":
+            names = [key for key, _ in network.student.named_parameters()]
+            found = weights.consolidate(out / f"{name}-whole" / f"step-{STEPS:06d}.ckpt", names)
+            weights.save(found, out / f"{name}-consolidated.safetensors")
+    trainer.strategy.barrier()
+    if "resume" in options:
+        folder = out / f"{name}-resumed"
+        run(out=folder, stop_after=options["resume"], every=options["resume"])
+        trainer.strategy.barrier()
+        path, done = latest(folder)
+        network, rows, _ = run(out=folder, first=done, checkpoint=path)
+        gathered = weights.gather(network.student, keep=rank == 0)
+        if rank == 0:
+            weights.save(gathered, out / f"{name}-resumed.safetensors")
+            (out / f"{name}-resumed.json").write_text(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    folder = Path(sys.argv[1])
+    for scenario, chosen in json.loads(sys.argv[2]).items():
+        distributed(scenario, chosen, folder, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))

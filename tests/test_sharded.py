@@ -1,0 +1,125 @@
+"""Two processes: FSDP2 equals DDP equals one process; what is resumed and what is released are the same to the bit."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dante.fit.strategy import build_strategy
+from dante.fit.weights import gather
+from dante.manifest import sha256
+from tests import sharded_worker
+
+FSDP = {"trainer": {"strategy": "fsdp2"}}
+SCENARIOS = {
+    "ddp": {"trainer": {"strategy": "ddp"}, "resume": 7},
+    "fsdp": {**FSDP, "resume": 7},
+    "fsdp-joined": {**FSDP, "joined": True},
+    "fsdp-full": {"trainer": {"strategy": "fsdp2", "checkpoints": "full"}, "resume": 7},
+    "fsdp-every": {**FSDP, "gradient_sync": "every"},
+    "fsdp-recompute": {**FSDP, "gradient_checkpointing": "full"},
+    "fsdp-untied": {**FSDP, "tied": False},
+    "fsdp-dropout": {**FSDP, "dropout": 0.2, "resume": 7},
+    "ddp-dropout": {"trainer": {"strategy": "ddp"}, "dropout": 0.2, "resume": 7},
+    "fsdp-bf16": {**FSDP, "precision": "bf16"},
+    "ddp-bf16": {"trainer": {"strategy": "ddp"}, "precision": "bf16"},
+}
+
+
+def launch(out: Path, scenarios: dict, processes: int) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command += [sharded_worker.__file__, str(out), json.dumps(scenarios)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-12000:]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sharded")
+    launch(folder, SCENARIOS, 2)
+    return folder
+
+
+def alone(joined=False, **options):
+    """The same on one process."""
+    network = sharded_worker.trained(**options)
+    strategy = build_strategy({"strategy": "auto", "accelerator": "cpu"})
+    rows, _ = sharded_worker.train(network, strategy, None, joined=joined)
+    return rows, gather(network.student, keep=True)
+
+
+def rows_of(out, name):
+    return json.loads((out / f"{name}.json").read_text())
+
+
+def compare(rows, weights, true_rows, true_weights, tolerance):
+    assert len(rows) == len(true_rows) == sharded_worker.STEPS
+    for mine, true in zip(rows, true_rows, strict=True):
+        assert mine.keys() == true.keys()
+        for name, value in true.items():
+            assert mine[name] == pytest.approx(value, rel=tolerance, abs=tolerance), (true["step"], name)
+    assert weights.keys() == true_weights.keys()
+    for name, weight in true_weights.items():
+        torch.testing.assert_close(weights[name], weight, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "fsdp-joined", "fsdp-full", "fsdp-every", "fsdp-recompute"])
+def test_two_processes_equal_one(out, name):
+    rows, weights = alone()
+    assert all(row["grad_norm"] > 0.5 for row in rows[:10])  # the clip is active
+    compare(rows_of(out, name), load_file(out / f"{name}.safetensors"), rows, weights, 1e-5)
+
+
+def test_one_micro_batch_equals_seven(out):
+    compare(*alone(joined=True), *alone(), 1e-5)
+
+
+def test_an_untied_head_is_sharded_as_well(out):
+    compare(rows_of(out, "fsdp-untied"), load_file(out / "fsdp-untied.safetensors"), *alone(tied=False), 1e-5)
+
+
+def test_bf16_compute_gives_the_same_curve(out):
+    true, _ = alone(precision="bf16")
+    for name in ("ddp-bf16", "fsdp-bf16"):
+        for mine, row in zip(rows_of(out, name), true, strict=True):
+            assert mine["ce_nats"] == pytest.approx(row["ce_nats"], abs=2e-3)
+    weights = load_file(out / "fsdp-bf16.safetensors")
+    # fp32 masters: what bf16 could not hold
+    assert any(not torch.equal(w, w.bfloat16().float()) for w in weights.values())
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "fsdp-full", "fsdp-dropout", "ddp-dropout"])
+def test_a_resumed_fit_is_the_same_to_the_bit(out, name):
+    assert rows_of(out, f"{name}-resumed") == rows_of(out, name)[7:]
+    assert sha256(out / f"{name}-resumed.safetensors") == sha256(out / f"{name}.safetensors")
+
+
+def test_dropout_depends_on_the_records_and_not_on_the_number_of_processes(out):
+    with_dropout, weights = alone(dropout=0.2)
+    assert [row["loss"] for row in with_dropout] != [row["loss"] for row in alone()[0]]
+    for name in ("fsdp-dropout", "ddp-dropout"):
+        compare(rows_of(out, name), load_file(out / f"{name}.safetensors"), with_dropout, weights, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["fsdp", "fsdp-untied", "fsdp-dropout"])
+def test_gathering_and_consolidating_give_the_same_file(out, name):
+    assert sha256(out / f"{name}-consolidated.safetensors") == sha256(out / f"{name}.safetensors")
+
+
+def test_a_tied_head_is_written_once(out):
+    assert "lm_head.weight" not in load_file(out / "fsdp.safetensors")
+    assert "lm_head.weight" in load_file(out / "fsdp-untied.safetensors")
+
+
+@pytest.mark.slow
+def test_hybrid_sharding_on_four_processes_equals_one(tmp_path):
+    hybrid = {"trainer": {"strategy": "fsdp2", "shard_size": 2}, "resume": 7}
+    launch(tmp_path, {"hybrid": hybrid}, 4)
+    compare(rows_of(tmp_path, "hybrid"), load_file(tmp_path / "hybrid.safetensors"), *alone(), 1e-5)
+    assert rows_of(tmp_path, "hybrid-resumed") == rows_of(tmp_path, "hybrid")[7:]
