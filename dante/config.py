@@ -99,6 +99,7 @@ class Fit(Strict):
     precision: Literal["bf16", "fp32"]
     gradient_checkpointing: Literal["none", "selective", "full"]
     compile: bool
+    attention_dropout: Share | None
     tile_tokens: Count | None
     checkpoint_every_steps: Count
     keep_checkpoints: Index | Literal["all"]

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}
 # A terminal, torchrun and SLURM send one request to every process, and launchers forward it: seconds within which a
 # second signal is taken for the same request.
 SAME_REQUEST_S = 2.0

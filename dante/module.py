@@ -74,7 +74,7 @@ class DistillModule(LightningModule):
         student: causal language model, in the dtype its weights are to be trained in.
         losses: losses by name; parameter losses are anchored at the student's weights as they are now.
         fit: resolved `fit` node (steps, lr, min_lr_ratio, warmup, betas, eps, weight_decay, clip,
-            gradient_checkpointing, compile, tile_tokens, nonfinite_patience).
+            gradient_checkpointing, compile, attention_dropout, tile_tokens, nonfinite_patience).
         fidelity: resolved `fidelity` node (clip, decay).
         precision: `bf16` or `fp32`: compute precision where weights are fp32.
         seed: what dropout depends on, together with the step and the records of a row.
@@ -104,7 +104,7 @@ class DistillModule(LightningModule):
         self.nonfinite_patience: int = fit["nonfinite_patience"]
         self.network = StudentPass(student, _PRECISIONS[precision], fit["tile_tokens"])
         self.losses = nn.ModuleDict(losses)
-        prepare(student, fit["gradient_checkpointing"], fit["compile"])
+        prepare(student, fit["gradient_checkpointing"], fit["compile"], fit["attention_dropout"])
         for name, loss in losses.items():
             loss.name = name
         self.linear_losses = [loss for loss in losses.values() if isinstance(loss, LinearLoss)]

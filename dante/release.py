@@ -5,23 +5,33 @@ model's own names (a tied head stored once). They are loaded strictly: a missing
 a warning. The card tells the recipe, the compute, the limits and the licences. Results are not known yet and this
 directory never changes once complete, so its `model-index` names the model without results; the report writes the
 same card with results filled in.
+
+A fit that is not finished can be released, too, from any of its checkpoints, full or sharded, on one process:
+
+    python -m dante.release CHECKPOINT --init RUN/init --out FOLDER
 """
 
+import argparse
 import json
 import shutil
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from safetensors.torch import load_file
+from torch import Tensor
 from transformers import PreTrainedModel
 
+from dante import console
 from dante.errors import DanteError
+from dante.fit.weights import from_checkpoint
 from dante.pipeline import Step
 from dante.students.chat import ChatRenderer
 from dante.students.finite import check_finite
-from dante.students.load import DTYPES, count_parameters, load_pretrained, load_tokenizer
+from dante.students.load import DTYPES, build_meta_of, count_parameters, load_pretrained, load_tokenizer
 from dante.students.stage import chat_generation_config
 
 
@@ -38,17 +48,8 @@ def run(step: Step) -> None:
     if dtype not in DTYPES:
         raise DanteError(f"unknown dtype {dtype!r}", where="release: dtype", allowed=", ".join(DTYPES))
     shutil.rmtree(step.out, ignore_errors=True)  # a half-written folder of an interrupted attempt is not worth keeping
-    step.out.mkdir(parents=True)
-    source = step.inputs["init"] / "model"
-    model = load_pretrained(source, torch.float32)
-    load_trained(model, step.inputs["fit"] / "student.safetensors")
-    torch.nn.Module.to(model, DTYPES[dtype])
-
-    tokenizer = load_tokenizer(source)
-    # A chat student that ended only at the end of text would run on after every answer.
-    model.generation_config = chat_generation_config(model, ChatRenderer(tokenizer))
-    model.save_pretrained(step.out)
-    tokenizer.save_pretrained(step.out)
+    file = step.inputs["fit"] / "student.safetensors"
+    model = write_model(step.inputs["init"] / "model", load_file(file), file, DTYPES[dtype], step.out)
     provenance = {
         "name": step.settings["name"],
         "fingerprint": step.fingerprint,
@@ -58,13 +59,39 @@ def run(step: Step) -> None:
     (step.out / "README.md").write_text(model_card(step, count_parameters(model)), encoding="utf-8")
 
 
-def load_trained(model: PreTrainedModel, file: Path) -> None:
+def write_model(
+    init: Path, trained: Mapping[str, Tensor], where: Path, dtype: torch.dtype, out: Path
+) -> PreTrainedModel:
+    """Writes weights, config, tokenizer, chat template and generation config; returns the model.
+
+    Args:
+        init: the folder that training started from: architecture, tokenizer, chat template.
+        trained: every parameter once, under the model's own names.
+        where: what the weights were read from, for messages.
+        dtype: of the written weights.
+        out: folder to write to.
+
+    Raises:
+        DanteError: the weights do not fit the model, or are not finite.
+    """
+    model = load_pretrained(init, torch.float32)
+    load_trained(model, trained, where)
+    torch.nn.Module.to(model, dtype)
+    tokenizer = load_tokenizer(init)
+    # A chat student that ended only at the end of text would run on after every answer.
+    model.generation_config = chat_generation_config(model, ChatRenderer(tokenizer))
+    out.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return model
+
+
+def load_trained(model: PreTrainedModel, trained: Mapping[str, Tensor], where: Path) -> None:
     """Loads trained tensors into a model, in place, strictly: every parameter is given once, a tied one only once.
 
     Raises:
         DanteError: tensors are missing, unexpected or of another shape.
     """
-    trained = load_file(file)
     own = model.state_dict()
     needed = {name for name, _ in [*model.named_parameters(), *model.named_buffers()]} & own.keys()  # a tied head once
     missing = sorted(needed - trained.keys())
@@ -74,11 +101,11 @@ def load_trained(model: PreTrainedModel, file: Path) -> None:
         raise DanteError(
             f"the trained weights do not fit the model: missing {missing[:5]}, unexpected {unexpected[:5]}, "
             f"other shape {sorted(shapes)[:5]}",
-            where=str(file),
+            where=str(where),
             allowed="exactly the parameters of the initialisation",
             fix="rerun the fit from this initialisation",
         )
-    check_finite(trained.items(), file, "lower fit.lr or use fidelity=sound (fp32 master weights), and repeat the fit")
+    check_finite(trained.items(), where, "lower fit.lr or use fidelity=sound (fp32 master weights), and repeat the fit")
     model.load_state_dict(trained, strict=False)  # names were compared above, tied ones included
 
 
@@ -136,3 +163,28 @@ def _plain(value: Any) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def main(arguments: list[str]) -> int:
+    """Writes a Hugging Face folder from a checkpoint of a fit. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m dante.release")
+    parser.add_argument("checkpoint", type=Path, help="step-000050.ckpt of a fit: a file, or a directory of shards")
+    parser.add_argument("--init", type=Path, required=True, help="the step that the fit started from (RUN/init)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the model goes")
+    parser.add_argument("--dtype", choices=sorted(DTYPES), default="bfloat16")
+    options = parser.parse_args(arguments)
+    source = options.init / "model"
+    console.quiet_libraries()
+    try:
+        names = [name for name, _ in build_meta_of(source).named_parameters()]
+        trained = from_checkpoint(options.checkpoint, names)
+        write_model(source, trained, options.checkpoint, DTYPES[options.dtype], options.out)
+    except DanteError as error:
+        console.error(error)
+        return 2
+    console.info(f"wrote {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

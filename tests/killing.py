@@ -143,6 +143,12 @@ class Run:
         return [str(p) for p in self.directory.parent.rglob("*.owner")]
 
 
+def steps_done(run: Run) -> int:
+    """Steps that a fit in progress has logged."""
+    files = list(run.store.glob("fit-*.partial/metrics.jsonl"))
+    return files[0].read_text().count("\n") if files else 0
+
+
 def alive_in_group(group: int) -> list[str]:
     """Processes of a group that are still there (zombies do not count)."""
     found = []

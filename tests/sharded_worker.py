@@ -60,14 +60,13 @@ class StopAfter(Callback):
             trainer.should_stop = True
 
 
-def trained(dtype=torch.float32, precision="fp32", dropout=0.0, tied=True, **options):
+def trained(dtype=torch.float32, precision="fp32", dropout=None, tied=True, **options):
     """A tiny student whose clip is active in every step, with CWCE and TEA."""
     model = student(dtype, tied)
-    model.config.attention_dropout = dropout
-    for layer in model.model.layers:
-        layer.self_attn.attention_dropout = dropout
     losses = {"cwce": cwce("records"), "tea": tea()}
-    return module(model, losses, precision=precision, clip=0.5, steps=STEPS, lr=3e-3, **options)
+    return module(
+        model, losses, precision=precision, clip=0.5, steps=STEPS, lr=3e-3, attention_dropout=dropout, **options
+    )
 
 
 def train(

@@ -5,6 +5,7 @@
     DANTE_KILL="+experiment=dante_mosaic scale=pocket" python -m pytest -m slow tests/test_kill.py -k every_step -s
 """
 
+import json
 import os
 import random
 import shutil
@@ -19,8 +20,8 @@ import pytest
 
 from dante import pipeline
 from dante.interrupt import EXIT_CODES
-from dante.manifest import STEP_FILE
-from tests.killing import Run, alive_in_group
+from dante.manifest import STEP_FILE, sha256
+from tests.killing import TIMING, Run, alive_in_group, steps_done
 from tests.test_config import composed
 
 SMOKE = ("+experiment=dante_mosaic", "scale=smoke", "fit.steps=60", "fit.checkpoint_every_steps=7")
@@ -62,17 +63,13 @@ def test_a_run_that_is_asked_to_stop_stops_between_two_steps_and_goes_on(undistu
         assert run.leftovers_of_locks() == []
         return said.strip().splitlines()[-1]
 
-    def steps_done() -> int:
-        files = list(run.store.glob("fit-*.partial/metrics.jsonl"))
-        return files[0].read_text().count("\n") if files else 0
-
     for signum in (signal.SIGTERM, signal.SIGINT):
-        before = steps_done()
-        said = ask(signum, lambda before=before: steps_done() > before)  # type: ignore[misc]
+        before = steps_done(run)
+        said = ask(signum, lambda before=before: steps_done(run) > before)  # type: ignore[misc]
         (checkpoint,) = run.store.glob("fit-*.partial/checkpoints/*")
-        assert checkpoint.name == f"step-{steps_done():06d}.ckpt"
-        assert said.startswith(f"stopped by {signal.Signals(signum).name} after step {steps_done()};")
-        assert steps_done() < 60
+        assert checkpoint.name == f"step-{steps_done(run):06d}.ckpt"
+        assert said.startswith(f"stopped by {signal.Signals(signum).name} after step {steps_done(run)};")
+        assert steps_done(run) < 60
     said = ask(signal.SIGTERM, lambda: run.begun("report"))
     assert said.startswith("stopped by SIGTERM in step 'report'")
     run.finish("fit.checkpoint_every_steps=1000")
@@ -95,6 +92,35 @@ def test_twenty_random_kills(undisturbed: Run, tmp_path: Path) -> None:
         run.finish()
         assert run.result() == undisturbed.result()
         assert run.leftovers() == []
+
+
+DROPOUT = ("fit.attention_dropout=0.2",)
+SHARDED = ("trainer.devices=2", "trainer.strategy=fsdp2", "trainer.checkpoints=sharded")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), DROPOUT, (*DROPOUT, *SHARDED)], ids=["plain", "dropout", "dropout-sharded"])
+def test_ten_kills_in_the_fit(more: tuple[str, ...], tmp_path: Path) -> None:
+    overrides = (*SMOKE, "fit.checkpoint_every_steps=4", "trainer.workers=0", "only=[teacher,cache,init,fit]", *more)
+    whole, run, draw = (
+        Run(tmp_path / "whole" / "run", overrides),
+        Run(tmp_path / "runs" / "run", overrides),
+        random.Random(SEED),
+    )
+    whole.finish()
+    for number, last in enumerate(sorted(draw.sample(range(1, 60), 10))):
+        process = run.start()
+        assert run.wait_for(lambda last=last: steps_done(run) >= last, process)  # type: ignore[misc]
+        assert run.kill(process)
+        print(f"kill {number + 1}: after step {steps_done(run)}")
+    run.finish()
+
+    def result(of: Run) -> tuple[str, list[dict[str, Any]]]:
+        rows = [json.loads(line) for line in (of.directory / "fit" / "metrics.jsonl").read_text().splitlines()]
+        stable = [{k: v for k, v in row.items() if k not in TIMING} for row in rows]
+        return sha256(of.directory / "fit" / "student.safetensors"), stable
+
+    assert result(run) == result(whole)
 
 
 @pytest.mark.slow

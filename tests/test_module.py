@@ -31,6 +31,7 @@ FIT = {
     "clip": 1.0,
     "gradient_checkpointing": "none",
     "compile": False,
+    "attention_dropout": None,
     "tile_tokens": 8,
     "nonfinite_patience": 2,
 }

@@ -11,9 +11,11 @@ import pytest
 from dante.errors import DanteError
 from dante.fit.stop import leave_signals_alone
 from dante.ranks import Board
-from tests.killing import Run, alive_in_group
+from tests.killing import Run, alive_in_group, steps_done
 
 DDP = ("+experiment=sft", "scale=smoke", "trainer.devices=2", "trainer.strategy=ddp")
+FSDP = (*DDP[:3], "trainer.strategy=fsdp2", "trainer.checkpoints=sharded")
+BOTH = pytest.mark.parametrize("strategy", [DDP, FSDP], ids=["ddp", "fsdp2"])
 BOUND_S = 60.0  # on a busy machine; ended processes are noticed after seconds
 
 
@@ -51,19 +53,20 @@ def test_lightning_s_own_signal_handling_can_still_be_switched_off(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_two_processes_stop_together_go_on_and_overwrite(tmp_path: Path) -> None:
-    whole, run = Run(tmp_path / "whole" / "run", (*DDP, "fit.steps=40")), Run(tmp_path / "runs" / "run")
+@BOTH
+def test_two_processes_stop_together_go_on_and_overwrite(strategy: tuple[str, ...], tmp_path: Path) -> None:
+    whole, run = Run(tmp_path / "whole" / "run", (*strategy, "fit.steps=40")), Run(tmp_path / "runs" / "run")
     whole.finish()
     run.overrides = whole.overrides
     for everyone in (False, True):  # as an orchestrator does it, and as SLURM and a terminal do
-        done = _steps_done(run)
+        done = steps_done(run)
         process = run.start()
-        assert run.wait_for(lambda done=done: _steps_done(run) > done, process), run.log.read_text()  # type: ignore[misc]
+        assert run.wait_for(lambda done=done: steps_done(run) > done, process), run.log.read_text()  # type: ignore[misc]
         (os.killpg if everyone else os.kill)(process.pid, signal.SIGTERM)
         said = run.end_of(process, code=143)
-        assert f"stopped by SIGTERM after step {_steps_done(run)}; the same command continues" in said
+        assert f"stopped by SIGTERM after step {steps_done(run)}; the same command continues" in said
         assert "Traceback" not in said
-        assert [p.stem for p in run.store.glob("fit-*/checkpoints/*")] == [f"step-{_steps_done(run):06d}"]
+        assert [p.stem for p in run.store.glob("fit-*/checkpoints/*")] == [f"step-{steps_done(run):06d}"]
         assert alive_in_group(process.pid) == []
     run.finish()
     assert run.result() == whole.result()
@@ -72,11 +75,12 @@ def test_two_processes_stop_together_go_on_and_overwrite(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@BOTH
 @pytest.mark.parametrize("killed", [0, 1])
-def test_a_process_that_dies_takes_the_others_along(killed: int, tmp_path: Path) -> None:
-    run = Run(tmp_path / "runs" / "run", (*DDP, "fit.steps=100000", "fit.checkpoint_every_steps=5"))
+def test_a_process_that_dies_takes_the_others_along(killed: int, strategy: tuple[str, ...], tmp_path: Path) -> None:
+    run = Run(tmp_path / "runs" / "run", (*strategy, "fit.steps=100000", "fit.checkpoint_every_steps=5"))
     process = run.start()
-    assert run.wait_for(lambda: _steps_done(run) > 6, process), run.log.read_text()
+    assert run.wait_for(lambda: steps_done(run) > 6, process), run.log.read_text()
     child = next(pid for pid in map(int, _children(process.pid)) if pid != process.pid)
     os.kill([process.pid, child][killed], signal.SIGKILL)
     start = time.monotonic()
@@ -92,11 +96,6 @@ def test_a_process_that_dies_takes_the_others_along(killed: int, tmp_path: Path)
     again = run.start()
     assert run.wait_for(lambda: "continues after step" in run.log.read_text(), again), run.log.read_text()
     run.kill(again)
-
-
-def _steps_done(run: Run) -> int:
-    files = list(run.store.glob("fit-*.partial/metrics.jsonl"))
-    return files[0].read_text().count("\n") if files else 0
 
 
 def _children(pid: int) -> list[str]:

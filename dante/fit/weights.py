@@ -14,6 +14,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 
@@ -49,7 +50,10 @@ def consolidate(checkpoint: Path, names: Iterable[str]) -> dict[str, Tensor]:
     Raises:
         DanteError: the checkpoint lacks some of them.
     """
-    stored = dcp.FileSystemReader(checkpoint).read_metadata().state_dict_metadata
+    try:
+        stored = dcp.FileSystemReader(checkpoint).read_metadata().state_dict_metadata
+    except (OSError, CheckpointException) as error:
+        raise DanteError(f"not a sharded checkpoint ({error})", where=str(checkpoint)) from error
     weights: dict[str, Tensor] = {}
     # One process reads what several wrote: DCP warns that no process group is there, which is the point.
     warnings.filterwarnings("ignore", message="torch.distributed is disabled", module="torch.distributed.checkpoint")
@@ -60,6 +64,28 @@ def consolidate(checkpoint: Path, names: Iterable[str]) -> dict[str, Tensor]:
         value = torch.empty(facts.size, dtype=facts.properties.dtype)
         dcp.load({_SHARDED_PREFIX + name: value}, checkpoint_id=checkpoint, no_dist=True)
         weights[name] = value.float()
+    return weights
+
+
+def from_checkpoint(checkpoint: Path, names: Iterable[str]) -> dict[str, Tensor]:
+    """The weights out of any checkpoint of a fit, full (read by pages, not whole) or sharded.
+
+    Raises:
+        DanteError: there is no such checkpoint, or it lacks some parameters.
+    """
+    if checkpoint.is_dir():
+        return consolidate(checkpoint, names)
+    try:
+        state = torch.load(checkpoint, mmap=True, weights_only=True, map_location="cpu")["state_dict"]
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise DanteError(
+            f"not a checkpoint of a fit ({error})", where=str(checkpoint), allowed="step-000050.ckpt, file or directory"
+        ) from error
+    weights = {}
+    for name in names:
+        if STUDENT + name not in state:
+            raise DanteError(f"the checkpoint has no parameter {name!r}", where=str(checkpoint))
+        weights[name] = state[STUDENT + name].float()
     return weights
 
 

@@ -49,25 +49,42 @@ def blocks_of(student: PreTrainedModel) -> list[nn.Module]:
     return blocks
 
 
-def prepare(student: PreTrainedModel, gradient_checkpointing: str, compiled: bool) -> None:
+def prepare(
+    student: PreTrainedModel, gradient_checkpointing: str, compiled: bool, attention_dropout: float | None
+) -> None:
     """Make a student ready for packed training rows, in place.
 
     Args:
         gradient_checkpointing: `none`, `selective` or `full`.
         compiled: whether `torch.compile` compiles each block (once, for all of them).
+        attention_dropout: share of attention weights that is dropped in training; None: what the model's config says.
 
     Raises:
-        DanteError: an LM head that the vocabulary pass does not reproduce.
+        DanteError: an LM head that the vocabulary pass does not reproduce, or no attention that drops anything.
     """
     student.config.use_cache = False
     student.train()
     check_head(student)
+    if attention_dropout is not None:
+        _set_dropout(student, attention_dropout)
     options = _CHECKPOINTING[gradient_checkpointing]()
     if options is not None:
         student.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
     if compiled:
         for block in blocks_of(student):
             block.compile(dynamic=True)
+
+
+def _set_dropout(student: PreTrainedModel, share: float) -> None:
+    layers = [module for module in student.modules() if hasattr(module, "attention_dropout")]
+    if not layers:
+        raise DanteError(
+            f"{type(student).__name__} has no attention dropout",
+            where="fit.attention_dropout",
+            fix="fit.attention_dropout=null",
+        )
+    for layer in layers:
+        layer.attention_dropout = share  # type: ignore[assignment]
 
 
 def _selective() -> dict[str, Any]:

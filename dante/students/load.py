@@ -104,6 +104,20 @@ def build_meta(architecture: Mapping[str, Any]) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(config_from(architecture))
 
 
+def build_meta_of(folder: str | Path) -> PreTrainedModel:
+    """The model that a folder holds, on the meta device: its config is read, its weights are not.
+
+    Raises:
+        DanteError: it is not on this machine and cannot be fetched.
+    """
+    try:
+        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _not_found("config", folder, error) from error
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
 def count_parameters(model: torch.nn.Module, embeddings: bool = True) -> int:
     """Number of parameters; a tied matrix counts once.
 
