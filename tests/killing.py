@@ -70,11 +70,11 @@ class Run:
         time.sleep(delay_s)
         return self.kill(process)
 
-    def wait_for(self, moment: Callable[[], bool], process: subprocess.Popen[str]) -> bool:
-        """Whether the moment came before the process ended."""
+    def wait_for(self, moment: Callable[[], bool], process: subprocess.Popen[str] | None) -> bool:
+        """Whether the moment came before the process ended (or, without one, at all)."""
         deadline = time.monotonic() + DEADLINE_S
         while not moment():
-            if process.poll() is not None:
+            if process is not None and process.poll() is not None:
                 return False
             assert time.monotonic() < deadline
             time.sleep(0.002)

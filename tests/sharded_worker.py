@@ -119,7 +119,11 @@ def distributed(name: str, options: dict, out: Path, rank: int, world_size: int)
         rows, trainer = train(network, build_strategy(settings), **place, **more)
         return network, rows, trainer
 
-    network, rows, trainer = run(out=out / f"{name}-whole")
+    begin = {}
+    if "continue" in options:  # what another number of processes has begun
+        path, done = latest(out / options["continue"])
+        begin = {"first": done, "checkpoint": path}
+    network, rows, trainer = run(out=out / f"{name}-whole", **begin)
     gathered = weights.gather(network.student, keep=rank == 0)
     if rank == 0:
         weights.save(gathered, out / f"{name}.safetensors")

@@ -102,11 +102,8 @@ SHARDED = ("trainer.devices=2", "trainer.strategy=fsdp2", "trainer.checkpoints=s
 @pytest.mark.parametrize("more", [(), DROPOUT, (*DROPOUT, *SHARDED)], ids=["plain", "dropout", "dropout-sharded"])
 def test_ten_kills_in_the_fit(more: tuple[str, ...], tmp_path: Path) -> None:
     overrides = (*SMOKE, "fit.checkpoint_every_steps=4", "trainer.workers=0", "only=[teacher,cache,init,fit]", *more)
-    whole, run, draw = (
-        Run(tmp_path / "whole" / "run", overrides),
-        Run(tmp_path / "runs" / "run", overrides),
-        random.Random(SEED),
-    )
+    whole, run = Run(tmp_path / "whole" / "run", overrides), Run(tmp_path / "runs" / "run", overrides)
+    draw = random.Random(SEED)
     whole.finish()
     for number, last in enumerate(sorted(draw.sample(range(1, 60), 10))):
         process = run.start()

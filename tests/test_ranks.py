@@ -67,7 +67,7 @@ def test_two_processes_stop_together_go_on_and_overwrite(strategy: tuple[str, ..
         assert f"stopped by SIGTERM after step {steps_done(run)}; the same command continues" in said
         assert "Traceback" not in said
         assert [p.stem for p in run.store.glob("fit-*/checkpoints/*")] == [f"step-{steps_done(run):06d}"]
-        assert alive_in_group(process.pid) == []
+        assert run.wait_for(lambda group=process.pid: not alive_in_group(group), None)  # type: ignore[misc]
     run.finish()
     assert run.result() == whole.result()
     run.finish("on_existing=overwrite", "only=fit")  # rank 1 must not take the old result for the new one

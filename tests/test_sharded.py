@@ -107,6 +107,25 @@ def test_dropout_depends_on_the_records_and_not_on_the_number_of_processes(out):
         compare(rows_of(out, name), load_file(out / f"{name}.safetensors"), with_dropout, weights, 1e-5)
 
 
+@pytest.mark.parametrize(
+    ("strategy", "begun"), [("fsdp2", "fsdp-dropout"), ("fsdp2", "fsdp-full"), ("auto", "fsdp-full"), ("auto", "ddp")]
+)
+def test_a_fit_goes_on_with_another_number_of_processes(out, strategy, begun):
+    """Two processes made seven steps; one makes the rest."""
+    folder = f"{begun}-resumed"
+    (out / folder / f"step-{sharded_worker.STEPS:06d}.ckpt").rename(out / "aside")  # what they made after that
+    try:
+        options = {"trainer": {"strategy": strategy}, "continue": folder, "dropout": SCENARIOS[begun].get("dropout")}
+        launch(out, {"one": options}, 1)
+    finally:
+        (out / "aside").rename(out / folder / f"step-{sharded_worker.STEPS:06d}.ckpt")
+    for mine, true in zip(rows_of(out, "one"), rows_of(out, begun)[7:], strict=True):
+        for name, value in true.items():
+            assert mine[name] == pytest.approx(value, rel=1e-5, abs=1e-5), (true["step"], name)
+    for name, weight in load_file(out / f"{begun}.safetensors").items():
+        torch.testing.assert_close(load_file(out / "one.safetensors")[name], weight, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["fsdp", "fsdp-untied", "fsdp-dropout"])
 def test_gathering_and_consolidating_give_the_same_file(out, name):
     assert sha256(out / f"{name}-consolidated.safetensors") == sha256(out / f"{name}.safetensors")

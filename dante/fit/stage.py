@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer, seed_everything
 
 from dante import console, distributed
 from dante.data import DistillData
+from dante.errors import DanteError
 from dante.fit import checkpoint, peers, weights
 from dante.fit.checkpoint import Checkpoints, StreamingCheckpointIO
 from dante.fit.loggers import build_loggers, close_loggers
@@ -57,6 +58,14 @@ def run(step: Step) -> None:
     )
 
     resumed = checkpoint.latest(step.out / "checkpoints")
+    if resumed and resumed[0].is_dir() and trainer_cfg["strategy"] != "fsdp2":
+        raise DanteError(
+            f"this fit was begun with a sharded checkpoint ({resumed[0].name}), which strategy "
+            f"{trainer_cfg['strategy']} cannot read",
+            where="trainer.strategy",
+            allowed="fsdp2, on any number of devices",
+            fix="trainer.strategy=fsdp2 (with trainer.devices=1 on one device), or on_existing=overwrite to begin anew",
+        )
     metrics = MetricsFile(step.out / "metrics.jsonl")
     if distributed.rank() == 0:
         metrics.cut_after(resumed[1] if resumed else 0)
