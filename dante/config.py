@@ -116,6 +116,7 @@ class Trainer(Strict):
     shard_size: Count | None
     gradient_sync: Literal["last", "every"]
     checkpoints: Literal["full", "sharded"]
+    background_checkpoints: bool
     timeout_s: Positive
     precision: Literal["bf16", "fp32"]
     threads: Count | None

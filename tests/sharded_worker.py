@@ -80,13 +80,15 @@ def train(
     stop_after=None,
     checkpoint=None,
     every=STEPS,
+    background=False,
 ):
     """Returns the rows of metrics, and the trainer."""
     collect = Collect()
     sharded = getattr(strategy, "_save_distributed_checkpoint", False)
     callbacks: list[Callback] = [collect]
+    io = StreamingCheckpointIO(background=background)
     if out is not None:
-        callbacks.append(Checkpoints(out, every, "all", sharded))
+        callbacks.append(Checkpoints(out, every, "all", sharded, io))
     if stop_after is not None:
         callbacks.append(StopAfter(stop_after))
     trainer = Trainer(
@@ -96,7 +98,7 @@ def train(
         precision="32-true",
         max_epochs=1,
         logger=False,
-        plugins=[StreamingCheckpointIO()],
+        plugins=[io],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -116,6 +118,7 @@ def distributed(name: str, options: dict, out: Path, rank: int, world_size: int)
     def run(**more):
         network = trained(**module_options)
         place = {"rank": rank, "world_size": world_size, "joined": options.get("joined", False)}
+        place["background"] = options.get("background", False)
         rows, trainer = train(network, build_strategy(settings), **place, **more)
         return network, rows, trainer
 

@@ -20,7 +20,7 @@ SCENARIOS = {
     "ddp": {"trainer": {"strategy": "ddp"}, "resume": 7},
     "fsdp": {**FSDP, "resume": 7},
     "fsdp-joined": {**FSDP, "joined": True},
-    "fsdp-full": {"trainer": {"strategy": "fsdp2", "checkpoints": "full"}, "resume": 7},
+    "fsdp-full": {"trainer": {"strategy": "fsdp2", "checkpoints": "full"}, "background": True, "resume": 7},
     "fsdp-every": {**FSDP, "gradient_sync": "every"},
     "fsdp-recompute": {**FSDP, "gradient_checkpointing": "full"},
     "fsdp-untied": {**FSDP, "tied": False},

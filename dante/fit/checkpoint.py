@@ -6,9 +6,11 @@ and so does dropout (`DistillModule`): there is no random state to restore, and 
 may also go on with another number of devices: the same records, the same means, sums in another order.
 
 A checkpoint is written beside its final name, flushed and renamed; older ones are removed only then. A full one is a
-file; a sharded one is a directory with a part per rank (torch's DCP) and a checksum per part.
+file; a sharded one is a directory with a part per rank (torch's DCP) and a checksum per part. A full one may be written
+in the background: training waits for a copy in host memory, not for the disk.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -16,12 +18,16 @@ import re
 import shutil
 import zipfile
 import zlib
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from dante import console
 from dante.io_errors import free_bytes
@@ -87,13 +93,22 @@ class Checkpoints(Callback):
         every_steps: optimizer steps between two.
         keep: how many of the newest stay, or `all`; at least one while the fit runs.
         sharded: whether the strategy writes a directory with a part per rank.
+        io: how the trainer writes a full one.
     """
 
-    def __init__(self, directory: Path, every_steps: int, keep: int | Literal["all"], sharded: bool) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        every_steps: int,
+        keep: int | Literal["all"],
+        sharded: bool,
+        io: "StreamingCheckpointIO",
+    ) -> None:
         self.directory = directory
         self.every_steps = every_steps
         self.keep = keep
         self.sharded = sharded
+        self.io = io
         self.saved = 0
 
     @property
@@ -112,30 +127,41 @@ class Checkpoints(Callback):
         """Write the state after `done` optimizer steps and remove what `keep` does not cover. A collective."""
         final = self.directory / f"step-{done:06d}.ckpt"
         temporary = final.with_suffix(".writing")
+        self.io.wait()
         if trainer.is_global_zero:
             self.directory.mkdir(parents=True, exist_ok=True)
             for path in self.directory.glob("*.writing"):  # of a killed process: it may be what fills the disk
                 _remove(path)
         trainer.strategy.barrier("cleared")
+        self.io.then = lambda: self._publish(temporary, final)
         try:
             trainer.save_checkpoint(temporary)  # every rank calls it; rank 0 writes, or each its part
             if self.sharded:
                 _seal(temporary, trainer.global_rank, trainer.world_size)
                 trainer.strategy.barrier("sealed")
-            if trainer.is_global_zero:
-                if not self.sharded:
-                    flush(temporary)
-                if final.exists():  # written by an attempt that went on differently
-                    _remove(final)
-                temporary.replace(final)
+                if trainer.is_global_zero:
+                    self._publish(temporary, final)
         except BaseException:
             if trainer.is_global_zero:
                 _remove(temporary)
             raise
-        if trainer.is_global_zero and self.keep != "all":
+        self.saved = done
+
+    def _publish(self, temporary: Path, final: Path) -> None:
+        """Give a whole checkpoint its name, and remove what `keep` does not cover."""
+        if final.exists():  # written by an attempt that went on differently
+            _remove(final)
+        temporary.replace(final)
+        if self.keep != "all":
             for _, path in _found(self.directory)[: -max(1, self.keep)]:
                 _remove(path)
-        self.saved = done
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.io.wait()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        with contextlib.suppress(OSError):  # one error is being told already
+            self.io.wait()
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         # The data plan owns the position: the loader yields the remaining steps alone. Lightning's own loop counters
@@ -161,18 +187,58 @@ def _remove(path: Path) -> None:
 
 
 class StreamingCheckpointIO(TorchCheckpointIO):
-    """Write straight to the file: Lightning's own buffers the whole checkpoint in memory, twice, before it writes."""
+    """Write straight to the file: Lightning's own buffers the whole checkpoint in memory, twice, before it writes.
+
+    Args:
+        background: copy the state to host memory, and write that while training goes on.
+    """
+
+    def __init__(self, background: bool) -> None:
+        super().__init__()
+        #: Called when a checkpoint is whole and flushed.
+        self.then: Callable[[], None] = lambda: None
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint") if background else None
+        self._writing: Future[None] | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write one checkpoint.
+        """Write one checkpoint, or begin to.
 
         Raises:
-            OSError: it could not be written. torch's own writer raises a RuntimeError that does not say why.
+            OSError: it could not be written (in the background: told by `wait`).
         """
+        if self._pool is None:
+            self._write(checkpoint, Path(path), self.then)
+        else:
+            self.wait()
+            self._writing = self._pool.submit(self._write, _copied(checkpoint), Path(path), self.then)
+
+    def wait(self) -> None:
+        """Until what is being written is there.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    @staticmethod
+    def _write(checkpoint: dict[str, Any], path: Path, then: Callable[[], None]) -> None:
         try:
             torch.save(checkpoint, path)
-        except RuntimeError as error:
-            free = free_bytes(Path(path))
+            flush(path)
+            then()
+        except RuntimeError as error:  # torch's own writer, which does not say why
+            _remove(path)
+            free = free_bytes(path)
             full = free is not None and free < NO_SPACE_BYTES
             code = errno.ENOSPC if full else errno.EIO
             raise OSError(code, f"{os.strerror(code)} ({error})", str(path)) from error
+        except BaseException:
+            _remove(path)
+            raise
+
+
+def _copied(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """A copy that further training does not change; tensors in host memory."""
+    return tree_map(lambda leaf: leaf.detach().to("cpu", copy=True) if isinstance(leaf, Tensor) else leaf, checkpoint)

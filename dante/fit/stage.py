@@ -70,8 +70,9 @@ def run(step: Step) -> None:
     if distributed.rank() == 0:
         metrics.cut_after(resumed[1] if resumed else 0)
     recorder = _recorder(metrics, student, fit, trainer_cfg)
+    io = StreamingCheckpointIO(trainer_cfg["background_checkpoints"])
     checkpoints = Checkpoints(
-        step.out / "checkpoints", fit["checkpoint_every_steps"], fit["keep_checkpoints"], _sharded(trainer_cfg)
+        step.out / "checkpoints", fit["checkpoint_every_steps"], fit["keep_checkpoints"], _sharded(trainer_cfg), io
     )
     if resumed:
         data.start_step = resumed[1]
@@ -87,7 +88,7 @@ def run(step: Step) -> None:
         max_epochs=1,  # the data plan is one pass over all steps, whatever the epochs of the cache
         logger=build_loggers(step.resources["logger"], step.resources["run"], step.label, step.fingerprint),
         callbacks=[recorder, checkpoints, ProgressLine(recorder, fit["steps"]), StopBetweenSteps(checkpoints)],
-        plugins=[StreamingCheckpointIO()],
+        plugins=[io],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

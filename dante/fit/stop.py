@@ -35,6 +35,7 @@ class StopBetweenSteps(Callback):
         done = batch.step + 1
         if self.checkpoints.saved != done:
             self.checkpoints.save(trainer, done)
+        self.checkpoints.io.wait()
         trainer.strategy.barrier("stopped")  # no rank leaves before the checkpoint has its name
         raise Interrupted(asked, f"after step {done}")
 
