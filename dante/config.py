@@ -97,6 +97,7 @@ class Fit(Strict):
     overlong: Literal["error", "drop"]
     curriculum: Target
     precision: Literal["bf16", "fp32"]
+    attention: Literal["auto", "documents", "sdpa", "flex", "flash_attention_2"]
     gradient_checkpointing: bool
     tile_tokens: Count | None
     checkpoint_every_steps: Count

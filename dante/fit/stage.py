@@ -22,6 +22,7 @@ from dante.fit.throughput import peak_memory_gib
 from dante.manifest import write_json
 from dante.module import DistillModule
 from dante.pipeline import Step
+from dante.students.attention import use_attention
 from dante.students.chat import ChatRenderer
 from dante.students.finite import check_finite
 from dante.students.load import count_parameters, load_student, load_tokenizer
@@ -46,6 +47,7 @@ def run(step: Step) -> None:
         data.setup()
     student = load_student(source, dtype=torch.float32 if fidelity["master_weights"] else torch.bfloat16)
     check_finite(student, source, "make the initialisation again, from sound weights")
+    use_attention(student, fit["attention"], _device_type(trainer_cfg["accelerator"]))
     losses = {name: build(node, name=name) for name, node in step.settings["losses"].items()}
     module = DistillModule(student=student, losses=losses, fit=fit, fidelity=fidelity, precision=fit["precision"])
 
@@ -89,6 +91,10 @@ def run(step: Step) -> None:
     close_loggers(trainer.loggers)
     if trainer.is_global_zero:
         _write_result(step, trainer, module, data, recorder)
+
+
+def _device_type(accelerator: str) -> str:
+    return "cuda" if accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available()) else "cpu"
 
 
 def _data(step: Step, source: Path) -> DistillData:

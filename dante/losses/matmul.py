@@ -33,7 +33,7 @@ class Matmul:
 
     def product(self, a: Tensor, b: Tensor, out: Tensor) -> None:
         """out = a @ b."""
-        with self._mode():
+        with self.mode():
             if a.dtype == out.dtype:
                 torch.mm(a, b, out=out)
             else:
@@ -41,14 +41,15 @@ class Matmul:
 
     def accumulate(self, a: Tensor, b: Tensor, out: Tensor) -> None:
         """out += a @ b."""
-        with self._mode():
+        with self.mode():
             if a.dtype == out.dtype:
                 out.addmm_(a, b)
             else:
                 torch.addmm(out, a, b, out_dtype=out.dtype, out=out)
 
     @contextmanager
-    def _mode(self) -> Iterator[None]:
+    def mode(self) -> Iterator[None]:
+        """Products inside are computed as `product` does; for products that it does not offer."""
         if not (self._rounds and self.device.type == "cpu"):
             yield
             return
