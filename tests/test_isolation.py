@@ -97,8 +97,7 @@ def packed(model: PreTrainedModel, ids: torch.Tensor, **changes: Any) -> torch.T
 
 
 def told(model: PreTrainedModel, device: torch.device) -> dict[str, Any]:
-    moved = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in row_inputs(model, Row()).items()}
-    return moved
+    return {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in row_inputs(model, Row()).items()}
 
 
 def alone(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
@@ -240,8 +239,8 @@ def test_documents_refuses_rows_that_it_cannot_lay_out():
 
 
 @torch.no_grad()
-def test_positions_that_run_on_show_although_documents_are_apart():
-    """Attention by lengths isolates whatever the positions say; what is left is their rotation, which cancels in part."""
+def test_documents_are_apart_even_where_positions_run_on():
+    """Attention by lengths isolates whatever the positions say."""
     model = student("llama")
     use_attention(model, "documents", "cpu")
     running = packed(model, tokens(), position_ids=torch.arange(sum(LENGTHS))[None])

@@ -61,6 +61,10 @@ def document_attention(
         DanteError: records would see each other, or the layer does something to its scores that is not known here.
     """
     _check_layer(module, sliding_window, kwargs)
+    if torch.is_autocast_enabled(query.device.type):
+        # As autocast does for sdpa: rotation leaves queries and keys in fp32, values are bf16.
+        half = torch.get_autocast_dtype(query.device.type)
+        query, key, value = query.to(half), key.to(half), value.to(half)
     if document_tokens is None:
         return _whole_rows(module, query, key, value, attention_mask, position_ids, sliding_window, scaling, dropout)
     if attention_mask is not None or query.shape[0] != 1 or not query.shape[2] == key.shape[2] == sum(document_tokens):

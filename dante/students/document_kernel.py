@@ -7,7 +7,8 @@ alone; backward computes them again, so nothing is kept but queries, keys and va
 On two AMX cores this takes a tenth of the time of torch's flash kernel for CPUs (which gains from 512 tokens on), and
 its numbers are a flash kernel's: operands of products rounded to bf16, scores, softmax and sums in fp32.
 
-Shape suffixes: N documents of a group, L tokens of its longest, H query heads, K key heads, G = H/K, D head width.
+Shape suffixes: B documents of a group × key heads, L tokens of its longest, R = L × query heads per key head, C keys
+that a tile sees, D head width.
 """
 
 from collections.abc import Iterator
@@ -44,6 +45,22 @@ class Group:
     longest: int
     token: Int64[Tensor, " places"]
     padding: Int64[Tensor, " padded"]
+
+    def take(self, x_THD: Tensor, key_heads: int, clear_padding: bool = False) -> Tensor:
+        """[tokens, heads, D] → [documents · key heads, longest · heads per key head, D] in the dtype of the sums."""
+        places = x_THD.index_select(0, self.token)
+        if clear_padding:
+            places.index_fill_(0, self.padding, 0)
+        apart = places.view(self.documents, self.longest, key_heads, -1).transpose(1, 2)
+        sums = torch.promote_types(x_THD.dtype, torch.float32)
+        together = torch.empty(apart.shape, dtype=sums).copy_(apart)
+        return together.view(self.documents * key_heads, -1, x_THD.shape[-1])
+
+    def give(self, x_BRD: Tensor, key_heads: int, dtype: torch.dtype) -> Tensor:
+        """Back to [places, heads, D]."""
+        apart = x_BRD.view(self.documents, key_heads, self.longest, -1).transpose(1, 2)
+        places = torch.empty(apart.shape, dtype=dtype).copy_(apart)
+        return places.view(self.documents * self.longest, -1, x_BRD.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -112,105 +129,83 @@ class _Attend(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(query, key, value)
         ctx.plan, ctx.scale, ctx.window = plan, scale, window
-        parts = []
+        key_heads = key.shape[1]
+        outputs: list[Tensor] = []
         with torch.autocast("cpu", enabled=False), Matmul(query.dtype, query.device).mode():
             for group in plan.groups:
-                q_NKGLD, k_BLD, v_BLD = _operands(query, key, value, group)
-                out_NKGLD = torch.empty(*q_NKGLD.shape[:4], value.shape[-1], dtype=q_NKGLD.dtype)
-                for tile in _tiles(group.longest, window):
-                    p_BRC = tile.probabilities(q_NKGLD, k_BLD, scale)
-                    tile.rows_of(out_NKGLD).copy_(tile.split(p_BRC @ v_BLD[:, tile.keys], q_NKGLD.shape))
-                parts.append(_rows(out_NKGLD, query.dtype))
-        return _joined(parts)[plan.place]
+                q_BRD, k_BLD, v_BLD = (group.take(x, key_heads) for x in (query, key, value))
+                out_BRD = q_BRD.new_empty(*q_BRD.shape[:2], value.shape[-1])
+                for tile in _tiles(group.longest, query.shape[1] // key_heads, window):
+                    p_BRC = tile.probabilities(q_BRD, k_BLD, scale)
+                    out_BRD[:, tile.rows] = torch.bmm(p_BRC, v_BLD[:, tile.keys])
+                outputs.append(group.give(out_BRD, key_heads, query.dtype))
+        return _row(outputs, plan)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value = ctx.saved_tensors
         plan, scale = ctx.plan, ctx.scale
-        parts: tuple[list[Tensor], ...] = ([], [], [])
+        key_heads = key.shape[1]
+        gradients: tuple[list[Tensor], ...] = ([], [], [])
         with torch.autocast("cpu", enabled=False), Matmul(query.dtype, query.device).mode():
             for group in plan.groups:
-                q_NKGLD, k_BLD, v_BLD = _operands(query, key, value, group)
-                shape = q_NKGLD.shape
-                d_out_NKGLD = _heads(upstream[0], group, shape[1], clear_padding=True)
-                dq_NKGLD, dk_BLD, dv_BLD = torch.empty_like(q_NKGLD), torch.zeros_like(k_BLD), torch.zeros_like(v_BLD)
-                for tile in _tiles(group.longest, ctx.window):
-                    p_BRC = tile.probabilities(q_NKGLD, k_BLD, scale)
-                    d_out_BRD = tile.merge(d_out_NKGLD)
-                    dv_BLD[:, tile.keys].baddbmm_(p_BRC.transpose(1, 2), d_out_BRD)
-                    ds_BRC = d_out_BRD @ v_BLD[:, tile.keys].transpose(1, 2)
+                q_BRD, k_BLD, v_BLD = (group.take(x, key_heads) for x in (query, key, value))
+                d_out_BRD = group.take(upstream[0], key_heads, clear_padding=True)
+                dq_BRD, dk_BLD, dv_BLD = torch.empty_like(q_BRD), torch.zeros_like(k_BLD), torch.zeros_like(v_BLD)
+                for tile in _tiles(group.longest, query.shape[1] // key_heads, ctx.window):
+                    p_BRC = tile.probabilities(q_BRD, k_BLD, scale)
+                    dv_BLD[:, tile.keys].baddbmm_(p_BRC.transpose(1, 2), d_out_BRD[:, tile.rows])
+                    ds_BRC = torch.bmm(d_out_BRD[:, tile.rows], v_BLD[:, tile.keys].transpose(1, 2))
                     torch.ops.aten._softmax_backward_data.out(ds_BRC, p_BRC, -1, p_BRC.dtype, grad_input=ds_BRC)
-                    dq_BRD = torch.bmm(ds_BRC, k_BLD[:, tile.keys]).mul_(scale)
-                    tile.rows_of(dq_NKGLD).copy_(tile.split(dq_BRD, shape))
-                    dk_BLD[:, tile.keys].baddbmm_(ds_BRC.transpose(1, 2), tile.merge(q_NKGLD), alpha=scale)
-                n, k = shape[:2]
-                grouped = (dq_NKGLD, dk_BLD.view(n, k, 1, *dk_BLD.shape[1:]), dv_BLD.view(n, k, 1, *dv_BLD.shape[1:]))
-                for part, gradient in zip(parts, grouped, strict=True):
-                    part.append(_rows(gradient, query.dtype))
-        return *(_joined(part)[plan.place] for part in parts), None, None, None
+                    dq_BRD[:, tile.rows] = torch.bmm(ds_BRC, k_BLD[:, tile.keys])
+                    dk_BLD[:, tile.keys].baddbmm_(ds_BRC.transpose(1, 2), q_BRD[:, tile.rows])
+                for gradient, x_BLD in zip(gradients, (dq_BRD.mul_(scale), dk_BLD.mul_(scale), dv_BLD), strict=True):
+                    gradient.append(group.give(x_BLD, key_heads, query.dtype))
+        return *(_row(gradient, plan) for gradient in gradients), None, None, None
 
 
 @dataclass(frozen=True)
 class _Tile:
-    """Rows of the score matrix of every document of a group, and the keys that these rows see."""
+    """Rows of the score matrix of every document of a group, and the keys that these rows see.
 
-    rows: slice
-    keys: slice
+    A row is a query token with one of the query heads that share a key head, token by token.
+    """
+
+    first: int
+    last: int
+    oldest: int
+    shared: int
     window: int | None
 
-    def probabilities(self, q_NKGLD: Tensor, k_BLD: Tensor, scale: float) -> Tensor:
-        q_BRD = self.merge(q_NKGLD)
-        mask = _mask(self.rows.start, self.rows.stop, self.keys.start, self.window, q_BRD.dtype)
-        mask_RC = mask.repeat(q_NKGLD.shape[2], 1)
-        scores_BRC = torch.baddbmm(mask_RC[None], q_BRD, k_BLD[:, self.keys].transpose(1, 2), alpha=scale)
+    @property
+    def rows(self) -> slice:
+        return slice(self.first * self.shared, self.last * self.shared)
+
+    @property
+    def keys(self) -> slice:
+        return slice(self.oldest, self.last)
+
+    def probabilities(self, q_BRD: Tensor, k_BLD: Tensor, scale: float) -> Tensor:
+        mask_RC = _mask(self, q_BRD.dtype)
+        k_BDC = k_BLD[:, self.keys].transpose(1, 2)
+        scores_BRC = torch.baddbmm(mask_RC[None], q_BRD[:, self.rows], k_BDC, alpha=scale)
         return torch.softmax(scores_BRC, dim=-1, out=scores_BRC)
 
-    def rows_of(self, x_NKGLD: Tensor) -> Tensor:
-        return x_NKGLD[:, :, :, self.rows]
 
-    def merge(self, x_NKGLD: Tensor) -> Tensor:
-        n, k, g, _, d = x_NKGLD.shape
-        return self.rows_of(x_NKGLD).reshape(n * k, g * (self.rows.stop - self.rows.start), d)
-
-    def split(self, x_BRD: Tensor, shape: torch.Size) -> Tensor:
-        return x_BRD.view(*shape[:3], self.rows.stop - self.rows.start, x_BRD.shape[-1])
-
-
-def _tiles(longest: int, window: int | None) -> Iterator[_Tile]:
-    for start in range(0, longest, _TILE_ROWS):
-        stop = min(start + _TILE_ROWS, longest)
-        oldest = max(0, start - window + 1) if window is not None else 0
-        yield _Tile(slice(start, stop), slice(oldest, stop), window)
+def _tiles(longest: int, shared: int, window: int | None) -> Iterator[_Tile]:
+    for first in range(0, longest, _TILE_ROWS):
+        oldest = max(0, first - window + 1) if window is not None else 0
+        yield _Tile(first, min(first + _TILE_ROWS, longest), oldest, shared, window)
 
 
 @lru_cache(maxsize=32)
-def _mask(start: int, stop: int, oldest: int, window: int | None, dtype: torch.dtype) -> Tensor:
-    """0 where query row `start + i` sees key `oldest + j`, else −∞."""
-    distance = torch.arange(start, stop)[:, None] - torch.arange(oldest, stop)[None, :]
-    seen = (distance >= 0) & (distance < window) if window is not None else distance >= 0
-    return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf)
+def _mask(tile: _Tile, dtype: torch.dtype) -> Tensor:
+    """0 where a row of the tile sees one of its keys, else −∞."""
+    distance = torch.arange(tile.first, tile.last)[:, None] - torch.arange(tile.oldest, tile.last)[None, :]
+    seen = (distance >= 0) & (distance < tile.window) if tile.window is not None else distance >= 0
+    return torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, -torch.inf).repeat_interleave(tile.shared, dim=0)
 
 
-def _operands(query: Tensor, key: Tensor, value: Tensor, group: Group) -> tuple[Tensor, Tensor, Tensor]:
-    heads = key.shape[1]
-    q_NKGLD = _heads(query, group, heads)
-    return q_NKGLD, _heads(key, group, heads).flatten(0, 2), _heads(value, group, heads).flatten(0, 2)
-
-
-def _heads(x_THD: Tensor, group: Group, key_heads: int, clear_padding: bool = False) -> Tensor:
-    """[tokens, heads, width] → [documents, key heads, heads per key head, longest, width] in the dtype of the sums."""
-    places = x_THD.index_select(0, group.token)
-    if clear_padding:
-        places.index_fill_(0, group.padding, 0)
-    apart = places.view(group.documents, group.longest, key_heads, -1, x_THD.shape[-1]).permute(0, 2, 3, 1, 4)
-    return apart.to(torch.promote_types(x_THD.dtype, torch.float32), memory_format=torch.contiguous_format)
-
-
-def _rows(x_NKGLD: Tensor, dtype: torch.dtype) -> Tensor:
-    """Back to [places, heads, width]."""
-    n, k, g, length, width = x_NKGLD.shape
-    return x_NKGLD.permute(0, 3, 1, 2, 4).to(dtype).reshape(n * length, k * g, width)
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+def _row(places: list[Tensor], plan: Layout) -> Tensor:
+    """The row's tokens in their order, from the places of all groups."""
+    return (places[0] if len(places) == 1 else torch.cat(places)).index_select(0, plan.place)
