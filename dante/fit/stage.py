@@ -25,6 +25,7 @@ from dante.pipeline import Step
 from dante.students.attention import use_attention
 from dante.students.chat import ChatRenderer
 from dante.students.finite import check_finite
+from dante.students.lean_norm import make_lean
 from dante.students.load import count_parameters, load_student, load_tokenizer
 from dante.targets import build
 
@@ -48,6 +49,7 @@ def run(step: Step) -> None:
     student = load_student(source, dtype=torch.float32 if fidelity["master_weights"] else torch.bfloat16)
     check_finite(student, source, "make the initialisation again, from sound weights")
     use_attention(student, fit["attention"], _device_type(trainer_cfg["accelerator"]))
+    make_lean(student)
     losses = {name: build(node, name=name) for name, node in step.settings["losses"].items()}
     module = DistillModule(student=student, losses=losses, fit=fit, fidelity=fidelity, precision=fit["precision"])
 

@@ -16,6 +16,9 @@ class Matmul:
     With `dtype=torch.bfloat16` a CUDA device is given bf16 operands and an fp32 output. A CPU is given fp32 operands
     and told to round them itself (oneDNN's bf16 mode), which spares every conversion pass; a CPU without bf16
     instructions then computes in plain fp32. With any other dtype products are in the operands' own dtype.
+
+    That mode takes about twice the time of bf16 operands, whose result a CPU gives in bf16 only. `rounded_product` is
+    for a result that may be rounded: autocast rounds it too.
     """
 
     dtype: torch.dtype
@@ -30,6 +33,17 @@ class Matmul:
         if self._rounds and self.device.type != "cpu" and tensor.dtype == torch.float32:
             return tensor.to(self.dtype)
         return tensor
+
+    def narrow(self, tensor: Tensor) -> Tensor:
+        """Prepare a matrix that is an operand of `rounded_product`."""
+        return tensor.to(self.dtype) if self._rounds and tensor.dtype == torch.float32 else tensor
+
+    def rounded_product(self, a: Tensor, b: Tensor, out: Tensor) -> None:
+        """out = a @ b, the result rounded to the operands' dtype on a CPU; both operands are `narrow`."""
+        if self.device.type == "cpu" and a.dtype != out.dtype:
+            out.copy_(a @ b)
+        else:
+            self.product(a, b, out)
 
     def product(self, a: Tensor, b: Tensor, out: Tensor) -> None:
         """out = a @ b."""
