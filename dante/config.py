@@ -97,9 +97,10 @@ class Fit(Strict):
     overlong: Literal["error", "drop"]
     curriculum: Target
     precision: Literal["bf16", "fp32"]
+    attention: Literal["auto", "documents", "sdpa", "flex", "flash_attention_2"]
+    attention_dropout: Share | None
     gradient_checkpointing: Literal["none", "selective", "full"]
     compile: bool
-    attention_dropout: Share | None
     tile_tokens: Count | None
     checkpoint_every_steps: Count
     keep_checkpoints: Index | Literal["all"]

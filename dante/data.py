@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset as Table
-from jaxtyping import Int64
+from jaxtyping import Int32, Int64
 from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -45,6 +45,9 @@ class MicroBatch:
         fields: one value per record: `output_entropy`, `output_entropy_upper` (nats per token), `self_consistency`,
             `difficulty_score` (float32; NaN where the cache has none), `supervised_tokens`, `answer_bytes` (int64).
         record_ids: the cache's ids, one per record.
+        document_tokens: tokens of each document of the row, on the host: attention is laid out by them; empty: not
+            told, which is enough for sdpa.
+        document_ends: the same as offsets into the row, 0 first; on the row's device, where varlen kernels read them.
     """
 
     input_ids: Int64[Tensor, "1 row_tokens"]
@@ -54,6 +57,8 @@ class MicroBatch:
     record: Int64[Tensor, " supervised"]
     fields: dict[str, Tensor]
     record_ids: list[str]
+    document_tokens: tuple[int, ...] = ()
+    document_ends: Int32[Tensor, " documents_and_zero"] | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MicroBatch:
         """The same batch on `device`."""
@@ -72,6 +77,8 @@ class MicroBatch:
             record=function(self.record),
             fields={name: function(values) for name, values in self.fields.items()},
             record_ids=self.record_ids,
+            document_tokens=self.document_tokens,
+            document_ends=function(self.document_ends) if self.document_ends is not None else None,
         )
 
 
@@ -128,7 +135,18 @@ def assemble(records: Sequence[Mapping[str, Any]]) -> MicroBatch:
         record=joined([np.full(len(target), number) for number, target in enumerate(targets)]),
         fields=fields,
         record_ids=[str(record["id"]) for record in records],
+        **documents(lengths or [1]),
     )
+
+
+def documents(lengths: Sequence[int]) -> dict[str, Any]:
+    """The fields of a `MicroBatch` that say where its documents end.
+
+    Args:
+        lengths: tokens per document, in the order of the row.
+    """
+    ends = torch.from_numpy(np.cumsum([0, *lengths], dtype=np.int32))
+    return {"document_tokens": tuple(lengths), "document_ends": ends}
 
 
 class PlannedSteps(Dataset[StepBatch]):

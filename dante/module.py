@@ -29,6 +29,7 @@ from dante.losses.vocabulary import PassResult, vocabulary_pass
 from dante.optimizer import OptimizerSettings, apply_update, build_optimizer, clip_divisor, learning_rate
 from dante.outcome import Outcome, Outcomes, asked_to_stop, signal_of
 from dante.sharding import shard
+from dante.students.attention import row_inputs
 from dante.students.blocks import prepare
 
 _PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -61,7 +62,10 @@ class StudentPass(nn.Module):
         with torch.autocast(head.weight.device.type, torch.bfloat16) if autocast else nullcontext():
             # No attention mask and no cache: only then does transformers keep packed records apart by position ids.
             output = self.student.base_model(
-                input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False
+                input_ids=batch.input_ids,
+                position_ids=batch.position_ids,
+                use_cache=False,
+                **row_inputs(self.student, batch),
             )
         hidden_ND = output.last_hidden_state[0, batch.positions]
         return vocabulary_pass(hidden_ND, head, losses, weights, tokens, matmul_dtype, self.tile_tokens)

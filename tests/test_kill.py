@@ -100,7 +100,9 @@ SHARDED = ("trainer.devices=2", "trainer.strategy=fsdp2", "trainer.checkpoints=s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [BACKGROUND, DROPOUT, (*DROPOUT, *SHARDED)], ids=["plain", "dropout", "dropout-sharded"])
+@pytest.mark.parametrize(
+    "more", [BACKGROUND, DROPOUT, (*DROPOUT, *SHARDED)], ids=["plain", "dropout", "dropout-sharded"]
+)
 def test_ten_kills_in_the_fit(more: tuple[str, ...], tmp_path: Path) -> None:
     overrides = (*SMOKE, "fit.checkpoint_every_steps=4", "trainer.workers=0", "only=[teacher,cache,init,fit]", *more)
     whole, run = Run(tmp_path / "whole" / "run", overrides), Run(tmp_path / "runs" / "run", overrides)

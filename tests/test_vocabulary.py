@@ -191,7 +191,7 @@ def test_bf16_mode_does_not_leak_into_other_products(setting):
 
 
 def test_tile_budget():
-    assert auto_tile_tokens(49_152, torch.device("cpu")) == 256
+    assert auto_tile_tokens(49_152, torch.device("cpu")) == 640
     assert auto_tile_tokens(10_000_000, torch.device("cpu")) == 64
 
 

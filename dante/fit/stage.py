@@ -22,8 +22,10 @@ from dante.fit.throughput import peak_memory_gib
 from dante.manifest import write_json
 from dante.module import DistillModule
 from dante.pipeline import Step
+from dante.students.attention import use_attention
 from dante.students.chat import ChatRenderer
 from dante.students.finite import check_finite
+from dante.students.lean_norm import make_lean
 from dante.students.load import count_parameters, load_student, load_tokenizer
 from dante.targets import build
 
@@ -46,6 +48,8 @@ def run(step: Step) -> None:
         data.setup()
     student = load_student(source, dtype=torch.float32 if fidelity["master_weights"] else torch.bfloat16)
     check_finite(student, source, "make the initialisation again, from sound weights")
+    use_attention(student, fit["attention"], _device_type(trainer_cfg["accelerator"]))
+    make_lean(student)
     losses = {name: build(node, name=name) for name, node in step.settings["losses"].items()}
     module = DistillModule(
         student=student,
@@ -114,6 +118,10 @@ def run(step: Step) -> None:
 
 def _sharded(trainer: dict[str, Any]) -> bool:
     return trainer["strategy"] == "fsdp2" and trainer["checkpoints"] == "sharded"
+
+
+def _device_type(accelerator: str) -> str:
+    return "cuda" if accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available()) else "cpu"
 
 
 def _data(step: Step, source: Path) -> DistillData:

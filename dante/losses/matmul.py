@@ -16,6 +16,9 @@ class Matmul:
     With `dtype=torch.bfloat16` a CUDA device is given bf16 operands and an fp32 output. A CPU is given fp32 operands
     and told to round them itself (oneDNN's bf16 mode), which spares every conversion pass; a CPU without bf16
     instructions then computes in plain fp32. With any other dtype products are in the operands' own dtype.
+
+    That mode takes about twice the time of bf16 operands, whose result a CPU gives in bf16 only. `rounded_product` is
+    for a result that may be rounded: autocast rounds it too.
     """
 
     dtype: torch.dtype
@@ -31,9 +34,20 @@ class Matmul:
             return tensor.to(self.dtype)
         return tensor
 
+    def narrow(self, tensor: Tensor) -> Tensor:
+        """Prepare a matrix that is an operand of `rounded_product`."""
+        return tensor.to(self.dtype) if self._rounds and tensor.dtype == torch.float32 else tensor
+
+    def rounded_product(self, a: Tensor, b: Tensor, out: Tensor) -> None:
+        """out = a @ b, the result rounded to the operands' dtype on a CPU; both operands are `narrow`."""
+        if self.device.type == "cpu" and a.dtype != out.dtype:
+            out.copy_(a @ b)
+        else:
+            self.product(a, b, out)
+
     def product(self, a: Tensor, b: Tensor, out: Tensor) -> None:
         """out = a @ b."""
-        with self._mode():
+        with self.mode():
             if a.dtype == out.dtype:
                 torch.mm(a, b, out=out)
             else:
@@ -41,14 +55,15 @@ class Matmul:
 
     def accumulate(self, a: Tensor, b: Tensor, out: Tensor) -> None:
         """out += a @ b."""
-        with self._mode():
+        with self.mode():
             if a.dtype == out.dtype:
                 out.addmm_(a, b)
             else:
                 torch.addmm(out, a, b, out_dtype=out.dtype, out=out)
 
     @contextmanager
-    def _mode(self) -> Iterator[None]:
+    def mode(self) -> Iterator[None]:
+        """Products inside are computed as `product` does; for products that it does not offer."""
         if not (self._rounds and self.device.type == "cpu"):
             yield
             return

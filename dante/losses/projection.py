@@ -8,6 +8,10 @@ from torch import Tensor
 
 from dante.losses.matmul import Matmul
 
+# Half a megabyte of rows lies in a core's second-level cache beside what else is read; measured at V = 49,152 and
+# 128,256, rows of the whole tile take two and a half times as long.
+_CACHE_BYTES = 512 * 2**10
+
 
 @dataclass(frozen=True)
 class SoftmaxSums:
@@ -31,9 +35,20 @@ def project(
 
 def softmax_sums(logits_TV: Tensor, labels_T: Int64[Tensor, " tile"], out: Tensor) -> SoftmaxSums:
     """Normalisers of each row; `out` becomes exp(z − max) and may be `logits_TV` itself."""
-    top_T = logits_TV.amax(dim=1)
+    tops, sums = [], []
     label_logit_T = logits_TV.gather(1, labels_T[:, None])[:, 0]
-    torch.sub(logits_TV, top_T[:, None], out=out).exp_()
-    exp_sum_T = out.sum(dim=1)
-    log_z_T = top_T + exp_sum_T.log()
+    for rows in cached_rows(logits_TV):
+        top_R = logits_TV[rows].amax(dim=1)
+        torch.sub(logits_TV[rows], top_R[:, None], out=out[rows]).exp_()
+        tops.append(top_R)
+        sums.append(out[rows].sum(dim=1))
+    exp_sum_T = torch.cat(sums)
+    log_z_T = torch.cat(tops) + exp_sum_T.log()
     return SoftmaxSums(exp_sum_T, log_z_T, label_logit_T - log_z_T)
+
+
+def cached_rows(tile_TV: Tensor) -> list[slice]:
+    """Rows of a tile to run one after the other through several passes: on a CPU few enough to stay in its cache."""
+    tokens, vocab = tile_TV.shape
+    count = max(1, _CACHE_BYTES // (vocab * tile_TV.element_size())) if tile_TV.device.type == "cpu" else tokens
+    return [slice(start, min(start + count, tokens)) for start in range(0, tokens, max(count, 1))]

@@ -1,0 +1,146 @@
+"""Attention of packed rows: which implementation runs, and what it is told about a row.
+
+| `fit.attention` | a row of documents of Lᵢ tokens costs | runs on |
+|---|---|---|
+| `documents` | Σ Lᵢ², no mask (on a CPU `document_kernel`, on CUDA torch's varlen flash kernel) | CPU, CUDA |
+| `flash_attention_2` | Σ Lᵢ², no mask (package `flash_attn`, or transformers' kernels) | CUDA |
+| `flex` | blocks of 128 × 128 that hold an allowed pair (torch's FlexAttention, compiled) | CUDA |
+| `sdpa` | (Σ Lᵢ)²: a dense block-diagonal mask that transformers makes from `position_ids` | everywhere |
+
+Whatever runs, documents must not see each other. sdpa and flex keep them apart by positions that restart, and only
+without a cache and without an attention mask; `documents` and flash attention are told the lengths.
+`tests/test_isolation.py` proves it per architecture and implementation.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.utils import is_flash_attn_2_available, is_kernels_available
+
+from dante import console
+from dante.errors import DanteError
+from dante.students.document_attention import DOCUMENTS, has_varlen_kernel
+
+if TYPE_CHECKING:
+    from dante.data import MicroBatch
+
+AUTO = "auto"
+
+
+def use_attention(student: PreTrainedModel, requested: str, device_type: str) -> str:
+    """Switch a student to an implementation, and say on the terminal which one it is.
+
+    Args:
+        student: causal language model; only its config changes.
+        requested: `fit.attention`.
+        device_type: where it will train: `cpu` or `cuda`.
+
+    Returns:
+        the implementation, by its name in `fit.attention`.
+
+    Raises:
+        DanteError: it is not available for this model on this device.
+    """
+    if requested == AUTO:
+        chosen = next(name for name in _preferred(device_type) if obstacle(name, student, device_type) is None)
+    else:
+        chosen = requested
+        reason = obstacle(chosen, student, device_type)
+        if reason is not None:
+            usable = [name for name in _OBSTACLES if obstacle(name, student, device_type) is None]
+            raise DanteError(
+                f"attention {chosen} cannot run: {reason}",
+                where="fit.attention",
+                allowed=", ".join((AUTO, *usable)),
+                fix="fit.attention=auto takes the fastest that can",
+            )
+    try:
+        student.set_attn_implementation(_TRANSFORMERS_NAMES.get(chosen, chosen))
+    except (ImportError, OSError, ValueError) as error:
+        raise DanteError(
+            f"attention {chosen} cannot run: {str(error).strip().splitlines()[0]}",
+            where="fit.attention",
+            fix="fit.attention=auto takes the fastest that can",
+        ) from error
+    console.info(
+        f"  attention of packed rows: {chosen}{' (chosen by fit.attention=auto)' if requested == AUTO else ''}"
+    )
+    return chosen
+
+
+def obstacle(name: str, student: PreTrainedModel, device_type: str) -> str | None:
+    """Why an implementation cannot run a student's packed rows on a kind of device; None: it can."""
+    return _OBSTACLES[name](student, device_type)
+
+
+def row_inputs(student: PreTrainedModel, batch: "MicroBatch") -> dict[str, Any]:
+    """What the student's attention wants to know of a row, beside tokens and positions: arguments of its backbone."""
+    implementation = student.config._attn_implementation
+    if not batch.document_tokens and (implementation == DOCUMENTS or "flash" in implementation):
+        raise DanteError(
+            "a row does not say how long its documents are",
+            where=f"attention {implementation}",
+            fix="make the row with dante.data.assemble, or add dante.data.documents(lengths) to its fields",
+        )
+    if implementation == DOCUMENTS:
+        return {"document_tokens": batch.document_tokens, "document_ends": batch.document_ends}
+    if "flash" in implementation:
+        ends, longest = batch.document_ends, max(batch.document_tokens)
+        return {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
+    return {}
+
+
+def _preferred(device_type: str) -> tuple[str, ...]:
+    """Fastest first. transformers would fetch flash attention's kernel from the hub where the package is missing, and
+    torch's own varlen kernel is the same algorithm: only an installed package comes first."""
+    if device_type == "cpu":
+        return DOCUMENTS, "sdpa"
+    installed = ("flash_attention_2",) if is_flash_attn_2_available() else ()
+    return *installed, DOCUMENTS, "flex", "sdpa"
+
+
+def _documents_obstacle(student: PreTrainedModel, device_type: str) -> str | None:
+    if not student._can_set_attn_implementation():
+        return f"{type(student).__name__} does not let its attention be exchanged"
+    config = student.config.get_text_config()
+    unknown = set(getattr(config, "layer_types", None) or []) - {"full_attention", "sliding_attention"}
+    if unknown:
+        return f"{type(student).__name__} has layers of another kind ({', '.join(sorted(unknown))})"
+    if getattr(config, "attn_logit_softcapping", None) is not None:
+        return f"{type(student).__name__} caps its attention scores"
+    if device_type == "cuda" and not has_varlen_kernel():
+        return "this torch has no varlen flash kernel for this GPU"
+    return None
+
+
+def _flash_obstacle(student: PreTrainedModel, device_type: str) -> str | None:
+    if device_type != "cuda":
+        return "it needs a CUDA device"
+    if not student._supports_flash_attn:
+        return f"{type(student).__name__} does not support it"
+    if not torch.cuda.is_available():
+        return "there is no CUDA device here"
+    if not (is_flash_attn_2_available() or is_kernels_available()):
+        return "neither the package flash_attn nor the package kernels is installed"
+    return None
+
+
+def _flex_obstacle(student: PreTrainedModel, device_type: str) -> str | None:
+    if device_type != "cuda":
+        return "torch's FlexAttention has no backward on a CPU"
+    return None if student._supports_flex_attn else f"{type(student).__name__} does not support it"
+
+
+def _sdpa_obstacle(student: PreTrainedModel, device_type: str) -> str | None:
+    return None if student._supports_sdpa else f"{type(student).__name__} does not support it"
+
+
+_OBSTACLES: dict[str, Callable[[PreTrainedModel, str], str | None]] = {
+    DOCUMENTS: _documents_obstacle,
+    "flash_attention_2": _flash_obstacle,
+    "flex": _flex_obstacle,
+    "sdpa": _sdpa_obstacle,
+}
+_TRANSFORMERS_NAMES = {"flex": "flex_attention"}
