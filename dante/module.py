@@ -29,7 +29,7 @@ from dante.losses.vocabulary import PassResult, vocabulary_pass
 from dante.optimizer import OptimizerSettings, apply_update, build_optimizer, clip_divisor, learning_rate
 from dante.outcome import Outcome, Outcomes, asked_to_stop, signal_of
 from dante.sharding import shard
-from dante.students.attention import row_inputs
+from dante.students.attention import no_search_for_documents, row_inputs
 from dante.students.blocks import prepare
 
 _PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -59,7 +59,8 @@ class StudentPass(nn.Module):
         # bf16 weights run under autocast too: "BF16 weights + autocast" (DANTE-Mosaic-3.5B card [C]).
         autocast = self.compute_dtype == torch.bfloat16
         matmul_dtype = torch.bfloat16 if autocast else head.weight.dtype
-        with torch.autocast(head.weight.device.type, torch.bfloat16) if autocast else nullcontext():
+        precision = torch.autocast(head.weight.device.type, torch.bfloat16) if autocast else nullcontext()
+        with precision, no_search_for_documents(self.student):
             # No attention mask and no cache: only then does transformers keep packed records apart by position ids.
             output = self.student.base_model(
                 input_ids=batch.input_ids,

@@ -101,7 +101,7 @@ SHARDED = ("trainer.devices=2", "trainer.strategy=fsdp2", "trainer.checkpoints=s
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "more", [BACKGROUND, DROPOUT, (*DROPOUT, *SHARDED)], ids=["plain", "dropout", "dropout-sharded"]
+    "more", [BACKGROUND, DROPOUT, (*DROPOUT, *SHARDED)], ids=["background", "dropout", "dropout-sharded"]
 )
 def test_ten_kills_in_the_fit(more: tuple[str, ...], tmp_path: Path) -> None:
     overrides = (*SMOKE, "fit.checkpoint_every_steps=4", "trainer.workers=0", "only=[teacher,cache,init,fit]", *more)

@@ -12,11 +12,12 @@ without a cache and without an attention mask; `documents` and flash attention a
 `tests/test_isolation.py` proves it per architecture and implementation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, masking_utils
 from transformers.utils import is_flash_attn_2_available, is_kernels_available
 
 from dante import console
@@ -78,7 +79,7 @@ def obstacle(name: str, student: PreTrainedModel, device_type: str) -> str | Non
 def row_inputs(student: PreTrainedModel, batch: "MicroBatch") -> dict[str, Any]:
     """What the student's attention wants to know of a row, beside tokens and positions: arguments of its backbone."""
     implementation = student.config._attn_implementation
-    if not batch.document_tokens and (implementation == DOCUMENTS or "flash" in implementation):
+    if not batch.document_tokens and _told_lengths(student):
         raise DanteError(
             "a row does not say how long its documents are",
             where=f"attention {implementation}",
@@ -90,6 +91,28 @@ def row_inputs(student: PreTrainedModel, batch: "MicroBatch") -> dict[str, Any]:
         ends, longest = batch.document_ends, max(batch.document_tokens)
         return {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
     return {}
+
+
+@contextmanager
+def no_search_for_documents(student: PreTrainedModel) -> Iterator[None]:
+    """Where lengths are told, keep transformers from looking for documents in the positions.
+
+    Its answer would not be used, and to decide whether there are several it waits for the device in every forward.
+    """
+    if not _told_lengths(student):
+        yield
+        return
+    search = masking_utils.find_packed_sequence_indices
+    masking_utils.find_packed_sequence_indices = lambda position_ids: None
+    try:
+        yield
+    finally:
+        masking_utils.find_packed_sequence_indices = search
+
+
+def _told_lengths(student: PreTrainedModel) -> bool:
+    implementation = str(student.config._attn_implementation)
+    return implementation == DOCUMENTS or "flash" in implementation
 
 
 def _preferred(device_type: str) -> tuple[str, ...]:

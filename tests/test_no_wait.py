@@ -1,0 +1,42 @@
+"""An optimizer step queues its work and reads nothing back: a GPU never runs dry because the host wants a number."""
+
+import contextlib
+import types
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dante.data import documents
+from dante.students.attention import use_attention
+from tests.test_module import RECORDS, cwce, module, step_batch, student, tea
+
+LAYOUT = [[0, 1], [2, 3, 4]]
+
+
+def test_a_step_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device there is no number to wait for: whoever asks for one fails."""
+    trained = module(student(torch.float32), {"cwce": cwce(), "tea": tea()})
+    use_attention(trained.student, "documents", "cpu")
+    trained = trained.to("meta")
+    embedding = trained.student.get_input_embeddings().weight
+    for anchor in trained.parameter_losses:
+        anchor._bound = (embedding, embedding.detach().clone())
+    batch = step_batch(LAYOUT)
+    lengths = [[sum(RECORDS[which][:2]) for which in row] for row in LAYOUT]
+    rows = [replace(row, **documents(tokens)) for row, tokens in zip(batch.micro_batches, lengths, strict=True)]
+    batch = replace(batch, micro_batches=rows).to("meta")
+    updates = []
+    # torch's fused AdamW takes no meta tensors: what it is given is looked at instead.
+    raw = types.SimpleNamespace(step=lambda: updates.append((raw.grad_scale, raw.found_inf)))
+    optimizer = types.SimpleNamespace(optimizer=raw, param_groups=[{}], zero_grad=trained.zero_grad)
+    monkeypatch.setattr(trained, "optimizers", lambda: optimizer)
+    monkeypatch.setattr(trained, "_settle", lambda: None)  # where the host reads, after the step
+    monkeypatch.setattr(torch, "autocast", lambda *arguments, **options: contextlib.nullcontext())  # knows no meta
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device_type: False)
+    trained.training_step(batch, 0)
+    ((divisor, skipped),) = updates
+    assert divisor.is_meta
+    assert skipped.is_meta
+    with pytest.raises(RuntimeError, match="meta"):
+        trained.collect_metrics()
