@@ -27,8 +27,12 @@ def test_a_step_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> N
     rows = [replace(row, **documents(tokens)) for row, tokens in zip(batch.micro_batches, lengths, strict=True)]
     batch = replace(batch, micro_batches=rows).to("meta")
     updates = []
-    # torch's fused AdamW takes no meta tensors: what it is given is looked at instead.
-    raw = types.SimpleNamespace(step=lambda: updates.append((raw.grad_scale, raw.found_inf)))
+
+    class Seen(torch.optim.SGD):  # torch's fused AdamW takes no meta tensors: what it would be given is looked at
+        def step(self) -> None:
+            updates.append((self.grad_scale, self.found_inf))
+
+    raw = Seen(trained.student.parameters(), lr=0.1)
     optimizer = types.SimpleNamespace(optimizer=raw, param_groups=[{}], zero_grad=trained.zero_grad)
     monkeypatch.setattr(trained, "optimizers", lambda: optimizer)
     monkeypatch.setattr(trained, "_settle", lambda: None)  # where the host reads, after the step
