@@ -104,6 +104,12 @@ def build_meta(architecture: Mapping[str, Any]) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(config_from(architecture))
 
 
+def meta_of(folder: str | Path) -> PreTrainedModel:
+    """The model of a Hugging Face folder on the meta device, from its `config.json` alone."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(folder), trust_remote_code=False))
+
+
 def count_parameters(model: torch.nn.Module, embeddings: bool = True) -> int:
     """Number of parameters; a tied matrix counts once.
 
