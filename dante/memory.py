@@ -150,22 +150,22 @@ def memory_of(
     embedding = entries * (4 + 2 * weight_bytes + 2 * compute_bf16 + 4 * (not masters))
     device = torch.device("cpu" if on_cpu else "cuda")
     tile = 4 * (fit["tile_tokens"] or auto_tile_tokens(shape.vocabulary, device)) * shape.vocabulary
-    moving = kept + copies + masks
     # With one row per step gradients come into being while activations go.
     shared = min(kept, shape.body_parameters * weight_bytes) if _one_row(fit, trainer) else 0
-    return Memory(
-        weights=shape.parameters * weight_bytes / shards,
-        gradients=shape.parameters * weight_bytes / shards,
-        moments=2 * shape.parameters * weight_bytes / shards,
-        anchors=anchors * entries * weight_bytes / shards,
-        process=_PROCESS_BYTES if on_cpu else 0,
-        activations=kept - shared,
-        weight_copies=copies,
-        attention_mask=masks + _MASK_BUILDING * tokens**2,
-        logits=tile,
-        embedding_gradient=embedding,
-        slack=_SLACK["cpu" if on_cpu else "cuda"] * moving,
-    )
+    lines = {
+        "weights": shape.parameters * weight_bytes / shards,
+        "gradients": shape.parameters * weight_bytes / shards,
+        "moments": 2 * shape.parameters * weight_bytes / shards,
+        "anchors": anchors * entries * weight_bytes / shards,
+        "process": _PROCESS_BYTES if on_cpu else 0,
+        "activations": kept - shared,
+        "weight_copies": copies,
+        "attention_mask": masks + _MASK_BUILDING * tokens**2,
+        "logits": tile,
+        "embedding_gradient": embedding,
+        "slack": _SLACK["cpu" if on_cpu else "cuda"] * (kept + copies + masks),
+    }
+    return Memory(**{name: float(line) for name, line in lines.items()})
 
 
 def _one_row(fit: dict[str, Any], trainer: dict[str, Any]) -> bool:

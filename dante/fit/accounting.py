@@ -33,10 +33,16 @@ class Accounting:
     """
 
     def __init__(
-        self, body_parameters: int, head_parameters: int, precision: str, peak_tflops: float | None, began_s: float
+        self,
+        body_parameters: int,
+        head_parameters: int,
+        precision: str,
+        peak_tflops: float | int | None,
+        began_s: float,
     ) -> None:
         self.body_parameters, self.head_parameters = body_parameters, head_parameters
-        self.precision, self.given_tflops, self.began_s = precision, peak_tflops, began_s
+        self.precision, self.began_s = precision, began_s
+        self.given_tflops = None if peak_tflops is None else float(peak_tflops)
         self.laps = Laps()
         self.totals: dict[str, float] = dict.fromkeys(_TOTALS, 0)
         self.startup_s: float | None = None
@@ -102,7 +108,7 @@ class Accounting:
         """Take the most memory and the longest wait for data of any rank, and the energy of all."""
         assert self._memory is not None
         joules = self._energy.read_j() if self._energy is not None else None
-        own = [self._memory.read_bytes(), self.laps.seconds.get("data", 0.0), -1.0 if joules is None else joules]
+        own = [float(self._memory.read_bytes()), self.laps.seconds.get("data", 0.0), -1.0 if joules is None else joules]
         every = _gathered(trainer, own)
         earlier = self._earlier
         self.peak_bytes = int(max(earlier["peak_bytes"], *(peak for peak, _, _ in every)))

@@ -17,14 +17,14 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 # Dense tensor-core bf16 and plain fp32 (torch does not round fp32 products to TF32 by itself), TFLOP/s, from the
 # vendors' data sheets [S]. The first name that is part of the device's name counts: the more special ones stand first.
 LISTED_TFLOPS: dict[str, dict[str, float]] = {
-    "H100 NVL": {"bf16": 835, "fp32": 60},
-    "H100 PCIe": {"bf16": 756, "fp32": 51},
-    "GH200": {"bf16": 989, "fp32": 67},
-    "H200": {"bf16": 989, "fp32": 67},
-    "H100": {"bf16": 989, "fp32": 67},
-    "A100": {"bf16": 312, "fp32": 19.5},
-    "B200": {"bf16": 2250, "fp32": 80},
-    "L40S": {"bf16": 362, "fp32": 91.6},
+    "H100 NVL": {"bf16": 835.0, "fp32": 60.0},
+    "H100 PCIe": {"bf16": 756.0, "fp32": 51.0},
+    "GH200": {"bf16": 989.0, "fp32": 67.0},
+    "H200": {"bf16": 989.0, "fp32": 67.0},
+    "H100": {"bf16": 989.0, "fp32": 67.0},
+    "A100": {"bf16": 312.0, "fp32": 19.5},
+    "B200": {"bf16": 2250.0, "fp32": 80.0},
+    "L40S": {"bf16": 362.0, "fp32": 91.6},
 }
 # Square products, large enough to be bound by arithmetic.
 _SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}

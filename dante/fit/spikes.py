@@ -27,7 +27,7 @@ _FLOOR = 1e-3
 _MOST_IDS_SHOWN = 3
 
 
-def threshold(losses: Sequence[float], deviations: float) -> float:
+def threshold(losses: Sequence[float], deviations: float | int) -> float:
     """The loss above which a step is a spike, given the last ones; infinity of none."""
     if not losses:
         return math.inf
@@ -47,7 +47,7 @@ class SpikeWatch:
     """
 
     def __init__(
-        self, file: "MetricsFile", window: int, deviations: float, records_of: Callable[[Any], Sequence[str]]
+        self, file: "MetricsFile", window: int, deviations: float | int, records_of: Callable[[Any], Sequence[str]]
     ) -> None:
         self.file, self.deviations, self.records_of = file, deviations, records_of
         self.losses: deque[float] = deque(maxlen=window)

@@ -83,7 +83,7 @@ def run(step: Step) -> None:
             recorder.lap("checkpoint"),
             ProgressLine(recorder, fit["steps"]),
             StopBetweenSteps(checkpoints),
-            Heartbeat(board.folder / f"beats-{step.label}", trainer_cfg["timeout_s"]),
+            Heartbeat(board.folder / f"beats-{step.label}", float(trainer_cfg["timeout_s"])),
             recorder.lap("other"),
         ],
         plugins=[StreamingCheckpointIO()],
