@@ -82,6 +82,7 @@ class Heartbeat(Callback):
         # Every micro-batch is progress: a step may be long, a standstill is not.
         network: Any = pl_module.network
         self._hook = network.register_forward_pre_hook(lambda *_: self._note(self._where))
+        self._write(0)  # a rank that stops within its first second is known, too
         threading.Thread(target=self._run, name="heartbeat", daemon=True).start()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -120,7 +121,7 @@ class Heartbeat(Callback):
             if (self.folder / _VERDICT).exists():
                 peers.end(None)
             progress, waited_s = self._progress, time.monotonic() - self._since
-            if waited_s < self.timeout_s - look_s:
+            if waited_s < self.timeout_s - look_s - BEAT_S:
                 earlier = None
             elif earlier is None or earlier[0] != progress:
                 earlier = (progress, time.monotonic(), self._read())
