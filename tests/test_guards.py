@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from dante.fit import oom
 from dante.fit.heartbeat import find_missing
@@ -17,6 +18,8 @@ from dante.fit.machine import memory_bytes
 from dante.fit.metrics import MetricsFile
 from dante.fit.spikes import SpikeWatch, threshold
 from dante.memory import Shape
+from dante.students.load import config_from
+from dante.teachers.smoke import smoke_tokenizer
 from tests.killing import ROOT, Run, alive_in_group
 
 DDP = ("+experiment=sft", "scale=smoke", "trainer.devices=2", "trainer.strategy=ddp", "fit.steps=100000")
@@ -255,3 +258,36 @@ def test_the_address_space_limit_is_memory_that_is_not_there() -> None:
     own = memory_bytes(torch.device("cpu"))
     assert own is not None
     assert own[0] <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") + 2**20
+
+
+@pytest.mark.slow
+def test_a_fit_that_runs_out_of_memory_says_what_helps(tmp_path: Path) -> None:
+    width, layers = 768, 6
+    architecture = {
+        "model_type": "llama", "vocab_size": 512, "hidden_size": width, "intermediate_size": 4 * width,
+        "num_hidden_layers": layers, "num_attention_heads": 12, "num_key_value_heads": 12, "tie_word_embeddings": True,
+    }  # fmt: skip
+    config = config_from({**architecture, "eos_token_id": 2, "pad_token_id": 2})
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "large")
+    smoke_tokenizer().save_pretrained(tmp_path / "large")
+    values = ",".join(f"{key}:{str(value).lower()}" for key, value in architecture.items())
+    large = (f"student.source={tmp_path}/large", "student.layers=null", f"student.architecture={{{values}}}")
+    run = Run(tmp_path / "runs" / "run", ("+experiment=sft", "scale=smoke", *large))
+    run.finish("only=[teacher,cache,init]")
+    probe = "import dante.fit.stage, train; print(open('/proc/self/status').read())"
+    status = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    imported_kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmSize"))
+    # Room for the weights and their gradients, but not for both of Adam's moments.
+    limit_kib = imported_kib + int(3.5 * 4 * 16 * layers * width**2 / 1024)
+    process = run.start("only=fit", prefix=["sh", "-c", f'ulimit -v {limit_kib}; exec "$@"', "sh"])
+    said = " ".join(run.end_of(process, code=2).split())
+    print(said[-900:])
+    assert "Traceback" not in said
+    assert "this fit may run out of memory" in said
+    assert "error out of memory: it needs about 0.8 GiB for weights, gradients and Adam" in said
+    assert "can't allocate memory" in said
+    assert f"the device has {limit_kib / 2**20:.1f} GiB" in said
+    fix = said[said.index("error") :]
+    assert "fidelity=card" not in fix  # the smoke scale computes in fp32
+    assert fix.index("fit.max_tokens=128") > 0
+    assert "fit.gradient_checkpointing=true" in fix
