@@ -16,6 +16,8 @@ from transformers import AutoModelForCausalLM
 
 from dante.config import check
 from dante.data import MicroBatch, StepBatch
+from dante.fit.machine import PeakMemory
+from dante.memory import memory_of, shape_of
 from dante.module import DistillModule
 from dante.students.load import config_from
 from dante.targets import build
@@ -69,23 +71,14 @@ class Steps(Dataset):
         return StepBatch(rows, tokens, supervised, sum(len(row.record_ids) for row in rows), step)
 
 
-def vm(name: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name):
-            return int(line.split()[1]) * 1024
-    raise LookupError(name)
-
-
 class Watch(Callback):
+    """Peak memory from the first step on, as `summary.json` tells it."""
+
     def __init__(self) -> None:
-        self.facts: dict[str, Any] = {"peaks": []}
+        self.peak = PeakMemory(torch.device("cpu"))
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        Path("/proc/self/clear_refs").write_text("5")
-        self.facts["start"] = vm("VmRSS")
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *rest: Any) -> None:
-        self.facts["peaks"].append(vm("VmHWM"))
+        self.peak.start()
 
 
 def main(options: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +90,6 @@ def main(options: dict[str, Any]) -> dict[str, Any]:
         f"fit.max_tokens={tokens}", f"fit.gradient_checkpointing={options.get('checkpointing', False)}",
         f"fit.precision={options.get('precision', 'bf16')}", f"fit.steps={options.get('steps', 3)}",
     )  # fmt: skip
-    baseline = vm("VmRSS")
     architecture = {**cfg["student"]["architecture"], "num_hidden_layers": layers}
     dtype = torch.float32 if cfg["fidelity"]["master_weights"] else torch.bfloat16
     student = AutoModelForCausalLM.from_config(config_from(architecture), dtype=dtype, attn_implementation="sdpa")
@@ -111,7 +103,9 @@ def main(options: dict[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
     plan = Steps(cfg["fit"]["steps"], options.get("packs", 2), tokens, architecture["vocab_size"])
     trainer.fit(module, DataLoader(plan, batch_size=None))
-    return {**options, "baseline": baseline, **watch.facts, "parameters": sum(p.numel() for p in student.parameters())}
+    anchors = len(module.parameter_losses)
+    need = memory_of(shape_of(student), cfg["fit"], cfg["fidelity"], cfg["trainer"], anchors)
+    return {**options, "estimate": need.total, "peak": watch.peak.read_bytes()}
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ class Laps:
 
     @property
     def elapsed_s(self) -> float:
-        return sum(self.seconds.values())
+        return sum(self.seconds.values(), 0.0)
 
     def start(self) -> None:
         """Begin to count from now."""

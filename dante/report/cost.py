@@ -119,7 +119,10 @@ def published_sentence(run: Run, published: Json | None) -> str:
 def _training(summary: Json, hour_unit: str) -> list[tuple[str, str]]:
     rows: list[tuple[str, Any]] = []
     if "wall_s" in summary:
-        rows.append(("wall time", duration(summary["wall_s"]) + _lost_time(summary)))
+        rows.append(("wall time", duration(summary["wall_s"])))
+    for key, label in (("data_wait_share", "waiting for data"), ("checkpoint_share", "writing checkpoints")):
+        if key in summary:
+            rows.append((f"of it {label}", f"{summary[key]:.1%}"))
     if summary.get("startup_s") is not None:
         rows.append(("before the first step", duration(summary["startup_s"])))
     if "device_hours" in summary:
@@ -133,7 +136,7 @@ def _training(summary: Json, hour_unit: str) -> list[tuple[str, str]]:
     measured = summary.get("measured_peak_tflops")
     if measured:
         rates = ", ".join(f"{rate:.3g} in {precision}" for precision, rate in measured.items())
-        rows.append(("matrix products, measured", f"{rates} TFLOP/s per device"))
+        rows.append(("TFLOP/s, measured", rates))
     if "tokens_per_s" in summary:
         also = (
             f" ({summary['supervised_tokens_per_s']:,.0f} supervised)" if "supervised_tokens_per_s" in summary else ""
@@ -144,18 +147,11 @@ def _training(summary: Json, hour_unit: str) -> list[tuple[str, str]]:
         most = " on the fullest device" if summary.get("devices", 1) > 1 else ""
         rows.append(("peak memory", f"{summary['peak_mem_gib']:.1f} GiB{most}{scope}"))
     if summary.get("energy_j") is not None:
-        rows.append(("energy, as the driver counts it", _energy(summary["energy_j"])))
+        rows.append(("energy", _energy(summary["energy_j"])))
     for key, label in (("skipped_updates", "skipped updates"), ("spikes", "loss spikes")):
         if key in summary:
             rows.append((label, str(summary[key])))
     return rows
-
-
-def _lost_time(summary: Json) -> str:
-    """What of the wall time was no training: ` (waiting for data 0.3%, writing checkpoints 2.1%)`."""
-    known = (("data_wait_share", "waiting for data"), ("checkpoint_share", "writing checkpoints"))
-    parts = [f"{label} {summary[key]:.1%}" for key, label in known if key in summary]
-    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _utilisation(summary: Json) -> str:
