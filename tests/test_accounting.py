@@ -316,9 +316,9 @@ def test_what_the_memory_model_says_autograd_keeps_is_what_it_keeps() -> None:
 
         ids = torch.zeros(1, tokens, dtype=torch.int64)
         positions = (torch.arange(tokens) % 64)[None]
-        with torch.autograd.graph.saved_tensors_hooks(see, lambda t: t):
-            with torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
-                out = model.base_model(input_ids=ids, position_ids=positions, use_cache=False)
+        mode = torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext()
+        with torch.autograd.graph.saved_tensors_hooks(see, lambda t: t), mode:
+            out = model.base_model(input_ids=ids, position_ids=positions, use_cache=False)
         del out
         return sum(found.values())
 
