@@ -32,8 +32,8 @@ RATE = {"peak_tflops": 1.0, "precision": "fp32"}
 class Slow(Dataset[StepBatch]):
     """Steps that take a while to come."""
 
-    def __init__(self, start: int = 0, wait_s: float = DATA_S) -> None:
-        self.start, self.wait_s = start, wait_s
+    def __init__(self, start: int = 0, slow: int = STEPS) -> None:
+        self.start, self.slow = start, slow
 
     def __len__(self) -> int:
         return STEPS - self.start
@@ -41,7 +41,7 @@ class Slow(Dataset[StepBatch]):
     def __getitem__(self, index: int) -> StepBatch:
         if index >= len(self):
             raise IndexError
-        time.sleep(self.wait_s)
+        time.sleep(DATA_S if index < self.slow else 0.0)
         return step_batch(ONE_ROW, self.start + index)
 
 
@@ -88,10 +88,11 @@ def test_a_window_between_logged_steps_counts_all_of_them_and_waits_for_the_devi
     trained = module()
     collect = trained.collect_metrics
     trained.collect_metrics = lambda: calls.append(1) or collect()  # type: ignore[func-returns-value, method-assign]
-    run_steps(trained, Slow(), [record, record.lap("other")])
+    run_steps(trained, Slow(slow=EVERY), [record, record.lap("other")])
     rows = [json.loads(line) for line in record.file.path.read_text().splitlines()]
     assert [row["step"] for row in rows] == [EVERY, STEPS]
     assert len(calls) == len(rows)
+    assert rows[1]["data_wait_share"] < 0.5 * rows[0]["data_wait_share"]  # its steps alone, and these come at once
     # Two windows cover all but the first wait; each is all tokens of its steps over all of its time.
     per_step = step_batch(ONE_ROW).tokens
     seconds = [n * per_step / row["tokens_per_s"] for n, row in zip((EVERY, STEPS - EVERY), rows, strict=True)]
@@ -114,16 +115,17 @@ def test_sums_go_on_after_an_interruption(tmp_path: Path) -> None:
             trainer.should_stop = batch.step == 2
 
     first = recorder(tmp_path / "parts")
-    fit(first, between=(Stops(),))
+    fit(first, between=(Stops(), Writes()))
     state = json.loads(json.dumps(first.state_dict()))
     second = recorder(tmp_path / "parts")
     second.load_state_dict(state)
     second.cut_after(first.steps_done)
     assert first.steps_done == 3
-    fit(second, Slow(start=3))
+    fit(second, Slow(start=3), between=(Writes(),))
     for key in ("tokens", "supervised_tokens", "flops"):
         assert second.accounting.summary()[key] == whole.accounting.summary()[key] > 0
-    assert second.accounting.laps.elapsed_s > first.accounting.laps.elapsed_s
+    assert second.accounting.laps.seconds["checkpoint"] >= STEPS * CHECKPOINT_S
+    assert second.accounting.laps.seconds["data"] >= (STEPS - 2) * DATA_S  # two starts wait for their first batch
     # A fit that was killed after its last step has its summary from the checkpoint alone.
     third = recorder(tmp_path / "third")
     third.load_state_dict(json.loads(json.dumps(second.state_dict())))
@@ -372,3 +374,17 @@ def test_the_estimate_is_within_15_percent_of_a_real_fit(options: dict[str, Any]
     found = json.loads(done.stdout.splitlines()[-1])
     print(f"{options}: estimated {found['estimate'] / GIB:.2f} GiB, measured {found['peak'] / GIB:.2f} GiB")
     assert found["estimate"] == pytest.approx(found["peak"], rel=0.15)
+
+
+def test_what_was_freed_goes_back_to_the_system(tmp_path: Path) -> None:
+    code = (
+        "import torch; from types import SimpleNamespace as N; from dante.fit.heap import ReturnFreed;"
+        "from dante.fit.machine import _status_bytes; back = ReturnFreed(every_s=0.0);"
+        "back.on_train_start(N(strategy=N(root_device=torch.device('cpu'))), None);"
+        # Small blocks come from the heap; the last one lives on and keeps what lies below it.
+        "blocks = [torch.ones(2**14) for _ in range(4000)]; last = blocks.pop(); del blocks;"
+        "before = _status_bytes('VmRSS'); back.on_train_batch_end(None, None, None, None, 0);"
+        "print(before - _status_bytes('VmRSS'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert int(done.stdout) > 150 * 2**20

@@ -16,6 +16,7 @@ from dante.fit import checkpoint, peers
 from dante.fit.accounting import Accounting
 from dante.fit.checkpoint import Checkpoints, StreamingCheckpointIO
 from dante.fit.guards import guarded
+from dante.fit.heap import ReturnFreed
 from dante.fit.heartbeat import Heartbeat
 from dante.fit.loggers import build_loggers, close_loggers
 from dante.fit.metrics import MetricsFile, Recorder
@@ -84,6 +85,7 @@ def run(step: Step) -> None:
             ProgressLine(recorder, fit["steps"]),
             StopBetweenSteps(checkpoints),
             Heartbeat(board.folder / f"beats-{step.label}", float(trainer_cfg["timeout_s"])),
+            ReturnFreed(),
             recorder.lap("other"),
         ],
         plugins=[StreamingCheckpointIO()],
