@@ -82,6 +82,11 @@ class Batch(Strict):
     size: Count
 
 
+class Spike(Strict):
+    window: Annotated[int, Field(strict=True, ge=2)]
+    deviations: Positive
+
+
 class Fit(Strict):
     steps: Count
     lr: Positive
@@ -106,6 +111,7 @@ class Fit(Strict):
     keep_checkpoints: Index | Literal["all"]
     log_every_steps: Count
     nonfinite_patience: Count
+    spike: Spike
 
 
 class Trainer(Strict):
@@ -123,9 +129,9 @@ class Trainer(Strict):
     threads: Count | None
     workers: Index
     device_name: Text
-    peak_tflops: Positive
+    peak_tflops: Positive | None
+    expected_tflops: Positive
     memory_gib: Positive
-    expected_mfu: Share
 
 
 class Teacher(Strict):

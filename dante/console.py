@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dante.estimate import Estimate
     from dante.pipeline import PlannedStep
 
+GIB = 2**30
 _out = Console(quiet=distributed.rank() != 0, highlight=False)
 _err = Console(stderr=True, highlight=False)
 
@@ -89,7 +90,7 @@ def _cost_rows(cfg: dict[str, Any], cost: "Estimate") -> list[tuple[str, str]]:
     devices = trainer["devices"] * trainer["num_nodes"]
     source = "cache counted" if cost.counted else "cache as expected in conf/cache"
     epochs = f", {cost.epochs:.1f} epochs of {cost.records:,} records" if cost.epochs and cost.records else ""
-    memory = cost.state_gib + cost.activation_gib
+    memory = cost.memory.total / GIB
     fits = "" if memory <= trainer["memory_gib"] else "  [red]more than the device has[/]"
     rows = [
         ("teacher → student", f"{cfg['teacher']['name']} → {cfg['student']['name']}"),
@@ -104,13 +105,13 @@ def _cost_rows(cfg: dict[str, Any], cost: "Estimate") -> list[tuple[str, str]]:
         ("devices", f"{devices} × {trainer['device_name']}, {trainer['strategy']}, {fit['precision']}"),
         (
             "memory per device",
-            f"≈ {memory:.1f} GiB of {trainer['memory_gib']:g} ({cost.state_gib:.1f} weights, gradients, Adam; "
-            f"{cost.activation_gib:.1f} activations and logits){fits}",
+            f"≈ {memory:.1f} GiB of {trainer['memory_gib']:g} ({cost.memory.state / GIB:.1f} weights, gradients, Adam; "
+            f"{memory - cost.memory.state / GIB:.1f} activations and the rest){fits}",
         ),
         ("FLOPs", f"{cost.flops:.3g}"),
         (
             "time",
-            f"≈ {_duration(cost.hours)} at {trainer['expected_mfu']:.0%} of {trainer['peak_tflops']:g} TFLOP/s"
+            f"≈ {_duration(cost.hours)} at {trainer['expected_tflops']:g} TFLOP/s per device"
             f" = {cost.device_hours:.2g} device-hours",
         ),
     ]

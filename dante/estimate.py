@@ -9,17 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
+from dante.fit.peak import listed_tflops
 from dante.fit.throughput import GIB, model_flops
 from dante.losses.base import ParameterLoss
-from dante.losses.vocabulary import auto_tile_tokens
+from dante.memory import Memory, Shape, memory_of, shape_of
 from dante.pipeline import PlannedStep
 from dante.targets import build
-
-# Bytes of training state per parameter: weight, gradient, Adam's two moments.
-_STATE_BYTES = {True: 4 + 4 + 4 + 4, False: 2 + 2 + 2 + 2}
 
 
 @dataclass(frozen=True)
@@ -34,10 +29,9 @@ class Estimate:
         epochs: draws per record of the train split; None where the cache's size is unknown.
         tokens: all tokens that go through the student.
         supervised_tokens: tokens with a loss.
-        state_gib: weights, gradients, optimizer per device.
-        activation_gib: activations and one tile of logits per device.
+        memory: of one device, line by line.
         flops: of the whole fit, forward and backward, recomputation not counted.
-        device_hours: devices × hours at the expected MFU.
+        device_hours: devices × hours at the rate that `trainer.expected_tflops` names.
     """
 
     parameters: int
@@ -50,8 +44,7 @@ class Estimate:
     tokens_per_step: float
     supervised_tokens: float
     records: int | None
-    state_gib: float
-    activation_gib: float
+    memory: Memory
     flops: float
     hours: float
     device_hours: float
@@ -61,7 +54,7 @@ class Estimate:
 
 def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
     """Estimate the fit of a checked config."""
-    shape = _student_shape(cfg["student"])
+    shape = student_shape(cfg["student"])
     fit, trainer = cfg["fit"], cfg["trainer"]
     records, per_record, supervised_share, counted = _cache_facts(cfg, steps)
     size, unit = fit["batch"]["size"], fit["batch"]["unit"]
@@ -72,9 +65,8 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
     flops = model_flops(shape.body_parameters, shape.embedding_entries, round(tokens), round(tokens * supervised_share))
     # Recomputation runs every forward twice: no useful work, but time.
     hardware_flops = flops * (4 / 3 if fit["gradient_checkpointing"] == "full" else 1)
-    seconds = hardware_flops / (trainer["peak_tflops"] * 1e12 * trainer["expected_mfu"] * devices)
-    sharded = trainer["strategy"] == "fsdp2"
-    state = shape.parameters * _STATE_BYTES[cfg["fidelity"]["master_weights"]] / (devices if sharded else 1)
+    seconds = hardware_flops / (trainer["expected_tflops"] * 1e12 * devices)
+    anchors = sum(isinstance(build(node), ParameterLoss) for node in cfg["losses"].values())
     result = Estimate(
         parameters=shape.parameters,
         embedding_entries=shape.embedding_entries,
@@ -86,8 +78,7 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
         tokens_per_step=float(per_step),
         supervised_tokens=tokens * supervised_share,
         records=records,
-        state_gib=state / GIB,
-        activation_gib=_activation_bytes(shape, cfg) / GIB,
+        memory=memory_of(shape, fit, cfg["fidelity"], trainer, anchors),
         flops=flops,
         hours=seconds / 3600,
         device_hours=seconds / 3600 * devices,
@@ -97,40 +88,14 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
     return _with_notes(result, cfg, devices)
 
 
-@dataclass(frozen=True)
-class _Shape:
-    parameters: int
-    embedding_entries: int
-    vocabulary: int
-    tied: bool
-    hidden: int
-    intermediate: int
-    layers: int
-
-    @property
-    def body_parameters(self) -> int:
-        """Parameters that every token goes through: all but the embedding and the head."""
-        return self.parameters - self.embedding_entries * (1 if self.tied else 2)
-
-
-def _student_shape(student: dict[str, Any]) -> _Shape:
-    from dante.students.load import build_meta, count_parameters
+def student_shape(student: dict[str, Any]) -> Shape:
+    """The shape of a checked `student` node, from its architecture's values."""
+    from dante.students.load import build_meta
 
     architecture = dict(student["architecture"])
     if student["layers"] is not None:
         architecture["num_hidden_layers"] = len(student["layers"])
-    model = build_meta(architecture)
-    embedding = getattr(model.get_input_embeddings(), "weight", None)
-    assert isinstance(embedding, Tensor)
-    return _Shape(
-        parameters=count_parameters(model),
-        embedding_entries=embedding.numel(),
-        vocabulary=embedding.shape[0],
-        tied=bool(model.config.tie_word_embeddings),
-        hidden=model.config.hidden_size,
-        intermediate=model.config.intermediate_size,
-        layers=model.config.num_hidden_layers,
-    )
+    return shape_of(build_meta(architecture))
 
 
 def _cache_facts(cfg: dict[str, Any], steps: list[PlannedStep]) -> tuple[int | None, float, float, bool]:
@@ -158,33 +123,13 @@ def _cache_facts(cfg: dict[str, Any], steps: list[PlannedStep]) -> tuple[int | N
     return train, per_record, supervised / per_record, False
 
 
-def _activation_bytes(shape: _Shape, cfg: dict[str, Any]) -> float:
-    """What lives beside weights, gradients and optimizer while one pack runs.
-
-    Activations in bf16 (about 34 d + 6 f bytes per token and layer, or the block inputs alone), a tile of fp32 logits,
-    the head's fp32 gradient and bf16 copy, and for every parameter loss its reference and drift.
-    """
-    fit = cfg["fit"]
-    tokens = fit["max_tokens"]
-    per_layer = (
-        2 * shape.hidden
-        if fit["gradient_checkpointing"] == "full"
-        else 2 * (17 * shape.hidden + 3 * shape.intermediate)
-    )
-    one_block = 2 * (17 * shape.hidden + 3 * shape.intermediate)
-    device = torch.device("cpu" if cfg["trainer"]["accelerator"] == "cpu" else "cuda")
-    tile = 4 * (fit["tile_tokens"] or auto_tile_tokens(shape.vocabulary, device)) * shape.vocabulary
-    anchors = sum(isinstance(build(node), ParameterLoss) for node in cfg["losses"].values())
-    head_gradient = (4 + 2 + 8 * anchors) * shape.embedding_entries
-    return float(tokens * (shape.layers * per_layer + one_block) + tile + head_gradient)
-
-
 def _with_notes(result: Estimate, cfg: dict[str, Any], devices: int) -> Estimate:
     if not cfg["contradictions"]:
         return result
     fit, trainer, published = cfg["fit"], cfg["trainer"], cfg["published"]
+    peak_tflops = listed_tflops(published["gpu"], "bf16") or trainer["peak_tflops"] or trainer["expected_tflops"]
     full_tokens = result.draws * fit["max_tokens"]
-    budget_flops = published["gpu_hours"] * 3600 * trainer["peak_tflops"] * 1e12
+    budget_flops = published["gpu_hours"] * 3600 * peak_tflops * 1e12
     facts = {
         "vocabulary": result.vocabulary,
         "teacher_vocabulary": published["teacher_vocabulary"],

@@ -31,7 +31,7 @@ from dante.fit.weights import from_checkpoint
 from dante.pipeline import Step
 from dante.students.chat import ChatRenderer
 from dante.students.finite import check_finite
-from dante.students.load import DTYPES, build_meta_of, count_parameters, load_pretrained, load_tokenizer
+from dante.students.load import DTYPES, count_parameters, load_pretrained, load_tokenizer, meta_of
 from dante.students.stage import chat_generation_config
 
 
@@ -176,7 +176,7 @@ def main(arguments: list[str]) -> int:
     source = options.init / "model"
     console.quiet_libraries()
     try:
-        names = [name for name, _ in build_meta_of(source).named_parameters()]
+        names = [name for name, _ in meta_of(source).named_parameters()]
         trained = from_checkpoint(options.checkpoint, names)
         write_model(source, trained, options.checkpoint, DTYPES[options.dtype], options.out)
     except DanteError as error:

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dante.fit.accounting import MACHINE_KEYS
 from dante.manifest import sha256
 
 ROOT = Path(__file__).resolve().parents[1]
-TIMING = {"tokens_per_s", "mfu", "peak_mem_gib"}
+TIMING = set(MACHINE_KEYS)
 DEADLINE_S = 1800.0
 
 

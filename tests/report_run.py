@@ -54,7 +54,9 @@ def metrics(rng: np.random.Generator, steps: int) -> list[dict[str, Any]]:
             "grad_norm": 1.2 + 4 * np.exp(-6 * t) + abs(rng.normal(0, 0.3)), "tea/drift_frobenius": drift,
             "tea/drift_rms": drift / 5000, "tea/gradient_ratio": 0.1 * t, "skipped_updates": int(t > 0.5),
             "supervised_tokens": int(900 + rng.integers(-90, 90)),
-            "tokens_per_s": 255 + rng.normal(0, 6), "mfu": 0.42 + rng.normal(0, 0.01), "peak_mem_gib": 3.1,
+            "tokens_per_s": 255 + rng.normal(0, 6), "supervised_tokens_per_s": 150 + rng.normal(0, 4),
+            "mfu": 0.42 + rng.normal(0, 0.01), "peak_mem_gib": 3.1, "data_wait_share": 0.002 + rng.uniform(0, 0.001),
+            **({"spike": True, "loss": 9.0} if step == 80 else {}),
         })  # fmt: skip
     return rows
 
@@ -166,7 +168,10 @@ def write_run(root: Path) -> Step:
     write(folders["fit"] / "metrics.jsonl", metrics(rng, 120))
     summary = {"steps": 120, "supervised_tokens": 108_000, "tokens": 131_000, "wall_s": 402.0, "device_hours": 0.1117,
                "devices": 1, "device_name": "CPU", "accelerator": "cpu", "tokens_per_s": 255.3, "peak_mem_gib": 3.1,
-               "flops": 6.1e13, "mfu": 0.4, "data": {"records": 960, "train_records": 240}}  # fmt: skip
+               "flops": 6.1e13, "mfu": 0.1, "supervised_tokens_per_s": 151.2, "startup_s": 8.2, "peak_tflops": 1.5,
+               "peak_source": "measured", "measured_peak_tflops": {"bf16": 1.5, "fp32": 0.2}, "peak_mem_scope": "fit",
+               "data_wait_share": 0.002, "checkpoint_share": 0.021, "energy_j": 44_000.0, "skipped_updates": 1,
+               "spikes": 1, "data": {"records": 960, "train_records": 240}}  # fmt: skip
     write(folders["fit"] / "summary.json", summary)
     write(folders["eval"] / "eval.json", result)
     write(folders["eval"] / "items.jsonl", items)

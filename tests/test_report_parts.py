@@ -15,7 +15,7 @@ from dante.report.figures import all_figures
 from dante.report.figures.capability import learning_curve
 from dante.report.figures.curves import is_noisy, smooth
 from dante.report.figures.data import confidence_weights
-from dante.report.figures.training import components, measured, measurements
+from dante.report.figures.training import components, loss, machine, measured, measurements
 from dante.report.read import Fit, Run, count_parameters, read_run
 from dante.report.theme import LIGHT, title_of
 from dante.report.words import change, duration, metric_of, number, pair_sentence
@@ -230,3 +230,53 @@ def test_one_heading_for_one_set_of_items(run: Run) -> None:
     rows += [row("init", "generation", "stop_share", 0.1, 6), row("student", "generation", "stop_share", 0.5, 64)]
     assert "n = 64 (initialisation 6)" in results.main_table(Run(evaluation={"rows": rows}))[1]["heading"]
     assert group["lines"][1]["meaning"] == "ECE of the most likely token, 15 bins"
+
+
+def test_training_s_cost_tells_time_speed_memory_energy_and_spikes(run: Run) -> None:
+    rows = dict(dict(cost.facts(run))["Training"])
+    assert rows["wall time"] == "6 min 42 s"
+    assert (rows["of it waiting for data"], rows["of it writing checkpoints"]) == ("0.2%", "2.1%")
+    assert rows["before the first step"] == "8.2 s"
+    assert rows["FLOPs"] == "6.10e13 (10% of the device's 1.5 TFLOP/s, as measured)"
+    assert rows["TFLOP/s, measured"] == "1.5 in bf16, 0.2 in fp32"
+    assert rows["tokens per second"] == "255 (151 supervised)"
+    assert rows["peak memory"] == "3.1 GiB"
+    assert rows["energy"] == "12.2 Wh"
+    assert (rows["skipped updates"], rows["loss spikes"]) == ("1", "1")
+    summary = {**run.fits[0].summary, "devices": 8, "peak_mem_scope": "process", "energy_j": None, "peak_tflops": None}
+    rows = dict(dict(cost.facts(Run(**{**vars(run), "fits": [Fit("fit", [], summary, {})]})))["Training"])
+    assert rows["peak memory"] == "3.1 GiB on the fullest device, earlier stages included"
+    assert "energy" not in rows
+    assert rows["FLOPs"] == "6.10e13 (10% of the device's peak)"
+
+
+def test_summaries_of_before_the_accounting_still_read(run: Run) -> None:
+    old = {"wall_s": 402.0, "tokens_per_s": 255.3, "flops": 6.1e13, "mfu": 0.4, "peak_mem_gib": 3.1}
+    rows = dict(dict(cost.facts(Run(**{**vars(run), "fits": [Fit("fit", [], old, {})]})))["Training"])
+    assert rows == {
+        "wall time": "6 min 42 s",
+        "FLOPs": "6.10e13 (40% of the device's peak)",
+        "tokens per second": "255",
+        "peak memory": "3.1 GiB",
+    }
+
+
+def test_the_machine_figure_shows_what_was_logged_and_the_loss_marks_spikes(run: Run) -> None:
+    (fit,) = run.fits
+    titles = [axes.get_title(loc="left") for axes in panels_of(machine(fit, LIGHT))]
+    assert titles == [
+        "tokens per second",
+        "peak memory (GiB)",
+        "model FLOPs utilisation (share of peak)",
+        "share of the time without a batch",
+        "supervised tokens per step",
+    ]
+    assert "spike" not in measurements(fit.metrics)
+    drawn = loss(fit, LIGHT)
+    assert drawn is not None
+    (marks,) = [line for line in drawn.lines if line.get_marker() == "^"]
+    assert list(marks.get_xdata()) == [80]
+    calm = Fit(**{**vars(fit), "metrics": [{k: v for k, v in r.items() if k != "spike"} for r in fit.metrics]})
+    drawn = loss(calm, LIGHT)
+    assert drawn is not None
+    assert not [line for line in drawn.lines if line.get_marker() == "^"]

@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from dante.fit.accounting import MACHINE_KEYS
 from tests.test_config import EXPERIMENTS
 
 ROOT = Path(__file__).resolve().parents[1]
-TIMING = {"tokens_per_s", "mfu", "peak_mem_gib"}
+TIMING = set(MACHINE_KEYS)
 
 
 def command(run_dir: Path, experiment: str, *overrides: str) -> list[str]:

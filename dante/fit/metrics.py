@@ -8,7 +8,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from dante.fit.throughput import Clock, model_flops, peak_memory_gib
+from dante.fit.accounting import Accounting
+from dante.fit.spikes import SpikeWatch
 from dante.manifest import write_text
 
 
@@ -51,65 +52,58 @@ def _step_of(line: str) -> float:
 
 
 class Recorder(Callback):
-    """After every logged step: join the module's metrics with speed and memory, write them, hand them to loggers.
+    """After every logged step: join the module's metrics with speed, memory and spikes, write them, hand them on.
+
+    It stands first in the list of callbacks; a `lap` behind another one measures what that one takes.
 
     Args:
         file: where lines go.
         every_steps: log every so many optimizer steps, and the last one.
         steps: optimizer steps of the fit.
-        body_parameters: parameters that every token goes through.
-        head_parameters: parameters of the LM head.
-        peak_flops: of all devices together, FLOP/s.
+        accounting: what the fit costs.
+        spikes: the watch over the loss, or None.
     """
 
     def __init__(
-        self,
-        file: MetricsFile,
-        every_steps: int,
-        steps: int,
-        body_parameters: int,
-        head_parameters: int,
-        peak_flops: float,
+        self, file: MetricsFile, every_steps: int, steps: int, accounting: Accounting, spikes: SpikeWatch | None = None
     ) -> None:
         self.file = file
         self.every_steps = every_steps
         self.steps = steps
         self.steps_done = 0
-        self.body_parameters = body_parameters
-        self.head_parameters = head_parameters
-        self.peak_flops = peak_flops
-        self.clock = Clock()
-        self.tokens = 0
-        self.supervised_tokens = 0
-        self.flops = 0.0
+        self.accounting = accounting
+        self.spikes = spikes
         self.row: dict[str, Any] = {}
-        self._since_log: dict[str, float] = {"s": 0.0, "tokens": 0, "flops": 0.0}
+
+    def lap(self, name: str) -> Callback:
+        """A callback that gives the time since the callback before it to `name`."""
+        return _Lap(self.accounting, name)
+
+    def cut_after(self, step: int) -> None:
+        """Forget the lines of steps that a resumed fit is going to repeat."""
+        self.file.cut_after(step)
+        if self.spikes is not None:
+            self.spikes.cut_after(step)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.clock.start()
+        self.accounting.begin(trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self.accounting.step_begins()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        flops = model_flops(self.body_parameters, self.head_parameters, batch.tokens, batch.supervised_tokens)
-        self.tokens += batch.tokens
-        self.supervised_tokens += batch.supervised_tokens
-        self.flops += flops
-        window = self._since_log
-        window["s"] += self.clock.lap()
-        window["tokens"] += batch.tokens
-        window["flops"] += flops
+        self.accounting.count(batch)
         self.steps_done = batch.step + 1
         if self.steps_done % self.every_steps and self.steps_done != self.steps:
+            self.accounting.laps.lap("step")
             return
-        self.row = {
-            **pl_module.collect_metrics(),  # type: ignore[operator]
-            "supervised_tokens": batch.supervised_tokens,
-            "tokens_per_s": round(window["tokens"] / window["s"], 1),
-            "mfu": round(window["flops"] / window["s"] / self.peak_flops, 4),
-            "peak_mem_gib": round(peak_memory_gib(), 3),
-        }
-        self._since_log = {"s": 0.0, "tokens": 0, "flops": 0.0}
+        found = pl_module.collect_metrics()  # type: ignore[operator]  # waits for the device: the step ends here
+        self.accounting.laps.lap("step")
+        self.row = {**found, "supervised_tokens": batch.supervised_tokens, **self.accounting.row(trainer)}
+        if self.spikes is not None and self.spikes.observe(self.row, batch, write=trainer.is_global_zero):
+            self.row["spike"] = True
         if trainer.is_global_zero:
             self.file.append(self.row)
             for logger in trainer.loggers:
@@ -121,18 +115,29 @@ class Recorder(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "elapsed_s": self.clock.elapsed_s,
-            "tokens": self.tokens,
-            "supervised_tokens": self.supervised_tokens,
-            "flops": self.flops,
+            "accounting": self.accounting.state_dict(),
+            "spikes": self.spikes.state_dict() if self.spikes is not None else None,
             "steps_done": self.steps_done,
             "row": self.row,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.clock.elapsed_s = state_dict["elapsed_s"]
-        self.tokens = state_dict["tokens"]
-        self.supervised_tokens = state_dict["supervised_tokens"]
-        self.flops = state_dict["flops"]
+        self.accounting.load_state_dict(state_dict["accounting"])
+        if self.spikes is not None and state_dict["spikes"] is not None:
+            self.spikes.load_state_dict(state_dict["spikes"])
         self.steps_done = state_dict["steps_done"]
         self.row = state_dict["row"]
+
+
+class _Lap(Callback):
+    def __init__(self, accounting: Accounting, name: str) -> None:
+        self.accounting, self.name = accounting, name
+
+    @property
+    def state_key(self) -> str:
+        return f"{type(self).__name__}:{self.name}"
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.accounting.laps.lap(self.name)

@@ -6,22 +6,26 @@ these watch rank 0. Processes of torchrun and srun are watched by these.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from lightning.pytorch.strategies.launchers import subprocess_script
 
 from dante import distributed, ranks
 from dante.errors import DanteError
+from dante.fit import oom
 
 POLL_S = 0.5
 # Time for the collective to fail by itself, and for a process to end in its own way after that.
 GRACE_S = 15.0
 _SIGNS = ("Connection closed", "Connection reset", "Broken pipe", "timed out", "Timed out", "NCCL", "recvValue failed")
 FIX = "the same command continues after the last checkpoint"
+_children: list[subprocess.Popen[bytes]] = []  # the ranks that this process has started
 
 
 def watch() -> None:
@@ -29,12 +33,14 @@ def watch() -> None:
     subprocess_script._launch_process_observer = _watch_children  # type: ignore[assignment]
     if ranks.started_by_rank_0():
         parent = os.getppid()
-        _start(lambda: f"rank 0 (process {parent}) has ended" if os.getppid() != parent else None, ())
+        _start(lambda: f"rank 0 (process {parent}) has ended" if os.getppid() != parent else None)
 
 
 def lost(error: BaseException) -> DanteError | None:
     """The failed collective behind an exception as one paragraph, or None for another kind of error."""
-    if not isinstance(error, RuntimeError) or not any(sign in str(error) for sign in _SIGNS):
+    if not isinstance(error, RuntimeError) or oom.is_out_of_memory(error):
+        return None
+    if not any(sign in str(error) for sign in _SIGNS):
         return None
     return DanteError(
         f"rank {distributed.rank()} lost another process of this run ({str(error).strip().splitlines()[0][:200]})",
@@ -49,20 +55,29 @@ def _watch_children(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         failed = next((number for number, code in enumerate(codes) if code), None)
         if failed is None:
             return None
-        return f"rank {failed + 1} (process {processes[failed].pid}) has ended with code {codes[failed]}"
+        number, code = failed + 1, codes[failed]
+        killed = f", killed: {oom.KILLED}" if code == -signal.SIGKILL else ""
+        return f"rank {number} (process {processes[failed].pid}) has ended with code {code}{killed}"
 
-    _start(ended, processes)
+    _children.extend(processes)
+    _start(ended)
 
 
-def _start(ended: Callable[[], str | None], processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    threading.Thread(target=_watch, args=(ended, processes), name="peers", daemon=True).start()
+def _start(ended: Callable[[], str | None]) -> None:
+    threading.Thread(target=_watch, args=(ended,), name="peers", daemon=True).start()
 
 
-def _watch(ended: Callable[[], str | None], processes: Sequence[subprocess.Popen[bytes]]) -> None:
+def _watch(ended: Callable[[], str | None]) -> None:
     while (message := ended()) is None:
         time.sleep(POLL_S)
     time.sleep(GRACE_S)
-    print(f"error {message}, and rank {distributed.rank()} hangs without it. Fix: {FIX}.", file=sys.stderr, flush=True)
-    for process in processes:
-        process.kill()
+    end(f"{message}, and rank {distributed.rank()} hangs without it. Fix: {FIX}.")
+
+
+def end(message: str | None) -> NoReturn:
+    """End this process and the ranks that it started, from any thread, with at most one line on standard error."""
+    if message is not None:
+        print(f"error {message}", file=sys.stderr, flush=True)
+    for process in _children:
+        process.kill()  # a process that was stopped, too
     os._exit(2)

@@ -9,6 +9,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dante import console
 from dante.fit.metrics import Recorder
 
+# Share of the time without a batch above which it is said.
+_TOLD_WAIT = 0.02
+
 
 class ProgressLine(Callback):
     """A live bar on a terminal; elsewhere (a log file) a line every `every_s` seconds."""
@@ -50,7 +53,13 @@ class ProgressLine(Callback):
 
     @staticmethod
     def _facts(row: dict[str, Any]) -> str:
-        return f"loss {row['loss']:.4f}  lr {row['lr']:.2e}  {row['tokens_per_s']:,.0f} tok/s  mfu {row['mfu']:.0%}"
+        spike = "  spike" if row.get("spike") else ""
+        wait = f"  data wait {row['data_wait_share']:.0%}" if row["data_wait_share"] > _TOLD_WAIT else ""
+        return (
+            f"loss {row['loss']:.4f}{spike}  lr {row['lr']:.2e}  {row['tokens_per_s']:,.0f} tok/s "
+            f"({row['supervised_tokens_per_s']:,.0f} supervised)  mfu {row['mfu']:.0%}  "
+            f"{row['peak_mem_gib']:.1f} GiB{wait}"
+        )
 
     def _stop(self) -> None:
         if self._bar is not None:

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,22 @@ from dante import console, distributed
 from dante.data import DistillData
 from dante.errors import DanteError
 from dante.fit import checkpoint, peers, weights
+from dante.fit.accounting import Accounting
 from dante.fit.checkpoint import Checkpoints, StreamingCheckpointIO
+from dante.fit.guards import guarded
+from dante.fit.heap import ReturnFreed
+from dante.fit.heartbeat import Heartbeat
 from dante.fit.loggers import build_loggers, close_loggers
 from dante.fit.metrics import MetricsFile, Recorder
 from dante.fit.progress import ProgressLine
+from dante.fit.spikes import SpikeWatch, records_of_step
 from dante.fit.stop import StopBetweenSteps, leave_signals_alone
 from dante.fit.strategy import build_strategy
-from dante.fit.throughput import peak_memory_gib
 from dante.manifest import write_json
+from dante.memory import shape_of
 from dante.module import DistillModule
 from dante.pipeline import Step
+from dante.ranks import Board
 from dante.students.attention import use_attention
 from dante.students.chat import ChatRenderer
 from dante.students.finite import check_finite
@@ -30,6 +37,7 @@ from dante.students.load import count_parameters, load_student, load_tokenizer
 from dante.targets import build
 
 
+@guarded
 def run(step: Step) -> None:
     """Train; write `metrics.jsonl`, `summary.json` and `student.safetensors`.
 
@@ -38,6 +46,7 @@ def run(step: Step) -> None:
     if (step.out / "summary.json").is_file():  # written last: an earlier attempt was stopped while it tidied up
         _tidy(step)
         return
+    began_s = time.perf_counter()
     fit, fidelity, trainer_cfg = step.settings["fit"], step.settings["fidelity"], step.resources["trainer"]
     torch.set_num_threads(trainer_cfg["threads"] or torch.get_num_threads())
     seed_everything(step.seed, workers=True, verbose=False)
@@ -70,10 +79,9 @@ def run(step: Step) -> None:
             allowed="fsdp2, on any number of devices",
             fix="trainer.strategy=fsdp2 (with trainer.devices=1 on one device), or on_existing=overwrite to begin anew",
         )
-    metrics = MetricsFile(step.out / "metrics.jsonl")
+    recorder = _recorder(step, data, student, began_s)
     if distributed.rank() == 0:
-        metrics.cut_after(resumed[1] if resumed else 0)
-    recorder = _recorder(metrics, student, fit, trainer_cfg)
+        recorder.cut_after(resumed[1] if resumed else 0)
     io = StreamingCheckpointIO(trainer_cfg["background_checkpoints"])
     checkpoints = Checkpoints(
         step.out / "checkpoints", fit["checkpoint_every_steps"], fit["keep_checkpoints"], _sharded(trainer_cfg), io
@@ -81,8 +89,10 @@ def run(step: Step) -> None:
     if resumed:
         data.start_step = resumed[1]
         console.info(f"  continues after step {resumed[1]} of {fit['steps']}")
-    if trainer_cfg["devices"] * trainer_cfg["num_nodes"] > 1:
+    processes = trainer_cfg["devices"] * trainer_cfg["num_nodes"]
+    if processes > 1:
         peers.watch()
+    board = Board(Path(step.resources["run"]["dir"]).absolute(), processes)
     trainer = Trainer(
         accelerator=trainer_cfg["accelerator"],
         devices=trainer_cfg["devices"],
@@ -91,7 +101,16 @@ def run(step: Step) -> None:
         precision="32-true",  # the module computes in bf16 itself; weights keep the dtype they were loaded in
         max_epochs=1,  # the data plan is one pass over all steps, whatever the epochs of the cache
         logger=build_loggers(step.resources["logger"], step.resources["run"], step.label, step.fingerprint),
-        callbacks=[recorder, checkpoints, ProgressLine(recorder, fit["steps"]), StopBetweenSteps(checkpoints)],
+        callbacks=[
+            recorder,  # first: its clock stops before anything else runs
+            checkpoints,
+            recorder.lap("checkpoint"),
+            ProgressLine(recorder, fit["steps"]),
+            StopBetweenSteps(checkpoints),
+            Heartbeat(board.folder / f"beats-{step.label}", float(trainer_cfg["timeout_s"])),
+            ReturnFreed(),
+            recorder.lap("other"),
+        ],
         plugins=[io],
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -142,18 +161,17 @@ def _data(step: Step, source: Path) -> DistillData:
     )
 
 
-def _recorder(metrics: MetricsFile, student: Any, fit: dict[str, Any], trainer: dict[str, Any]) -> Recorder:
-    head = student.get_output_embeddings().weight.numel()
-    embedding = student.get_input_embeddings().weight
-    looked_up = 0 if embedding is student.get_output_embeddings().weight else embedding.numel()
-    return Recorder(
-        file=metrics,
-        every_steps=fit["log_every_steps"],
-        steps=fit["steps"],
-        body_parameters=count_parameters(student) - head - looked_up,
-        head_parameters=head,
-        peak_flops=trainer["peak_tflops"] * 1e12 * trainer["devices"] * trainer["num_nodes"],
+def _recorder(step: Step, data: DistillData, student: Any, began_s: float) -> Recorder:
+    fit, shape = step.settings["fit"], shape_of(student)
+    accounting = Accounting(
+        body_parameters=shape.body_parameters,
+        head_parameters=shape.embedding_entries,
+        precision=fit["precision"],
+        peak_tflops=step.resources["trainer"]["peak_tflops"],
+        began_s=began_s,
     )
+    spikes = SpikeWatch(MetricsFile(step.out / "spikes.jsonl"), **fit["spike"], records_of=records_of_step(data))
+    return Recorder(MetricsFile(step.out / "metrics.jsonl"), fit["log_every_steps"], fit["steps"], accounting, spikes)
 
 
 def _write_weights(step: Step, trainer: Trainer, module: DistillModule, checkpoints: Checkpoints) -> None:
@@ -174,27 +192,17 @@ def _write_result(step: Step, trainer: Trainer, module: DistillModule, data: Dis
     fit = step.settings["fit"]
     if recorder.steps_done != fit["steps"]:
         raise RuntimeError(f"the fit ended after step {recorder.steps_done} of {fit['steps']}")
-    seconds = recorder.clock.elapsed_s
-    devices = trainer.world_size
     write_json(
         step.out / "summary.json",
         {
             "steps": fit["steps"],
             "parameters": count_parameters(module.student),
-            "tokens": recorder.tokens,
-            "supervised_tokens": recorder.supervised_tokens,
-            "flops": recorder.flops,
-            "wall_s": round(seconds, 2),
-            "device_hours": seconds * devices / 3600,
-            "devices": devices,
             "accelerator": step.resources["trainer"]["accelerator"],
             "device_name": step.resources["trainer"]["device_name"],
-            "tokens_per_s": round(recorder.tokens / seconds, 1),
-            "supervised_tokens_per_s": round(recorder.supervised_tokens / seconds, 1),
-            "mfu": round(recorder.flops / seconds / recorder.peak_flops, 4),
-            "peak_mem_gib": round(peak_memory_gib(), 3),
+            **recorder.accounting.summary(),
             "final_loss": recorder.row["loss"] if math.isfinite(recorder.row["loss"]) else None,
             "skipped_updates": module.skipped_updates,
+            "spikes": recorder.spikes.count if recorder.spikes else 0,
             "data": data.summary(),
         },
     )

@@ -1,10 +1,6 @@
-"""How fast the fit runs and how much memory it takes: tokens/s, share of the device's peak, peak memory."""
+"""How fast the fit runs: useful FLOPs, and where its wall time goes."""
 
-import resource
-import sys
 import time
-
-import torch
 
 GIB = 2**30
 
@@ -17,29 +13,42 @@ def model_flops(body_parameters: int, head_parameters: int, tokens: int, supervi
     return 6.0 * (body_parameters * tokens + head_parameters * supervised_tokens)
 
 
-def peak_memory_gib() -> float:
-    """Peak of the device's allocator on CUDA, of the process's resident memory on a CPU."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / GIB
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
+class Laps:
+    """Seconds since `start`, each given to one name: `step`, `data`, `checkpoint`, `other`.
 
+    Only the host's clock is read. On a device that runs behind the host a step's seconds are right from one logged step
+    to the next, where the host waits for the device anyway.
 
-class Clock:
-    """Seconds of work, over interruptions: `elapsed_s` goes into the checkpoint and continues from there."""
+    Attributes:
+        seconds: by name, over interruptions; goes into the checkpoint and continues from there.
+    """
 
     def __init__(self) -> None:
-        self.elapsed_s = 0.0
+        self.seconds: dict[str, float] = {}
         self._last: float | None = None
+
+    @property
+    def started(self) -> bool:
+        return self._last is not None
+
+    @property
+    def elapsed_s(self) -> float:
+        return sum(self.seconds.values(), 0.0)
 
     def start(self) -> None:
         """Begin to count from now."""
         self._last = time.perf_counter()
 
-    def lap(self) -> float:
-        """Seconds since the last lap or start, added to `elapsed_s`."""
+    def lap(self, name: str) -> None:
+        """Give the time since the last lap or start to `name`."""
         now = time.perf_counter()
         assert self._last is not None, "the clock was not started"
-        lap_s, self._last = now - self._last, now
-        self.elapsed_s += lap_s
-        return lap_s
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
+
+    def share(self, name: str, since: dict[str, float] | None = None) -> float:
+        """`name`'s share of all seconds, or of those that came after the copy `since` of `seconds`; 0 of none."""
+        before = since or {}
+        whole = self.elapsed_s - sum(before.values())
+        part = self.seconds.get(name, 0.0) - before.get(name, 0.0)
+        return part / whole if whole > 0 else 0.0

@@ -120,6 +120,11 @@ def _training(summary: Json, hour_unit: str) -> list[tuple[str, str]]:
     rows: list[tuple[str, Any]] = []
     if "wall_s" in summary:
         rows.append(("wall time", duration(summary["wall_s"])))
+    for key, label in (("data_wait_share", "waiting for data"), ("checkpoint_share", "writing checkpoints")):
+        if key in summary:
+            rows.append((f"of it {label}", f"{summary[key]:.1%}"))
+    if summary.get("startup_s") is not None:
+        rows.append(("before the first step", duration(summary["startup_s"])))
     if "device_hours" in summary:
         devices = f" on {summary['devices']} × {summary['device_name']}" if "device_name" in summary else ""
         rows.append((hour_unit, hours(summary["device_hours"]) + devices))
@@ -127,15 +132,41 @@ def _training(summary: Json, hour_unit: str) -> list[tuple[str, str]]:
         if key in summary:
             rows.append((label, f"{summary[key]:,}"))
     if "flops" in summary:
-        used = f" ({summary['mfu']:.0%} of the device's peak)" if summary.get("mfu") else ""
-        rows.append(("FLOPs", flops(summary["flops"]) + used))
+        rows.append(("FLOPs", flops(summary["flops"]) + _utilisation(summary)))
+    measured = summary.get("measured_peak_tflops")
+    if measured:
+        rates = ", ".join(f"{rate:.3g} in {precision}" for precision, rate in measured.items())
+        rows.append(("TFLOP/s, measured", rates))
     if "tokens_per_s" in summary:
-        rows.append(("tokens per second", f"{summary['tokens_per_s']:,.0f}"))
+        also = (
+            f" ({summary['supervised_tokens_per_s']:,.0f} supervised)" if "supervised_tokens_per_s" in summary else ""
+        )
+        rows.append(("tokens per second", f"{summary['tokens_per_s']:,.0f}{also}"))
     if "peak_mem_gib" in summary:
-        rows.append(("peak memory", f"{summary['peak_mem_gib']:.1f} GiB"))
-    if "skipped_updates" in summary:
-        rows.append(("skipped updates", str(summary["skipped_updates"])))
+        scope = ", earlier stages included" if summary.get("peak_mem_scope") == "process" else ""
+        most = " on the fullest device" if summary.get("devices", 1) > 1 else ""
+        rows.append(("peak memory", f"{summary['peak_mem_gib']:.1f} GiB{most}{scope}"))
+    if summary.get("energy_j") is not None:
+        rows.append(("energy", _energy(summary["energy_j"])))
+    for key, label in (("skipped_updates", "skipped updates"), ("spikes", "loss spikes")):
+        if key in summary:
+            rows.append((label, str(summary[key])))
     return rows
+
+
+def _utilisation(summary: Json) -> str:
+    if not summary.get("mfu"):
+        return ""
+    if not summary.get("peak_tflops"):
+        return f" ({summary['mfu']:.0%} of the device's peak)"
+    source = {"config": "as configured", "listed": "as listed", "measured": "as measured"}[summary["peak_source"]]
+    return f" ({summary['mfu']:.0%} of the device's {summary['peak_tflops']:.3g} TFLOP/s, {source})"
+
+
+def _energy(joules: float) -> str:
+    """`12.3 Wh`, `4.56 kWh`."""
+    hours_w = joules / 3600
+    return f"{hours_w:.3g} Wh" if hours_w < 1000 else f"{hours_w / 1000:.3g} kWh"
 
 
 def _generation(run: Run) -> list[tuple[str, str]]:

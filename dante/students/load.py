@@ -104,7 +104,7 @@ def build_meta(architecture: Mapping[str, Any]) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(config_from(architecture))
 
 
-def build_meta_of(folder: str | Path) -> PreTrainedModel:
+def meta_of(folder: str | Path) -> PreTrainedModel:
     """The model that a folder holds, on the meta device: its config is read, its weights are not.
 
     Raises:

@@ -21,6 +21,8 @@ AXIS = {
     "grad_norm": "gradient norm, before clipping",
     "ce_nats": "cross-entropy",
     "tokens_per_s": "tokens per second",
+    "data_wait_share": "share of the time without a batch",
+    "energy_j": "energy so far (J)",
     "peak_mem_gib": "peak memory (GiB)",
     "mfu": "model FLOPs utilisation (share of peak)",
     "supervised_tokens": "supervised tokens per step",
@@ -29,9 +31,10 @@ AXIS = {
     "drift_rms": "rms drift per entry",
     "gradient_ratio": "gradient of the anchor / of the token losses",
 }
-MACHINE = ("tokens_per_s", "peak_mem_gib", "mfu", "supervised_tokens")
+SPEED = ("tokens_per_s", "supervised_tokens_per_s")
+MACHINE = ("peak_mem_gib", "mfu", "data_wait_share", "energy_j", "supervised_tokens")
 OPTIMIZER = ("lr", "grad_norm", "skipped_updates")
-NOT_MEASUREMENTS = ("step", "epoch", "loss", "ce_nats", "weight", *MACHINE, *OPTIMIZER)
+NOT_MEASUREMENTS = ("step", "epoch", "loss", "ce_nats", "weight", "spike", *SPEED, *MACHINE, *OPTIMIZER)
 
 
 def loss(fit: Fit, theme: Theme) -> Axes | None:
@@ -44,7 +47,15 @@ def loss(fit: Fit, theme: Theme) -> Axes | None:
     if len(plain[0]) >= 2:
         lines.append(("cross-entropy", plain))
         title += f", plain cross-entropy from {plain[1][0]:.2f} to {_end(plain):.2f}"
-    return stack(theme, title, [Row("nats per supervised token", lines)])
+    axes = stack(theme, title, [Row("nats per supervised token", lines)])
+    spikes = [row["step"] for row in fit.metrics if row.get("spike")]
+    if axes is not None and spikes:
+        # A spike may stand above what is drawn: its place is marked at the bottom.
+        axes.plot(
+            spikes, [0.02] * len(spikes), "^", color=theme.ink, markersize=4, transform=axes.get_xaxis_transform()
+        )
+        axes.set_title(f"{axes.get_title(loc='left')}, ▲ spike", loc="left", color=theme.muted, fontsize=8.5, pad=4)
+    return axes
 
 
 def components(fit: Fit, theme: Theme) -> Axes | None:
@@ -94,8 +105,11 @@ def measured(fit: Fit, group: str, theme: Theme) -> Axes | None:
 
 
 def machine(fit: Fit, theme: Theme) -> Axes | None:
-    """Speed and memory."""
-    rows = [Row(AXIS[key], [("", series(fit.metrics, key))]) for key in MACHINE]
+    """Speed, memory, utilisation, waiting and energy, where they were logged."""
+    speed = [(name, series(fit.metrics, key)) for name, key in zip(("all", "supervised"), SPEED, strict=True)]
+    drawn = [line for line in speed if len(line[1][0])]
+    rows = [Row(AXIS["tokens_per_s"], drawn if len(drawn) > 1 else [("", points) for _, points in drawn])]
+    rows += [Row(AXIS[key], [("", series(fit.metrics, key))]) for key in MACHINE]
     return stack(theme, f"Speed and memory{_suffix(fit)}", rows)
 
 

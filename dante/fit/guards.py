@@ -1,0 +1,39 @@
+"""What surrounds a fit: memory is estimated before it, and running out of it is told in this lab's words."""
+
+import functools
+from collections.abc import Callable
+
+from dante.fit import oom
+from dante.losses.base import ParameterLoss
+from dante.memory import shape_of
+from dante.pipeline import Step
+from dante.students.load import meta_of
+from dante.targets import build
+
+Stage = Callable[[Step], None]
+
+
+def guarded(run: Stage) -> Stage:
+    """A stage that trains, with its memory watched over.
+
+    Raises:
+        DanteError: memory ran out; it names the keys that help.
+    """
+
+    @functools.wraps(run)
+    def wrapped(step: Step) -> None:
+        settings, trainer = step.settings, step.resources["trainer"]
+        anchors = sum(isinstance(build(node), ParameterLoss) for node in settings["losses"].values())
+        shape = shape_of(meta_of(step.inputs["init"] / "model"))
+        budget = oom.budget_of(shape, settings["fit"], settings["fidelity"], trainer, anchors)
+        if not (step.out / "summary.json").is_file():
+            oom.announce(budget, ranks_here=trainer["devices"] if trainer["accelerator"] == "cpu" else 1)
+        try:
+            run(step)
+        except (RuntimeError, MemoryError, OSError) as error:
+            known = oom.as_dante_error(error, budget)
+            if known is None:
+                raise
+            raise known from error
+
+    return wrapped

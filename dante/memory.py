@@ -1,0 +1,194 @@
+"""What one device has to hold while a student is trained, line by line, in bytes.
+
+A model of the training step as it is written here, checked against fits of SmolLM2-135M and its pruned half on a CPU
+(`tests/test_accounting.py`, within 15 %) [I]. Per token and block autograd keeps, with d the width, a the width of all
+query heads (keys and values are repeated to them), f the width of the MLP:
+
+| compute, weights | d | a | f |
+|---|---|---|---|
+| bf16 autocast, fp32 masters | 26 (two norms in and out of an fp32 stream, five bf16 casts) | 8 | 8 |
+| bf16 autocast, bf16 weights | 16 | 8 | 8 |
+| fp32 | 24 | 16 | 16 |
+
+Under autocast fp32 weights have bf16 copies that live as long as the graph. The largest single blocks are the
+embedding's: the head's gradient (fp32), the lookup's gradient, their sum.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+
+from dante.losses.vocabulary import auto_tile_tokens
+
+GIB = 2**30
+# Bytes per unit of (d, a, f), per token and block.
+_KEPT = {"fp32 masters": (26, 8, 8), "bf16 weights": (16, 8, 8), "fp32": (24, 16, 16)}
+# Resident memory of a process on a CPU before it holds a model: the interpreter, torch, transformers, lightning.
+_PROCESS_BYTES = 0.55 * GIB
+# Activations come from the heap, which keeps holes between them; measured on glibc. CUDA's caching allocator counts
+# what is allocated, and its own rounding is small.
+_SLACK = {"cpu": 0.3, "cuda": 0.05}
+# Building a mask of L × L: indices, comparisons.
+_MASK_BUILDING = 48
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a student's architecture memory depends on.
+
+    Attributes:
+        parameters: all, a tied head once.
+        embedding_entries: entries of the embedding matrix.
+        vocabulary: its rows.
+        tied: whether the head is the embedding.
+        hidden: width.
+        attention: width of all query heads together.
+        intermediate: width of the MLP.
+        layers: blocks.
+    """
+
+    parameters: int
+    embedding_entries: int
+    vocabulary: int
+    tied: bool
+    hidden: int
+    attention: int
+    intermediate: int
+    layers: int
+
+    @property
+    def body_parameters(self) -> int:
+        """Parameters that every token goes through: all but the embedding and the head."""
+        return self.parameters - self.embedding_entries * (1 if self.tied else 2)
+
+
+def shape_of(model: Any) -> Shape:
+    """The shape of a causal language model, on the meta device too."""
+    from dante.students.load import count_parameters
+
+    config, embedding = model.config, model.get_input_embeddings().weight
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return Shape(
+        parameters=count_parameters(model),
+        embedding_entries=embedding.numel(),
+        vocabulary=embedding.shape[0],
+        tied=bool(config.tie_word_embeddings),
+        hidden=config.hidden_size,
+        attention=config.num_attention_heads * head_dim,
+        intermediate=config.intermediate_size,
+        layers=config.num_hidden_layers,
+    )
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device, by what holds them; the lines stand together at the moment of the peak.
+
+    Attributes:
+        weights: in their own dtype.
+        gradients: of all weights.
+        moments: Adam's two.
+        anchors: every parameter loss's copy of the embedding.
+        process: interpreter and libraries; none on a GPU.
+        activations: what autograd keeps of one micro-batch, beyond what gradients take over from it.
+        weight_copies: bf16 copies of fp32 weights under autocast.
+        attention_mask: one [L, L] mask per block and its making; L tokens of a micro-batch.
+        logits: one tile.
+        embedding_gradient: blocks of the embedding's size that live beside `gradients`.
+        slack: what the allocator holds without using it.
+    """
+
+    weights: float
+    gradients: float
+    moments: float
+    anchors: float
+    process: float
+    activations: float
+    weight_copies: float
+    attention_mask: float
+    logits: float
+    embedding_gradient: float
+    slack: float
+
+    @property
+    def total(self) -> float:
+        return sum(getattr(self, line.name) for line in fields(self))
+
+    @property
+    def state(self) -> float:
+        """Weights, gradients, optimizer and anchors."""
+        return self.weights + self.gradients + self.moments + self.anchors
+
+
+def memory_of(
+    shape: Shape, fit: dict[str, Any], fidelity: dict[str, Any], trainer: dict[str, Any], anchors: int
+) -> Memory:
+    """The memory of one device in a fit with these resolved config nodes.
+
+    Args:
+        anchors: number of parameter losses.
+    """
+    on_cpu = trainer["accelerator"] == "cpu"
+    masters, compute_bf16 = fidelity["master_weights"], fit["precision"] == "bf16"
+    weight_bytes = 4 if masters else 2
+    shards = trainer["devices"] * trainer["num_nodes"] if trainer["strategy"] == "fsdp2" else 1
+    tokens, mask_bytes = _row_tokens(fit, trainer), 2 if compute_bf16 else 4
+    per_d, per_a, per_f = _KEPT["fp32" if not compute_bf16 else "fp32 masters" if masters else "bf16 weights"]
+    block = tokens * (per_d * shape.hidden + per_a * shape.attention + per_f * shape.intermediate)
+    stream = tokens * shape.hidden * (4 if masters else 2)
+    mask = mask_bytes * tokens**2
+    copies = 2 * shape.body_parameters if masters and compute_bf16 else 0
+    if fit["attention"] != "sdpa":  # the others make none
+        mask = 0
+    recomputing = fit["gradient_checkpointing"]
+    if recomputing == "none":
+        kept, masks = shape.layers * block, shape.layers * mask
+    else:
+        products = _products(shape) * tokens * (2 if compute_bf16 else 4) if recomputing == "selective" else 0
+        kept, masks = shape.layers * (stream + products) + block, mask
+    entries = shape.embedding_entries
+    # The head's gradient in fp32, the lookup's gradient and their sum in the weights' dtype; the products' bf16
+    # operand, and for bf16 weights on a CPU the fp32 one.
+    embedding = entries * (4 + 2 * weight_bytes + 2 * compute_bf16 + 4 * (not masters))
+    device = torch.device("cpu" if on_cpu else "cuda")
+    tile = 4 * (fit["tile_tokens"] or auto_tile_tokens(shape.vocabulary, device)) * shape.vocabulary
+    # With one row per step gradients come into being while activations go.
+    shared = min(kept, shape.body_parameters * weight_bytes) if _one_row(fit, trainer) else 0
+    lines = {
+        "weights": shape.parameters * weight_bytes / shards,
+        # Until they are summed over devices, at the end of a step, gradients are whole on every one.
+        "gradients": shape.parameters * weight_bytes / (shards if trainer["gradient_sync"] == "every" else 1),
+        "moments": 2 * shape.parameters * weight_bytes / shards,
+        "anchors": anchors * entries * weight_bytes / shards,
+        "process": _PROCESS_BYTES if on_cpu else 0,
+        "activations": kept - shared,
+        "weight_copies": copies,
+        "attention_mask": masks + (_MASK_BUILDING * tokens**2 if mask else 0),
+        "logits": tile,
+        "embedding_gradient": embedding,
+        "slack": _SLACK["cpu" if on_cpu else "cuda"] * (kept + copies + masks),
+    }
+    return Memory(**{name: float(line) for name, line in lines.items()})
+
+
+def _products(shape: Shape) -> int:
+    """Entries per token and block of what matrix products and attention give: kept by selective recomputation."""
+    return 2 * shape.hidden + 3 * shape.attention + 2 * shape.intermediate
+
+
+def _one_row(fit: dict[str, Any], trainer: dict[str, Any]) -> bool:
+    """Whether a rank certainly runs one micro-batch per step."""
+    packs = fit["batch"]["unit"] == "packs" and fit["batch"]["size"] <= trainer["devices"] * trainer["num_nodes"]
+    return packs or fit["accumulate"] == 1
+
+
+def _row_tokens(fit: dict[str, Any], trainer: dict[str, Any]) -> int:
+    """Tokens of the longest row: a pack, or the packs that `accumulate` joins (a step of records is taken for one)."""
+    if fit["accumulate"] is None:
+        return fit["max_tokens"]
+    unit, size = fit["batch"]["unit"], fit["batch"]["size"]
+    packs = {"packs": size, "tokens": math.ceil(size / fit["max_tokens"]), "records": 1}[unit]
+    ranks = trainer["devices"] * trainer["num_nodes"]
+    return fit["max_tokens"] * math.ceil(math.ceil(packs / ranks) / fit["accumulate"])
