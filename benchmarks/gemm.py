@@ -1,9 +1,9 @@
 """The machine's matrix-product peak: `python benchmarks/gemm.py --model FOLDER [--tokens 1024] [--threads N]`.
 
-Two rates per precision: a large square product, which is what the machine can do, and the products of one training step
-of a model (every linear layer on `tokens` rows, the LM head on the supervised ones; forward, gradient of the input,
-gradient of the weight), which is what is left of it at the model's own shapes. bf16 products have bf16 results, as under
-autocast. Nothing but products: no attention, no norms, no loss, no optimizer.
+Two rates per precision: a large square product, which is what the machine can do, and the products of one training
+step of a model (every linear layer on `tokens` rows, the LM head on the supervised ones; forward, gradient of the
+input, gradient of the weight), which is what is left of it at the model's own shapes. bf16 products have bf16 results,
+as under autocast. Nothing but products: no attention, no norms, no loss, no optimizer.
 """
 
 import argparse

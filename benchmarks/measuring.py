@@ -124,10 +124,11 @@ def in_words(machine: dict[str, Any], load_after: float) -> str:
     """`machine` as a line above a table."""
     device = machine["cuda"] or f"{machine['cpu_capability']}{', AMX' if machine['amx'] else ''}"
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    load = f"load average {machine['load_before']:.1f} before and {load_after:.1f} after the run"
     return (
         f"{machine['cores']} CPU cores ({machine['architecture']}, {device}), {machine['threads']} "
-        f"{'thread' if machine['threads'] == 1 else 'threads'} per process, load average "
-        f"{machine['load_before']:.1f} before and {load_after:.1f} after the run; Python {machine['python']}, {versions}"
+        f"{'thread' if machine['threads'] == 1 else 'threads'} per process, {load}; "
+        f"Python {machine['python']}, {versions}"
     )
 
 

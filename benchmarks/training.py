@@ -1,4 +1,4 @@
-"""Our training against TRL's SFTTrainer and HF's Trainer: `python benchmarks/training.py [--model FOLDER] [--repeats 5]`.
+"""Our training against TRL's SFTTrainer and HF's Trainer: `python benchmarks/training.py [--repeats 5]`.
 
 Every system trains the same model on the same records in a process of its own, one block of records at a time and in
 turns: no process is busy while another is measured. Before each round the bare matrix products of the same step are

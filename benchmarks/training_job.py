@@ -1,8 +1,8 @@
 """What one training system of `training.py` is asked to do, and how its work is divided into turns.
 
-A turn (a block) is one pass over the same records for every system, in its own order and packing. The learning rate is
-so small that no weight moves: the mean loss of every block must then be the same number in all systems, which shows that
-they train on the same tokens, with the same mask, in the same precision. AdamW does not get faster by it.
+A turn (a block) is one pass over the same records for every system, in its own order and packing. The learning rate
+is so small that no weight moves: the mean loss of every block must then be the same number in all systems, which shows
+that they train on the same tokens, with the same mask, in the same precision. AdamW does not get faster by it.
 """
 
 import json

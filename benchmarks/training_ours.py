@@ -4,6 +4,7 @@ Nothing of the engine is named here but the stage: what a user's fit does (metri
 config switches on) is inside the measured time. Only the records' order is fixed to one pass per block.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +60,24 @@ def run(experiment: str, job: Job, pace: Pace) -> None:
     (out / "init").mkdir(parents=True)
     (out / "init" / "model").symlink_to(Path(job.model).resolve())
     inputs = {"cache": Path(job.cache), "init": out / "init"}
-    turns = _Turns(pace, job)
-
-    def trainer(**arguments: Any) -> Trainer:
-        return Trainer(**{**arguments, "callbacks": [*arguments["callbacks"], turns]})
-
-    stage.Trainer = trainer  # type: ignore[misc,assignment]  # the stage's own place for callbacks of ours: none
     (out / "fit").mkdir()
-    try:
+    _add_to_trainers(_Turns(pace, job))
+    with suppress(_Done):
         stage.run(Step("fit", "fit", settings, resources, inputs, out / "fit", "benchmark", config["seed"]))
-    except _Done:
-        pass
+
+
+def _add_to_trainers(callback: Callback) -> None:
+    """Every Trainer that is built in this process has `callback` as its last: the stage takes none from outside."""
+    build: Any = Trainer.__init__
+
+    def init(self: Trainer, *positional: Any, callbacks: Any = None, **named: Any) -> None:
+        build(self, *positional, callbacks=[*(callbacks or []), callback], **named)
+
+    Trainer.__init__ = init  # type: ignore[method-assign]
 
 
 def composed(experiment: str, job: Job) -> dict[str, Any]:
-    """The checked config: the experiment at pocket scale, with the job's steps and one pass over its records a block."""
+    """The checked config: the experiment at pocket scale, with the job's steps and one pass over its records each."""
     steps = job.blocks * job.records // job.rows
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose(

@@ -1,8 +1,8 @@
 """The peers of `training.py`: TRL's SFTTrainer and HF's Trainer, as their documentation has them run fast on a CPU.
 
-Both are given tokens and labels that the lab rendered (TRL: "a dataset that already provides a labels column is left as
-is"), fp32 weights under bf16 autocast (`bf16=True, use_cpu=True`), fused AdamW, no gradient checkpointing (TRL's default
-is on, and slower), no logging, no saving, no evaluation.
+Both are given tokens and labels that the lab rendered (TRL: "a dataset that already provides a labels column is left
+as is"), fp32 weights under bf16 autocast (`bf16=True, use_cpu=True`), fused AdamW, no gradient checkpointing (TRL's
+default is on, and slower), no logging, no saving, no evaluation.
 """
 
 from pathlib import Path

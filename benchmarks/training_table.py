@@ -33,13 +33,14 @@ def _conditions(result: dict[str, Any]) -> str:
     disturbed = max(found["others_cores"]["max"] for found in systems.values())
     busy = sum(found["others_cores"]["median"] for found in systems.values()) / len(systems)
     losses = [b["loss_nats"] for found in systems.values() for b in found["blocks"]]
+    loss = f"{min(losses):.4f} to {max(losses):.4f} nats"
     overrides = f" Our config with {' '.join(settings['ours'])}." if settings["ours"] else ""
     return (
         f"{in_words(result['machine'], result['machine']['load_after'])}. Other work kept {busy:.2f} cores busy while "
         f"blocks were measured (at most {disturbed:.2f}). {parameters / 1e6:.1f} M parameters, fp32 weights, bf16 "
         f"autocast; a block is {settings['records']} records of the pocket cache ({block['tokens']:,} tokens, "
         f"{block['supervised_tokens']:,} supervised); {settings['repeats']} blocks per system, medians (ranges). "
-        f"At equal weights the mean loss of every block of every system was {min(losses):.4f} to {max(losses):.4f} nats."
+        f"At equal weights the mean loss of every block of every system was {loss}."
         f"{overrides}\n\n`{result['command']}`"
     )
 

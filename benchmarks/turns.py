@@ -1,8 +1,8 @@
 """Processes that take turns: while one works, all others wait for their line on a pipe.
 
-The parent (`Player`) starts each system as a process of its own, so that each has its own memory, and lets them work one
-at a time. The child (`Table`) blocks in `wait` and says what its turn measured. Lines are JSON; whatever else a child
-prints goes to a log.
+The parent (`Player`) starts each system as a process of its own, so that each has its own memory, and lets them work
+one at a time. The child (`Table`) blocks in `wait` and says what its turn measured. Lines are JSON; whatever else a
+child prints goes to a log.
 """
 
 import json
