@@ -40,6 +40,17 @@ def peak_resident_bytes() -> int:
     return _status("VmHWM") or _highest()
 
 
+def available_bytes(device: str) -> int:
+    """Memory that is free for one more process."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    try:
+        found = re.search(r"^MemAvailable:\s+(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return int(found.group(1)) * 1024 if found else sys.maxsize
+
+
 def reset_peak() -> bool:
     """Let the peak begin again at what is resident now; False where the system does not offer that."""
     try:
