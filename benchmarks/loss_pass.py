@@ -32,7 +32,7 @@ NEEDS_CUDA = ("liger", "cut")
 # Whole logits in the worst moment: in bf16, their log-softmax in fp32, and its gradient.
 NAIVE_BYTES_PER_LOGIT = 10
 SAME = 0.02
-SWEEP = (32_768, 65_536, 98_304, 131_072, 196_608, 262_144)
+SWEEP = (32_000, 64_000, 96_000, 128_256, 192_000, 262_144)
 SWEEP_SIZE = {"tokens": 1024, "hidden": 1024}
 FULL_SIZE = {"tokens": 8192, "hidden": 2048}
 

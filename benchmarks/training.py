@@ -40,7 +40,7 @@ from dante.students.load import count_parameters
 from dante.teachers.pocket import PocketTeacher
 
 HERE = Path(__file__).resolve().parent
-DEFAULT = ("trl_packing", "trl_padded", "hf_padded", "ours_ce", "ours_dante")
+DEFAULT = ("trl_packing", "trl_tuned", "trl_padded", "hf_padded", "ours_ce", "ours_dante")
 # Two systems that train on the same tokens from the same weights differ by the rounding of bf16 alone.
 SAME_LOSS = 0.01
 

@@ -34,6 +34,7 @@ def main() -> int:
 
 SYSTEMS = {
     "trl_packing": ("training_peers", "trl_packing"),
+    "trl_tuned": ("training_peers", "trl_tuned"),
     "trl_padded": ("training_peers", "trl_padded"),
     "trl_shipped": ("training_peers", "trl_shipped"),
     "hf_padded": ("training_peers", "hf_padded"),

@@ -6,6 +6,7 @@ from measuring import GIB, cell, in_words
 
 WORDS = {
     "trl_packing": "TRL SFTTrainer, packing (bfd)",
+    "trl_tuned": "TRL SFTTrainer, packing (bfd), torch's fp32 products set to bf16",
     "trl_padded": "TRL SFTTrainer, padded rows",
     "trl_shipped": "TRL SFTTrainer, padded rows, its default gradient checkpointing",
     "hf_padded": "HF Trainer, padded rows",
