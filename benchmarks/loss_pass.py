@@ -99,6 +99,8 @@ def _one_size(job: Job, options: argparse.Namespace, progress: Progress, task: A
             for way, player in players.items():
                 progress.update(task, description=f"{job.vocab:,} entries, {way}: {turn or 'warm-up'}")
                 found.setdefault(way, []).append(player.turn())
+                seconds = found[way][-1]["seconds"]
+                progress.console.print(f"{job.vocab:>7,} entries  {way:<6} {turn or 'warm-up'}: {seconds:.2f} s")
                 progress.advance(task)
         _check_same(found)
     ways = {

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from gemm import DTYPES, SQUARE, rate, skeleton, square, step_products
-from measuring import fill, installed, machine, spread
+from measuring import GIB, fill, installed, machine, spread
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -102,7 +102,13 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
                 _products(gemm, model, blocks[names[0]][0], options)
             for name in names:
                 progress.update(task, description=f"{name}: {f'block {turn}' if turn else 'warm-up'}")
-                blocks[name].append(players[name].turn())
+                block = players[name].turn()
+                blocks[name].append(block)
+                rate_now = block["supervised_tokens"] / block["seconds"]
+                progress.console.print(
+                    f"{name:<12} {f'block {turn}' if turn else 'warm-up'}: {rate_now:6.1f} supervised tokens/s, "
+                    f"peak {block['peak_bytes'] / GIB:.2f} GiB"
+                )
                 progress.advance(task)
             _check_same_work(blocks)
     return _result(options, facts, model, ready, blocks, gemm)
