@@ -82,7 +82,7 @@ class Pace:
         self._clear()
         reset_peak()
         self._others = Others()
-        self._start = time.perf_counter()
+        self._start, self._start_processor = time.perf_counter(), time.process_time()
 
     def step(self, tokens: int, supervised_tokens: int, positions: int, loss_sum: torch.Tensor) -> None:
         """One forward and backward: tokens of records, those with a loss, what the backbone ran on, Σ loss in nats."""
@@ -93,9 +93,10 @@ class Pace:
 
     def end(self, steps: int) -> None:
         """The block's `steps` optimizer steps are done: the clock stops."""
-        seconds = time.perf_counter() - self._start
+        seconds, processor_s = time.perf_counter() - self._start, time.process_time() - self._start_processor
         self._measured = {
             "seconds": seconds,
+            "processor_s": processor_s,
             "steps": steps,
             "tokens": self.tokens,
             "supervised_tokens": self.supervised_tokens,
