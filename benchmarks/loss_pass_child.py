@@ -184,14 +184,15 @@ class Retained:
 
     def __init__(self, hidden: Tensor, weight: Tensor, labels: Tensor) -> None:
         self._seen = {tensor.untyped_storage().data_ptr() for tensor in (hidden, weight, labels)}
-        self._head_shapes = (weight.shape, weight.T.shape)
+        self._head_shape = weight.shape
         self.head_bytes = self.other_bytes = 0
 
     def pack(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self._seen:
             self._seen.add(storage.data_ptr())
-            if tensor.shape in self._head_shapes:
+            # As it lies in memory: a transposed copy of the head is one, logits of as many tokens as widths are not.
+            if (tensor if tensor.is_contiguous() else tensor.T).shape == self._head_shape:
                 self.head_bytes += storage.nbytes()
             else:
                 self.other_bytes += storage.nbytes()
