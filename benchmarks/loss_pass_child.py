@@ -192,7 +192,8 @@ class Retained:
         if storage.data_ptr() not in self._seen:
             self._seen.add(storage.data_ptr())
             # As it lies in memory: a transposed copy of the head is one, logits of as many tokens as widths are not.
-            if (tensor if tensor.is_contiguous() else tensor.T).shape == self._head_shape:
+            flipped = tensor.ndim == 2 and not tensor.is_contiguous()
+            if (tensor.T if flipped else tensor).shape == self._head_shape:
                 self.head_bytes += storage.nbytes()
             else:
                 self.other_bytes += storage.nbytes()
