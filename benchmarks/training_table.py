@@ -1,0 +1,135 @@
+"""The Markdown table of `training.py`."""
+
+import statistics
+from typing import Any
+
+from measuring import GIB, cell, in_words
+
+WORDS = {
+    "trl_packing": "TRL SFTTrainer, packing (bfd)",
+    "trl_tuned": "TRL SFTTrainer, packing (bfd), torch's fp32 products set to bf16",
+    "trl_padded": "TRL SFTTrainer, padded rows",
+    "trl_shipped": "TRL SFTTrainer, padded rows, its default gradient checkpointing",
+    "hf_padded": "HF Trainer, padded rows",
+    "ours_ce": "ours, CE",
+    "ours_dante": "ours, CWCE + TEA",
+}
+# Peer, what our CE run is compared in, how it must come out.
+TARGETS = (
+    ("trl_packing", "supervised_tokens_per_s", "at least", 2.0),
+    ("trl_padded", "supervised_tokens_per_s", "at least", 2.5),
+    ("trl_packing", "beyond_bytes", "at most", 0.7),
+    ("trl_padded", "beyond_bytes", "at most", 0.7),
+)
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The whole section: conditions, table, ratios against targets, matrix-product rates."""
+    return "\n\n".join([_conditions(result), _table(result), _ratios(result), _products(result)])
+
+
+def _conditions(result: dict[str, Any]) -> str:
+    settings, systems = result["settings"], result["systems"]
+    block = next(iter(systems.values()))["blocks"][0]
+    parameters = next(iter(systems.values()))["start"]["parameters"]
+    disturbed = max(found["others_cores"]["max"] for found in systems.values())
+    busy = sum(found["others_cores"]["median"] for found in systems.values()) / len(systems)
+    losses = [b["loss_nats"] for found in systems.values() for b in found["blocks"]]
+    loss = f"{min(losses):.4f} to {max(losses):.4f} nats"
+    overrides = f" Our config with {' '.join(settings['ours'])}." if settings["ours"] else ""
+    return (
+        f"{in_words(result['machine'], result['machine']['load_after'])}. Other work kept {busy:.2f} cores busy while "
+        f"blocks were measured (at most {disturbed:.2f}). {parameters / 1e6:.1f} M parameters, fp32 weights, bf16 "
+        f"autocast; a block is {settings['records']} records of the pocket cache ({block['tokens']:,} tokens, "
+        f"{block['supervised_tokens']:,} supervised); {settings['repeats']} blocks per system, medians (ranges). "
+        f"At equal weights the mean loss of every block of every system was {loss}."
+        f"{overrides}\n\n`{result['command']}`"
+    )
+
+
+def _table(result: dict[str, Any]) -> str:
+    lines = [
+        "| system | supervised tokens/s | tokens/s | s per step | padding | peak GiB | beyond weights, gradients, "
+        "optimizer: GiB |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, found in result["systems"].items():
+        block = found["blocks"][-1]
+        ours = name.startswith("ours")
+        lines.append(
+            f"| {WORDS[name]} | {cell(found['supervised_tokens_per_s'], 0, ours)} | {cell(found['tokens_per_s'])} "
+            f"| {cell(found['s_per_step'], 2)} | {1 - block['tokens'] / block['positions']:.0%} "
+            f"| {_gib(found['peak_bytes'])} | {_gib(found['beyond_bytes'], ours)} |"
+        )
+    return "\n".join(lines)
+
+
+def _gib(values: dict[str, float], bold: bool = False) -> str:
+    return cell({key: value / GIB for key, value in values.items()}, 2, bold)
+
+
+def _ratios(result: dict[str, Any]) -> str:
+    """Our CE run against every peer, CWCE + TEA against CE: of medians, and the range over pairs of one round."""
+    systems = result["systems"]
+    lines = [
+        "| ratio | value | pairs of one round | by processor time | target |",
+        "|---|--:|--:|--:|---|",
+    ]
+    ours = systems.get("ours_ce")
+    for peer, found in systems.items():
+        if ours is None or peer.startswith("ours"):
+            continue
+        for key, what in (("supervised_tokens_per_s", "supervised tokens/s"), ("beyond_bytes", "memory beyond")):
+            value = ours[key]["median"] / found[key]["median"]
+            target = next((f"{how} {limit:g}" for p, k, how, limit in TARGETS if (p, k) == (peer, key)), "–")
+            processor = f"{_processor_s(found) / _processor_s(ours):.2f}" if key == "supervised_tokens_per_s" else "–"
+            pairs = _pairs(ours, found, key)
+            lines.append(f"| ours, CE / {WORDS[peer]}: {what} | **{value:.2f}** | {pairs} | {processor} | {target} |")
+    if ours is not None and "ours_dante" in systems:
+        both = systems["ours_dante"]
+        value = both["s_per_step"]["median"] / ours["s_per_step"]["median"]
+        pairs = _pairs(both, ours, "s_per_step")
+        processor = f"{_processor_s(both) / _processor_s(ours):.3f}"
+        lines.append(f"| ours, CWCE + TEA / CE: s per step | **{value:.3f}** | {pairs} | {processor} | at most 1.03 |")
+    return "\n".join(lines)
+
+
+def _processor_s(found: dict[str, Any]) -> float:
+    """Processor time of a block: less disturbed than the clock where other work shares the cores."""
+    return statistics.median(block["processor_s"] for block in found["blocks"][1:])
+
+
+def _pairs(a: dict[str, Any], b: dict[str, Any], key: str) -> str:
+    def values(found: dict[str, Any]) -> list[float]:
+        state = found["start"]["baseline_bytes"] + 16 * found["start"]["parameters"]
+        of = {
+            "supervised_tokens_per_s": lambda block: block["supervised_tokens"] / block["seconds"],
+            "s_per_step": lambda block: block["seconds"] / block["steps"],
+            "beyond_bytes": lambda block: block["peak_bytes"] - state,
+        }[key]
+        return [of(block) for block in found["blocks"][1:]]
+
+    ratios = [x / y for x, y in zip(values(a), values(b), strict=True)]
+    return f"{min(ratios):.2f} – {max(ratios):.2f}"
+
+
+def _products(result: dict[str, Any]) -> str:
+    """Share of the machine's matrix-product rate that each system reaches."""
+    rates = result["gemm_flops_per_s"]
+    names = list(rates)
+    bf16 = [name for name in names if name.startswith("bf16")]
+    lines = [
+        "| share of the bare matrix products | " + " | ".join(bf16) + " |",
+        "|---|" + "--:|" * len(bf16),
+        "| GFLOP/s of bare products | " + " | ".join(_gflops(rates[name]) for name in bf16) + " |",
+    ]
+    for name, found in result["systems"].items():
+        shares = [found["flops_per_s"]["median"] / rates[rate]["median"] for rate in bf16]
+        lines.append(f"| {WORDS[name]} | " + " | ".join(f"{share:.0%}" for share in shares) + " |")
+    others = "; ".join(f"{name} {_gflops(rates[name])} GFLOP/s" for name in names if name not in bf16)
+    note = "Useful work is 6 FLOPs per parameter and token, the LM head at supervised positions only (target 60 %)."
+    return "\n".join(lines) + f"\n\n{note} For comparison: {others}."
+
+
+def _gflops(values: dict[str, float]) -> str:
+    return cell({key: value / 1e9 for key, value in values.items()})

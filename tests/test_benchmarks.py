@@ -1,0 +1,204 @@
+"""Benchmarks run end to end at tiny size, and count what they say they count."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+import loss_pass  # noqa: E402
+import loss_pass_child  # noqa: E402
+import measuring  # noqa: E402
+import training  # noqa: E402
+from gemm import Product, seconds_of, step_products  # noqa: E402
+from turns import Player  # noqa: E402
+
+from dante.cache import read_records  # noqa: E402
+from dante.cache.shipped import POCKET  # noqa: E402
+from dante.fit.throughput import model_flops  # noqa: E402
+from dante.students.chat import ChatRenderer  # noqa: E402
+from dante.students.load import load_tokenizer  # noqa: E402
+from dante.teachers.smoke import SmokeTeacher  # noqa: E402
+
+RECORDS, ROWS, REPEATS = 8, 4, 2
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    out = tmp_path_factory.mktemp("model")
+    SmokeTeacher(seed=0, train_steps=0).make(out)
+    return out / "model"
+
+
+def run(script, *arguments, cwd):
+    environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS.parent), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(BENCHMARKS / script), "--threads", "1", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=400)
+
+
+def run_training(model, systems, folder):
+    (folder / "README.md").write_text("before\n<!-- training -->\nold\n<!-- /training -->\nafter\n")
+    sizes = ("--records", RECORDS, "--rows", ROWS, "--repeats", REPEATS, "--max-tokens", 4096, "--gemm-size", 64)
+    arguments = ("--model", model, "--systems", ",".join(systems), "--out", "t.json", "--fill", "README.md", *sizes)
+    done = run("training.py", *arguments, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / "t.json").read_text()), (folder / "README.md").read_text()
+
+
+def expected_lengths(model):
+    """Tokens and supervised tokens of the chosen records, rendered here once more."""
+    renderer = ChatRenderer(load_tokenizer(model))
+    chosen = random.Random(0).sample(read_records(POCKET), RECORDS)
+    rendered = [renderer.render(record.prompt, record.teacher_text) for record in chosen]
+    return [len(one.input_ids) for one in rendered], [sum(one.supervised) for one in rendered]
+
+
+def check_accounting(result, model, systems):
+    lengths, supervised = expected_lengths(model)
+    parameters = LlamaForCausalLM.from_pretrained(model).num_parameters()
+    assert list(result["systems"]) == systems
+    for name, found in result["systems"].items():
+        assert len(found["blocks"]) == REPEATS + 1
+        for block in found["blocks"]:
+            assert (block["tokens"], block["supervised_tokens"]) == (sum(lengths), sum(supervised)), name
+            assert block["positions"] >= block["tokens"]
+        block = found["blocks"][-1]
+        assert found["start"]["parameters"] == parameters
+        assert found["beyond_bytes"]["max"] == max(
+            b["peak_bytes"] - found["start"]["baseline_bytes"] - 16 * parameters for b in found["blocks"][1:]
+        )
+        rates = [b["supervised_tokens"] / b["seconds"] for b in found["blocks"][1:]]
+        assert found["supervised_tokens_per_s"]["min"] == min(rates)
+    return lengths
+
+
+def test_our_training_runs_through_the_benchmark_and_is_counted_right(model, tmp_path):
+    result, readme = run_training(model, ["ours_ce"], tmp_path)
+    check_accounting(result, model, ["ours_ce"])
+    for block in result["systems"]["ours_ce"]["blocks"]:
+        assert block["steps"] == RECORDS // ROWS
+        assert block["positions"] == block["tokens"], "our rows have no padding"
+    losses = [block["loss_nats"] for block in result["systems"]["ours_ce"]["blocks"]]
+    assert max(losses) - min(losses) < 1e-3 * losses[0], "no weight may move"
+    assert readme.startswith("before\n<!-- training -->\n")
+    assert readme.endswith("<!-- /training -->\nafter\n")
+    assert "old" not in readme
+    assert "| ours, CE |" in readme
+    assert str(tmp_path) not in readme, "no paths of this machine"
+
+
+@pytest.mark.slow
+def test_all_systems_train_on_the_same_tokens(model, tmp_path):
+    pytest.importorskip("trl")
+    systems = ["trl_packing", "trl_tuned", "trl_padded", "trl_shipped", "hf_padded", "ours_ce", "ours_dante"]
+    result, readme = run_training(model, systems, tmp_path)
+    lengths = check_accounting(result, model, systems)
+    blocks = {name: found["blocks"][-1] for name, found in result["systems"].items()}
+    assert blocks["trl_packing"]["positions"] == sum(lengths), "packs have no padding"
+    assert blocks["trl_padded"]["positions"] > sum(lengths), "padded rows have padding"
+    assert blocks["hf_padded"]["positions"] >= max(lengths) * ROWS
+    losses = [block["loss_nats"] for block in blocks.values()]
+    assert max(losses) - min(losses) < 2e-3 * min(losses)
+    assert "ours, CE / TRL SFTTrainer, packing (bfd): supervised tokens/s" in readme
+
+
+def test_a_system_with_another_mask_or_other_numbers_is_refused():
+    block = {"tokens": 10, "supervised_tokens": 5, "loss_nats": 2.0}
+    training._check_same_work({"a": [block], "b": [{**block, "loss_nats": 2.001}]})
+    with pytest.raises(RuntimeError, match="supervised_tokens"):
+        training._check_same_work({"a": [block], "b": [{**block, "supervised_tokens": 6}]})
+    with pytest.raises(RuntimeError, match="same loss"):
+        training._check_same_work({"a": [block], "b": [{**block, "loss_nats": 2.1}]})
+
+
+def test_the_bare_products_are_the_model_s_own():
+    """Six FLOPs per weight and token, as the lab's own count has it, tied head included."""
+    config = LlamaConfig(
+        vocab_size=96, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, tie_word_embeddings=True,
+    )  # fmt: skip
+    with torch.device("meta"):
+        model = LlamaForCausalLM(config)
+    products = step_products(model, tokens=20, supervised_tokens=7)
+    matrices = sum(layer.weight.numel() for layer in model.model.modules() if isinstance(layer, torch.nn.Linear))
+    assert sum(p.flops for p in products) == model_flops(matrices, 96 * 32, 20, 7)
+    assert seconds_of([Product(8, 4, 6, "a"), Product(8, 4, 6, "b", 2)], torch.float32) > 0
+
+
+@pytest.mark.parametrize("tokens", [64, 32])
+def test_all_ways_through_the_vocabulary_agree_and_their_memory_is_counted(tokens):
+    """With as many tokens as widths, too: logits then have the shape of the head, transposed."""
+    job = loss_pass_child.Job(tokens, hidden=32, vocab=1000, device="cpu", precision="fp32", threads=1)
+    found = {way: loss_pass_child.Course(way, job).run() for way in ("ours", "naive")}
+    loss_pass._check_same({way: [facts] for way, facts in found.items()})
+    assert found["naive"]["loss_nats"] == pytest.approx(found["ours"]["loss_nats"], rel=1e-5)
+    assert found["naive"]["gradient_norms"] == pytest.approx(found["ours"]["gradient_norms"], rel=1e-4)
+    fp32 = 4
+    assert found["ours"]["retained_bytes"] == tokens * 32 * fp32, "the hidden states' gradient"
+    assert found["ours"]["retained_head_bytes"] == 1000 * 32 * fp32, "the head's own gradient"
+    # Log-probabilities of every entry, and a scalar (the total weight of the labels).
+    assert tokens * 1000 * fp32 <= found["naive"]["retained_bytes"] <= tokens * 1000 * fp32 + 16
+    wrong = {"naive": [found["naive"]], "ours": [{**found["ours"], "loss_nats": found["ours"]["loss_nats"] * 1.1}]}
+    with pytest.raises(RuntimeError, match="do not agree"):
+        loss_pass._check_same(wrong)
+
+
+@pytest.mark.parametrize("vocabs", [(300,), pytest.param((300, 600, 900), marks=pytest.mark.slow)])
+def test_the_loss_pass_is_measured_over_vocabularies_and_drawn(tmp_path, vocabs):
+    ways = ("gemm", "ours") if len(vocabs) == 1 else ("gemm", "ours", "naive")
+    sizes = ("--tokens", 32, "--hidden", 16, "--repeats", 2, "--ways", ",".join([*ways, "liger"]))
+    done = run("loss_pass.py", "--sweep", *vocabs, *sizes, "--out", "l.json", "--plot", "l.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "l.json").read_text())
+    assert [run["vocab"] for run in result["runs"]] == list(vocabs)
+    for one in result["runs"]:
+        assert set(one["ways"]) == set(ways)
+        assert set(one["left_out"]) == {"liger"}, "Triton's kernels need a GPU"
+    assert (tmp_path / "l.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_peak_is_seen_and_can_be_reset():
+    if not measuring.reset_peak():
+        pytest.skip("this system does not reset the peak of a process")
+    before = measuring.peak_resident_bytes()
+    big = torch.ones(64 * measuring.MIB)  # 256 MiB
+    del big
+    assert measuring.peak_resident_bytes() - before > 200 * measuring.MIB
+    measuring.reset_peak()
+    assert measuring.peak_resident_bytes() - before < 100 * measuring.MIB
+
+
+def test_a_child_works_only_in_its_turn_and_its_last_words_are_told(tmp_path):
+    child = tmp_path / "child.py"
+    child.write_text(
+        f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r})\n"
+        "from turns import Table\n"
+        "table = Table(); print('noise'); table.say(ready=True)\n"
+        "table.say(asked=table.wait())\n"
+        "table.wait(); raise ValueError('out of tokens')\n"
+    )
+    player = Player([sys.executable, str(child)], {}, tmp_path / "log")
+    try:
+        assert player.hear() == {"ready": True}
+        assert player.turn("go") == {"asked": "go"}
+        with pytest.raises(RuntimeError, match="(?s)exit code 1.*out of tokens"):
+            player.turn()
+        assert "noise" in (tmp_path / "log").read_text()
+    finally:
+        player.close()
+
+
+def test_a_file_without_its_markers_is_not_filled(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("<!-- training -->\nno end\n")
+    with pytest.raises(ValueError, match="markers"):
+        measuring.fill(path, "training", "x")
+    assert path.read_text() == "<!-- training -->\nno end\n"
