@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, Cohere2Config, Gemma2Config, GraniteConfig, LlamaConfig
 
 from dante.errors import DanteError
+from dante.losses import projection
 from dante.losses.base import LinearLoss, SupervisedTokens
 from dante.losses.ce import CE
 from dante.losses.head import Head, check_head
@@ -34,6 +35,12 @@ class EntropyPenalty(LinearLoss):
         entropy = -(p * log_p).sum(dim=1)
         tile.add_gradient(-coefficients[:, None] * p * (log_p + entropy[:, None]))
         return entropy
+
+
+@pytest.fixture(autouse=True)
+def few_rows_at_a_time(monkeypatch):
+    """Tiles of these tests fit a core's cache whole; several row blocks per tile are what a real vocabulary gives."""
+    monkeypatch.setattr(projection, "_CACHE_BYTES", 1024)
 
 
 @pytest.fixture
