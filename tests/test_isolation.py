@@ -16,7 +16,14 @@ from dante.students.attention import obstacle, row_inputs, use_attention
 
 torch.set_num_threads(1)
 VOCABULARY = 97
-LENGTHS = (7, 1, 19, 12, 140, 3)  # one token, one longer than the kernel's tile, lengths that are padded to one another
+LENGTHS = (
+    7,
+    1,
+    19,
+    16,
+    140,
+    6,
+)  # one token, one longer than a tile of the kernel, pairs that are padded to one another
 WINDOW = 5
 COMMON = {
     "vocab_size": VOCABULARY,
@@ -232,9 +239,9 @@ def test_documents_refuses_rows_that_it_cannot_lay_out():
     use_attention(model, "documents", "cpu")
     with pytest.raises(DanteError, match="positions restart"):
         model.base_model(input_ids=tokens(), position_ids=positions(), use_cache=False)
-    with pytest.raises(DanteError, match="documents of 8 tokens, but 1 × 182 queries"):
+    with pytest.raises(DanteError, match="documents of 8 tokens, but 1 × 189 queries"):
         packed(model, tokens(), document_tokens=(5, 3))
-    with pytest.raises(DanteError, match="but 2 × 182 queries"):
+    with pytest.raises(DanteError, match="but 2 × 189 queries"):
         packed(model, tokens().repeat(2, 1))
 
 

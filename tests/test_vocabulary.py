@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, Cohere2Config, Gemma2Config, GraniteConfig, LlamaConfig
 
 from dante.errors import DanteError
+from dante.losses import projection
 from dante.losses.base import LinearLoss, SupervisedTokens
 from dante.losses.ce import CE
 from dante.losses.head import Head, check_head
@@ -34,6 +35,12 @@ class EntropyPenalty(LinearLoss):
         entropy = -(p * log_p).sum(dim=1)
         tile.add_gradient(-coefficients[:, None] * p * (log_p + entropy[:, None]))
         return entropy
+
+
+@pytest.fixture(autouse=True)
+def few_rows_at_a_time(monkeypatch):
+    """Tiles of these tests fit a core's cache whole; several row blocks per tile are what a real vocabulary gives."""
+    monkeypatch.setattr(projection, "_CACHE_BYTES", 512)
 
 
 @pytest.fixture
@@ -65,6 +72,23 @@ def test_tile_size_changes_nothing(tensors, tile_tokens):
     result = run(hidden, Head(weight, bias), losses, labels, tile_tokens=tile_tokens)
     torch.testing.assert_close(result.total, expected, rtol=1e-12, atol=0)
     inputs = [hidden, weight, bias]
+    torch.testing.assert_close(torch.autograd.grad(result.total, inputs), torch.autograd.grad(expected, inputs))
+
+
+class RisingCE(CE):
+    """CE whose every token counts more than the one before."""
+
+    def coefficients(self, tokens):
+        return torch.linspace(0.1, 1.0, len(tokens.labels), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("tile_tokens", [3, 1000])
+def test_each_token_keeps_its_own_coefficient(tensors, tile_tokens):
+    hidden, weight, _, labels = tensors
+    log_p = (hidden @ weight.T).log_softmax(dim=1).gather(1, labels[:, None])[:, 0]
+    expected = -(torch.linspace(0.1, 1.0, len(labels), dtype=torch.float64) * log_p).sum()
+    result = run(hidden, Head(weight), [RisingCE(Constant(1.0))], labels, tile_tokens=tile_tokens)
+    inputs = [hidden, weight]
     torch.testing.assert_close(torch.autograd.grad(result.total, inputs), torch.autograd.grad(expected, inputs))
 
 
