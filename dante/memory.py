@@ -1,14 +1,14 @@
 """What one device has to hold while a student is trained, line by line, in bytes.
 
 A model of the training step as it is written here, checked against fits of SmolLM2-135M and its pruned half on a CPU
-(`tests/test_accounting.py`, within 15 %) [I]. Per token and block autograd keeps, with d the width, a the width of all
-query heads (keys and values are repeated to them), f the width of the MLP:
+(`tests/test_accounting.py`, within 15 %) [I]. Per token and block autograd keeps, in bytes per unit of d the width, a
+and k the widths of all query heads and of all key heads, f the width of the MLP:
 
-| compute, weights | d | a | f |
-|---|---|---|---|
-| bf16 autocast, fp32 masters | 26 (two norms in and out of an fp32 stream, five bf16 casts) | 8 | 8 |
-| bf16 autocast, bf16 weights | 16 | 8 | 8 |
-| fp32 | 24 | 16 | 16 |
+| compute, weights | d | a | k | f |
+|---|---|---|---|---|
+| bf16 autocast, fp32 masters | 12, on a GPU 26 (its norms keep fp32 copies) | 4 | 4 | 8 |
+| bf16 autocast, bf16 weights | 16 | 4 | 4 | 8 |
+| fp32 | 24 | 8 | 8 | 16 |
 
 Under autocast fp32 weights have bf16 copies that live as long as the graph. The largest single blocks are the
 embedding's: the head's gradient (fp32), the lookup's gradient, their sum.
@@ -23,8 +23,10 @@ import torch
 from dante.losses.vocabulary import auto_tile_tokens
 
 GIB = 2**30
-# Bytes per unit of (d, a, f), per token and block.
-_KEPT = {"fp32 masters": (26, 8, 8), "bf16 weights": (16, 8, 8), "fp32": (24, 16, 16)}
+# Bytes per unit of (d, a, k, f), per token and block.
+_KEPT = {"fp32 masters": (12, 4, 4, 8), "bf16 weights": (16, 4, 4, 8), "fp32": (24, 8, 8, 16)}
+# What norms keep more of fp32 masters' d where `dante.students.lean_norm` does not replace them.
+_PLAIN_NORMS = 14
 # Resident memory of a process on a CPU before it holds a model: the interpreter, torch, transformers, lightning.
 _PROCESS_BYTES = 0.55 * GIB
 # Activations come from the heap, which keeps holes between them; measured on glibc. CUDA's caching allocator counts
@@ -47,6 +49,7 @@ class Shape:
         attention: width of all query heads together.
         intermediate: width of the MLP.
         layers: blocks.
+        key_value: width of all key heads together.
     """
 
     parameters: int
@@ -57,6 +60,7 @@ class Shape:
     attention: int
     intermediate: int
     layers: int
+    key_value: int
 
     @property
     def body_parameters(self) -> int:
@@ -79,6 +83,7 @@ def shape_of(model: Any) -> Shape:
         attention=config.num_attention_heads * head_dim,
         intermediate=config.intermediate_size,
         layers=config.num_hidden_layers,
+        key_value=getattr(config, "num_key_value_heads", config.num_attention_heads) * head_dim,
     )
 
 
@@ -135,8 +140,12 @@ def memory_of(
     weight_bytes = 4 if masters else 2
     shards = trainer["devices"] * trainer["num_nodes"] if trainer["strategy"] == "fsdp2" else 1
     tokens, mask_bytes = _row_tokens(fit, trainer), 2 if compute_bf16 else 4
-    per_d, per_a, per_f = _KEPT["fp32" if not compute_bf16 else "fp32 masters" if masters else "bf16 weights"]
-    block = tokens * (per_d * shape.hidden + per_a * shape.attention + per_f * shape.intermediate)
+    per_d, per_a, per_k, per_f = _KEPT["fp32" if not compute_bf16 else "fp32 masters" if masters else "bf16 weights"]
+    if not on_cpu and masters and compute_bf16:
+        per_d += _PLAIN_NORMS
+    # Beside a mask transformers repeats keys and values for every query head.
+    keys = shape.attention if fit["attention"] == "sdpa" else shape.key_value
+    block = tokens * (per_d * shape.hidden + per_a * shape.attention + per_k * keys + per_f * shape.intermediate)
     stream = tokens * shape.hidden * (4 if masters else 2)
     mask = mask_bytes * tokens**2
     copies = 2 * shape.body_parameters if masters and compute_bf16 else 0
@@ -175,7 +184,7 @@ def memory_of(
 
 def _products(shape: Shape) -> int:
     """Entries per token and block of what matrix products and attention give: kept by selective recomputation."""
-    return 2 * shape.hidden + 3 * shape.attention + 2 * shape.intermediate
+    return 2 * shape.hidden + 2 * shape.attention + 2 * shape.key_value + 2 * shape.intermediate
 
 
 def _one_row(fit: dict[str, Any], trainer: dict[str, Any]) -> bool:

@@ -15,10 +15,12 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import AutoModelForCausalLM
 
 from dante.config import check
-from dante.data import MicroBatch, StepBatch
+from dante.data import MicroBatch, StepBatch, documents
 from dante.fit.machine import PeakMemory
 from dante.memory import memory_of, shape_of
 from dante.module import DistillModule
+from dante.students.attention import use_attention
+from dante.students.lean_norm import make_lean
 from dante.students.load import config_from
 from dante.targets import build
 
@@ -49,7 +51,16 @@ def pack(tokens: int, seed: int, vocabulary: int) -> MicroBatch:
     counts = torch.bincount(record)
     fields = {"output_entropy": torch.rand(len(starts), generator=draw), "supervised_tokens": counts}
     position_ids = torch.cat([torch.arange(length) for length in lengths])[None]
-    return MicroBatch(ids[None], position_ids, targets - 1, ids[targets], record, fields, [str(s) for s in starts])
+    return MicroBatch(
+        ids[None],
+        position_ids,
+        targets - 1,
+        ids[targets],
+        record,
+        fields,
+        [str(s) for s in starts],
+        **documents(lengths),
+    )
 
 
 class Steps(Dataset):
@@ -87,14 +98,16 @@ def main(options: dict[str, Any]) -> dict[str, Any]:
     tea, fidelity = options.get("tea", True), options.get("fidelity", "sound")
     cfg = composed(
         "+experiment=" + ("dante_mosaic" if tea else "sft"), "scale=pocket", f"fidelity={fidelity}",
-        f"fit.max_tokens={tokens}", f"fit.gradient_checkpointing={options.get('checkpointing', False)}",
+        f"fit.max_tokens={tokens}", f"fit.gradient_checkpointing={options.get('checkpointing', 'none')}",
         f"fit.precision={options.get('precision', 'bf16')}", f"fit.steps={options.get('steps', 3)}",
     )  # fmt: skip
     architecture = {**cfg["student"]["architecture"], "num_hidden_layers": layers}
     dtype = torch.float32 if cfg["fidelity"]["master_weights"] else torch.bfloat16
     student = AutoModelForCausalLM.from_config(config_from(architecture), dtype=dtype, attn_implementation="sdpa")
     losses = {name: build(node, name=name) for name, node in cfg["losses"].items()}
-    module = DistillModule(student, losses, cfg["fit"], cfg["fidelity"], cfg["fit"]["precision"])
+    use_attention(student, cfg["fit"]["attention"], "cpu")
+    make_lean(student)
+    module = DistillModule(student, losses, cfg["fit"], cfg["fidelity"], cfg["fit"]["precision"], 0, "last")
     watch = Watch()
     trainer = Trainer(
         accelerator="cpu", devices=1, strategy=SingleDeviceStrategy(device=torch.device("cpu")), max_epochs=1,

@@ -269,12 +269,12 @@ def test_two_ranks_tell_the_fullest_the_longest_and_what_they_have_together(tmp_
     assert not (tmp_path / "metrics-1.jsonl").exists()
 
 
-POCKET = Shape(134_515_008, 49152 * 576, 49152, True, 576, 576, 1536, 30)
+POCKET = Shape(134_515_008, 49152 * 576, 49152, True, 576, 576, 1536, 30, 192)
 SETTINGS: dict[str, Any] = {
     "max_tokens": 1024, "accumulate": None, "batch": {"unit": "records", "size": 8}, "tile_tokens": None,
-    "gradient_checkpointing": False, "precision": "bf16",
+    "gradient_checkpointing": "none", "attention": "documents", "precision": "bf16",
 }  # fmt: skip
-ONE = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto"}
+ONE = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "gradient_sync": "every"}
 
 
 def test_the_shape_of_a_model_is_the_plan_s() -> None:
@@ -297,6 +297,9 @@ def test_what_the_memory_model_says_autograd_keeps_is_what_it_keeps() -> None:
 
     from transformers import AutoModelForCausalLM
 
+    from dante.data import documents
+    from dante.students.attention import use_attention
+    from dante.students.lean_norm import make_lean
     from dante.students.load import config_from
 
     tokens, width = 256, 576
@@ -307,6 +310,8 @@ def test_what_the_memory_model_says_autograd_keeps_is_what_it_keeps() -> None:
              "num_hidden_layers": layers, "num_attention_heads": 9, "num_key_value_heads": 3}
         )  # fmt: skip
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa").train()
+        use_attention(model, "documents", "cpu")
+        make_lean(model)
         weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
         found: dict[int, int] = {}
 
@@ -318,9 +323,10 @@ def test_what_the_memory_model_says_autograd_keeps_is_what_it_keeps() -> None:
 
         ids = torch.zeros(1, tokens, dtype=torch.int64)
         positions = (torch.arange(tokens) % 64)[None]
+        row = documents([64] * (tokens // 64))
         mode = torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext()
         with torch.autograd.graph.saved_tensors_hooks(see, lambda t: t), mode:
-            out = model.base_model(input_ids=ids, position_ids=positions, use_cache=False)
+            out = model.base_model(input_ids=ids, position_ids=positions, use_cache=False, **row)
         del out
         return sum(found.values())
 
@@ -332,7 +338,9 @@ def test_what_the_memory_model_says_autograd_keeps_is_what_it_keeps() -> None:
         counted = kept(2, dtype, autocast) - kept(1, dtype, autocast)
         settings = {**SETTINGS, "max_tokens": tokens, "precision": precision}
         one, two = (
-            memory_of(Shape(p, 0, 64, True, width, width, 1536, n), settings, {"master_weights": masters}, ONE, 0)
+            memory_of(
+                Shape(p, 0, 64, True, width, width, 1536, n, width // 3), settings, {"master_weights": masters}, ONE, 0
+            )
             for n, p in ((1, 3_540_096), (2, 2 * 3_540_096))
         )
         lines = ("activations", "weight_copies", "attention_mask")
@@ -350,12 +358,16 @@ def test_the_memory_model_follows_the_config() -> None:
     assert total(anchors=0).state == 16 * POCKET.parameters
     assert total(devices=4, strategy="fsdp2").state == base.state / 4
     assert total(devices=4, strategy="ddp").state == base.state
-    assert total(gradient_checkpointing=True).activations < 0.2 * base.activations
+    assert total(gradient_checkpointing="full").activations < 0.2 * base.activations
     longer = total(max_tokens=2048)
     assert longer.activations == 2 * base.activations
-    assert longer.attention_mask == 4 * base.attention_mask
+    assert base.attention_mask == 0.0
+    masked = total(attention="sdpa")
+    assert total(attention="sdpa", max_tokens=2048).attention_mask == 4 * masked.attention_mask > 0
     joined = total(accumulate=1, batch={"unit": "packs", "size": 2})
-    assert joined.attention_mask == longer.attention_mask
+    assert joined.slack == longer.slack  # of the same activations
+    selective = total(gradient_checkpointing="selective").activations
+    assert total(gradient_checkpointing="full").activations < selective < base.activations
     assert total(accelerator="gpu").process == 0.0
 
 
@@ -364,7 +376,7 @@ def test_the_memory_model_follows_the_config() -> None:
     "options",
     [
         {"layers": 14, "pack": 1024},
-        {"layers": 30, "pack": 1024, "checkpointing": True, "fidelity": "card", "tea": False},
+        {"layers": 30, "pack": 1024, "checkpointing": "full", "fidelity": "card", "tea": False},
     ],
 )
 def test_the_estimate_is_within_15_percent_of_a_real_fit(options: dict[str, Any]) -> None:

@@ -24,17 +24,18 @@ from tests.killing import ROOT, Run, alive_in_group
 
 DDP = ("+experiment=sft", "scale=smoke", "trainer.devices=2", "trainer.strategy=ddp", "fit.steps=100000")
 TIMEOUT_S = 12.0
-POCKET = Shape(134_515_008, 49152 * 576, 49152, True, 576, 576, 1536, 30)
+POCKET = Shape(134_515_008, 49152 * 576, 49152, True, 576, 576, 1536, 30, 192)
 FIT = {
     "max_tokens": 2048,
     "accumulate": None,
     "batch": {"unit": "records", "size": 8},
     "tile_tokens": None,
-    "gradient_checkpointing": False,
+    "gradient_checkpointing": "none",
+    "attention": "sdpa",
     "precision": "bf16",
 }
 SOUND, CARD = {"master_weights": True}, {"master_weights": False}
-ONE = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto"}
+ONE = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "gradient_sync": "every"}
 
 
 def watch(folder: Path, window: int = 20, deviations: float = 8.0) -> SpikeWatch:
@@ -204,7 +205,7 @@ def test_advice_is_sorted_by_what_it_saves_and_names_what_applies() -> None:
     assert keys[-1] == "fit.tile_tokens"
     many = oom.budget_of(
         POCKET,
-        {**FIT, "gradient_checkpointing": True, "accumulate": 1, "batch": {"unit": "packs", "size": 16}},
+        {**FIT, "gradient_checkpointing": "full", "accumulate": 1, "batch": {"unit": "packs", "size": 16}},
         CARD,
         {**ONE, "devices": 2, "strategy": "ddp"},
         anchors=0,
@@ -235,12 +236,12 @@ def test_running_out_of_memory_is_told_from_other_errors(error: Exception, expec
 
 
 def test_a_fit_larger_than_the_machine_is_announced_once(capsys: pytest.CaptureFixture[str]) -> None:
-    vast = Shape(70 * 10**9, 128256 * 8192, 128256, False, 8192, 8192, 28672, 80)
+    vast = Shape(70 * 10**9, 128256 * 8192, 128256, False, 8192, 8192, 28672, 80, 1024)
     oom.announce(oom.budget_of(vast, FIT, SOUND, ONE, anchors=0), ranks_here=1)
     said = capsys.readouterr().out.replace("\n", " ")
     assert "may run out of memory" in said
     assert "fidelity=card" in said
-    small = Shape(10**6, 10**5, 1000, True, 100, 100, 100, 2)
+    small = Shape(10**6, 10**5, 1000, True, 100, 100, 100, 2, 100)
     oom.announce(oom.budget_of(small, FIT, SOUND, ONE, anchors=0), ranks_here=1)
     assert capsys.readouterr().out == ""
 
@@ -290,4 +291,4 @@ def test_a_fit_that_runs_out_of_memory_says_what_helps(tmp_path: Path) -> None:
     fix = said[said.index("error") :]
     assert "fidelity=card" not in fix  # the smoke scale computes in fp32
     assert fix.index("fit.max_tokens=128") > 0
-    assert "fit.gradient_checkpointing=true" in fix
+    assert "fit.gradient_checkpointing=full" in fix

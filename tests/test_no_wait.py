@@ -35,7 +35,8 @@ def test_a_step_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> N
     raw = Seen(trained.student.parameters(), lr=0.1)
     optimizer = types.SimpleNamespace(optimizer=raw, param_groups=[{}], zero_grad=trained.zero_grad)
     monkeypatch.setattr(trained, "optimizers", lambda: optimizer)
-    monkeypatch.setattr(trained, "_settle", lambda: None)  # where the host reads, after the step
+    # Copied out without a wait, and read after the next step was queued.
+    monkeypatch.setattr(trained._outcomes, "add", lambda step, *facts: None)
     monkeypatch.setattr(torch, "autocast", lambda *arguments, **options: contextlib.nullcontext())  # knows no meta
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda device_type: False)
     trained.training_step(batch, 0)

@@ -139,8 +139,9 @@ def _alternatives(
     if fit["accumulate"] is not None:
         yield "fit.accumulate=null", with_fit(accumulate=None)
     yield "fit.tile_tokens=64", with_fit(tile_tokens=64)
-    if not fit["gradient_checkpointing"]:
-        yield "fit.gradient_checkpointing=true, a third slower", with_fit(gradient_checkpointing=True)
+    for more in ("selective", "full")[("none", "selective", "full").index(fit["gradient_checkpointing"]) :]:
+        cost = {"selective": "some recomputation", "full": "a third slower"}[more]
+        yield f"fit.gradient_checkpointing={more}, {cost}", with_fit(gradient_checkpointing=more)
     if fidelity["master_weights"] and fit["precision"] == "bf16":
         yield "fidelity=card, bf16 weights", (fit, {**fidelity, "master_weights": False}, trainer)
     if trainer["devices"] * trainer["num_nodes"] > 1 and trainer["strategy"] != "fsdp2":
