@@ -2,6 +2,7 @@
 
 import copy
 import math
+import shutil
 
 import pytest
 import torch
@@ -357,3 +358,12 @@ def test_untied_head_gets_its_own_gradient():
 def test_a_recipe_without_a_token_loss_is_refused():
     with pytest.raises(DanteError, match="losses"):
         module(losses={"tea": tea()})
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_blocks_give_the_same_gradient():
+    plain, _ = token_gradient(module(student(torch.float32)), step_batch(ONE_ROW))
+    compiled, _ = token_gradient(module(student(torch.float32), compile=True), step_batch(ONE_ROW))
+    for a, b in zip(plain, compiled, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)

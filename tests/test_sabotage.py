@@ -1,0 +1,109 @@
+"""The known ways to get training silently wrong are noticed: each is made in a copy of the lab, and its tests fail.
+
+A sabotage names the line that it changes, so that one whose line is gone fails loudly.
+"""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    """One change and the tests that have to see it (as `pytest` selects them)."""
+
+    file: str
+    right: str
+    wrong: str
+    tests: tuple[str, ...]
+
+
+SABOTAGES = {
+    "wrong shift": Sabotage(
+        "dante/data.py", "positions=targets_at - 1,", "positions=targets_at,", ("tests/test_data.py",)
+    ),
+    "mask off by one": Sabotage(
+        "dante/students/chat.py",
+        "[True] * (end + 1 - start) + [False] * (len(ids) - end - 1)",
+        "[True] * (end - start) + [False] * (len(ids) - end)",
+        ("tests/test_chat.py",),
+    ),
+    "double normalisation": Sabotage(
+        "dante/module.py",
+        "self._backward(result.total * self._ranks())",
+        "self._backward(result.total * self._ranks() / tokens.step_tokens)",
+        ("tests/test_module.py",),
+    ),
+    "micro-batch mean": Sabotage(
+        "dante/module.py",
+        "micro.fields, batch.supervised_tokens, batch.records)",
+        "micro.fields, max(len(micro.labels), 1), batch.records)",
+        ("tests/test_module.py",),
+    ),
+    "use_cache left on": Sabotage("dante/module.py", "use_cache=False,", "use_cache=True,", ("tests/test_module.py",)),
+    "position ids not reset": Sabotage(
+        "dante/data.py",
+        "position_ids=joined([np.arange(length) for length in lengths] + nothing)[None]",
+        "position_ids=joined([np.arange(max(1, sum(lengths)))])[None]",
+        ("tests/test_data.py",),
+    ),
+    "weight decay on embeddings": Sabotage(
+        "dante/optimizer.py",
+        "(parameter.ndim >= 2 and id(parameter) not in embeddings)",
+        "parameter.ndim >= 2",
+        ("tests/test_optimizer.py", "tests/test_module.py"),
+    ),
+    "TEA per micro-batch": Sabotage(
+        "dante/module.py",
+        "            losses.append(result.total.detach())\n",
+        "            losses.append(result.total.detach())\n"
+        "            if index:\n"
+        "                self._parameter_gradients(progress, {'loss': result.total.detach()})\n",
+        ("tests/test_module.py",),
+    ),
+    "clip by the norm of one shard": Sabotage(
+        "dante/losses/shards.py",
+        "squares.append(sum_over_shards(local_square, group[0]))",
+        "squares.append(local_square)",
+        ("tests/test_sharded.py",),
+    ),
+    "mean over ranks of sums": Sabotage(
+        "dante/module.py", "result.total * self._ranks()", "result.total", ("tests/test_sharded.py",)
+    ),
+    "dropout the same in every step": Sabotage(
+        "dante/module.py", 'f"{self.seed}/{step}/', 'f"{self.seed}/', ("tests/test_dropout.py",)
+    ),
+    "attention across documents": Sabotage(
+        "dante/module.py",
+        "**row_inputs(self.student, batch),",
+        "",
+        ("tests/test_isolation.py", "tests/test_no_wait.py"),
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SABOTAGES)
+def test_sabotage_is_noticed(name: str, tmp_path: Path) -> None:
+    sabotage = SABOTAGES[name]
+    for folder in ("dante", "tests", "conf"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "train.py"):
+        shutil.copy(ROOT / file, tmp_path / file)
+    path = tmp_path / sabotage.file
+    text = path.read_text()
+    assert text.count(sabotage.right) == 1, f"{sabotage.file} has no single {sabotage.right!r}"
+    path.write_text(text.replace(sabotage.right, sabotage.wrong))
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *sabotage.tests]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=_environment(tmp_path), capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 1, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "failed" in done.stdout or "error" in done.stdout
+    print(f"{name}: {[line for line in done.stdout.splitlines() if line.startswith(('FAILED', 'ERROR'))][0]}")
