@@ -138,7 +138,8 @@ def memory_of(
     on_cpu = trainer["accelerator"] == "cpu"
     masters, compute_bf16 = fidelity["master_weights"], fit["precision"] == "bf16"
     weight_bytes = 4 if masters else 2
-    shards = trainer["devices"] * trainer["num_nodes"] if trainer["strategy"] == "fsdp2" else 1
+    devices = trainer["devices"] * trainer["num_nodes"]
+    shards = (trainer["shard_size"] or devices) if trainer["strategy"] == "fsdp2" else 1
     tokens, mask_bytes = _row_tokens(fit, trainer), 2 if compute_bf16 else 4
     per_d, per_a, per_k, per_f = _KEPT["fp32" if not compute_bf16 else "fp32 masters" if masters else "bf16 weights"]
     if not on_cpu and masters and compute_bf16:

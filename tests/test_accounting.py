@@ -274,7 +274,14 @@ SETTINGS: dict[str, Any] = {
     "max_tokens": 1024, "accumulate": None, "batch": {"unit": "records", "size": 8}, "tile_tokens": None,
     "gradient_checkpointing": "none", "attention": "documents", "precision": "bf16",
 }  # fmt: skip
-ONE = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "gradient_sync": "every"}
+ONE = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "num_nodes": 1,
+    "strategy": "auto",
+    "gradient_sync": "every",
+    "shard_size": None,
+}
 
 
 def test_the_shape_of_a_model_is_the_plan_s() -> None:

@@ -35,7 +35,14 @@ FIT = {
     "precision": "bf16",
 }
 SOUND, CARD = {"master_weights": True}, {"master_weights": False}
-ONE = {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "gradient_sync": "every"}
+ONE = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "num_nodes": 1,
+    "strategy": "auto",
+    "gradient_sync": "every",
+    "shard_size": None,
+}
 
 
 def watch(folder: Path, window: int = 20, deviations: float = 8.0) -> SpikeWatch:

@@ -228,6 +228,10 @@ def test_the_anchor_is_applied_once_per_step_not_per_micro_batch(layout):
     trained = module(losses={"cwce": cwce(), "tea": tea("frobenius_sum", False, Constant(0.5))}, clip=1e9)
     moved_embedding(trained)
     before, metrics = token_gradient(trained, step_batch(layout))
+    without = module(clip=1e9)
+    moved_embedding(without)
+    for mine, tokens_alone in zip(before, token_gradient(without, step_batch(layout))[0], strict=True):
+        torch.testing.assert_close(mine, tokens_alone)
     trained._parameter_gradients(0.0, metrics)
     embedding = trained.student.get_input_embeddings().weight
     anchor = embedding.grad - before[0]
