@@ -97,7 +97,7 @@ class Memory:
         moments: Adam's two.
         anchors: every parameter loss's copy of the embedding.
         process: interpreter and libraries; none on a GPU.
-        activations: what autograd keeps of one micro-batch, beyond what gradients take over from it.
+        activations: what autograd keeps of one micro-batch.
         weight_copies: bf16 copies of fp32 weights under autocast.
         attention_mask: one [L, L] mask per block and its making; L tokens of a micro-batch.
         logits: one tile.
@@ -164,8 +164,6 @@ def memory_of(
     embedding = entries * (4 + 2 * weight_bytes + 2 * compute_bf16 + 4 * (not masters))
     device = torch.device("cpu" if on_cpu else "cuda")
     tile = 4 * (fit["tile_tokens"] or auto_tile_tokens(shape.vocabulary, device)) * shape.vocabulary
-    # With one row per step gradients come into being while activations go.
-    shared = min(kept, shape.body_parameters * weight_bytes) if _one_row(fit, trainer) else 0
     lines = {
         "weights": shape.parameters * weight_bytes / shards,
         # Until they are summed over devices, at the end of a step, gradients are whole on every one.
@@ -173,10 +171,10 @@ def memory_of(
         "moments": 2 * shape.parameters * weight_bytes / shards,
         "anchors": anchors * entries * weight_bytes / shards,
         "process": _PROCESS_BYTES if on_cpu else 0,
-        "activations": kept - shared,
+        "activations": kept,
         "weight_copies": copies,
         "attention_mask": masks + (_MASK_BUILDING * tokens**2 if mask else 0),
-        "logits": tile,
+        "logits": tile * (1.5 if on_cpu and compute_bf16 else 1.0),  # and its gradient once more, in bf16
         "embedding_gradient": embedding,
         "slack": _SLACK["cpu" if on_cpu else "cuda"] * (kept + copies + masks),
     }
@@ -188,17 +186,11 @@ def _products(shape: Shape) -> int:
     return 2 * shape.hidden + 2 * shape.attention + 2 * shape.key_value + 2 * shape.intermediate
 
 
-def _one_row(fit: dict[str, Any], trainer: dict[str, Any]) -> bool:
-    """Whether a rank certainly runs one micro-batch per step."""
-    packs = fit["batch"]["unit"] == "packs" and fit["batch"]["size"] <= trainer["devices"] * trainer["num_nodes"]
-    return packs or fit["accumulate"] == 1
-
-
 def _row_tokens(fit: dict[str, Any], trainer: dict[str, Any]) -> int:
-    """Tokens of the longest row: a pack, or the packs that `accumulate` joins (a step of records is taken for one)."""
+    """Tokens of the longest row: a pack, or the packs that `accumulate` joins (a step of records is taken for two)."""
     if fit["accumulate"] is None:
         return fit["max_tokens"]
     unit, size = fit["batch"]["unit"], fit["batch"]["size"]
-    packs = {"packs": size, "tokens": math.ceil(size / fit["max_tokens"]), "records": 1}[unit]
+    packs = {"packs": size, "tokens": math.ceil(size / fit["max_tokens"]), "records": 2}[unit]
     ranks = trainer["devices"] * trainer["num_nodes"]
     return fit["max_tokens"] * math.ceil(math.ceil(packs / ranks) / fit["accumulate"])
