@@ -22,6 +22,7 @@ from dante.fit.peak import listed_tflops, measured_tflops, peak_of
 from dante.fit.throughput import Laps
 from dante.memory import GIB, Shape, memory_of, shape_of
 from tests.killing import ROOT
+from tests.test_guards import FIT, ONE, POCKET
 from tests.test_module import ONE_ROW, STEPS, module, run_steps, step_batch, student
 
 CPU = torch.device("cpu")
@@ -269,19 +270,7 @@ def test_two_ranks_tell_the_fullest_the_longest_and_what_they_have_together(tmp_
     assert not (tmp_path / "metrics-1.jsonl").exists()
 
 
-POCKET = Shape(134_515_008, 49152 * 576, 49152, True, 576, 576, 1536, 30, 192)
-SETTINGS: dict[str, Any] = {
-    "max_tokens": 1024, "accumulate": None, "batch": {"unit": "records", "size": 8}, "tile_tokens": None,
-    "gradient_checkpointing": "none", "attention": "documents", "precision": "bf16",
-}  # fmt: skip
-ONE = {
-    "accelerator": "cpu",
-    "devices": 1,
-    "num_nodes": 1,
-    "strategy": "auto",
-    "gradient_sync": "every",
-    "shard_size": None,
-}
+SETTINGS: dict[str, Any] = {**FIT, "max_tokens": 1024, "attention": "documents"}
 
 
 def test_the_shape_of_a_model_is_the_plan_s() -> None:
