@@ -22,7 +22,7 @@ shift 3
 wait $!
 """
 SCONTROL = """#!/usr/bin/env bash
-echo "$@" >> "{folder}/scontrol"
+echo "$@" >> "{folder}/told"
 """
 
 
@@ -54,11 +54,11 @@ def send(folder: Path, number: signal.Signals, process: subprocess.Popen[str]) -
 def test_a_job_that_is_warned_is_queued_again_and_one_that_is_cancelled_is_not(tmp_path: Path) -> None:
     endless = ("logger=none", "fit.steps=100000", "fit.checkpoint_every_steps=100000")
     assert send(tmp_path, signal.SIGTERM, start(tmp_path, *endless)) == 143
-    assert not (tmp_path / "scontrol").exists()
+    assert not (tmp_path / "told").exists()
     assert send(tmp_path, signal.SIGUSR1, start(tmp_path, *endless)) == 138
-    assert (tmp_path / "scontrol").read_text() == "requeue 77\n"
+    assert (tmp_path / "told").read_text() == "requeue 77\n"
     said = (tmp_path / "log").read_text()
     assert "stopped by SIGUSR1 after step" in said
     assert said.endswith("requeued as job 77\n")
     assert start(tmp_path, "logger=none", "fit.steps=nothing").wait(60) == 2
-    assert (tmp_path / "scontrol").read_text() == "requeue 77\n"
+    assert (tmp_path / "told").read_text() == "requeue 77\n"
