@@ -42,7 +42,7 @@ def start(folder: Path, *more: str) -> subprocess.Popen[str]:
 def send(folder: Path, number: signal.Signals, process: subprocess.Popen[str]) -> int:
     """Once the fit is under way, send the signal to the run, as srun does; returns the job's exit code."""
     deadline = time.monotonic() + 120
-    while not any(folder.glob("runs/.steps/fit-*.partial/metrics.jsonl")):
+    while "  step " not in (folder / "log").read_text():
         assert process.poll() is None, (folder / "log").read_text()
         assert time.monotonic() < deadline
         time.sleep(0.05)
