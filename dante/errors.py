@@ -3,6 +3,8 @@
 Every mistake that a user can make ends in a `DanteError`; `train.py` prints it as one paragraph and exits non-zero.
 """
 
+from collections.abc import Callable, Iterator
+
 
 class DanteError(ValueError):
     """A mistake in the input, told in one paragraph.
@@ -41,3 +43,19 @@ class StepFailed(Exception):
 
     def __str__(self) -> str:
         return f"step {self.label!r} failed (see above); what is complete stays, and the same command continues there"
+
+
+def causes(error: BaseException, context_counts: Callable[[BaseException], bool]) -> Iterator[BaseException]:
+    """An exception and those behind it, each once.
+
+    Args:
+        error: what was caught.
+        context_counts: whether what was being handled (`__context__`) counts where no cause was named.
+    """
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        context = cause.__context__
+        cause = cause.__cause__ or (context if context is not None and context_counts(context) else None)

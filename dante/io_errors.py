@@ -2,10 +2,9 @@
 
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-from dante.errors import DanteError
+from dante.errors import DanteError, causes
 
 GIB = 2**30
 CONTINUES = "the same command continues: complete steps and the last checkpoint are intact"
@@ -25,7 +24,7 @@ def as_dante_error(error: BaseException, doing: str, where: Path) -> DanteError 
         doing: whose error it is: `step 'fit'`.
         where: the directory that was being written, for errors that name no file.
     """
-    for cause in _chain(error):
+    for cause in causes(error, _is_full):
         code = _code(cause)
         if code is None:
             continue
@@ -54,15 +53,9 @@ def as_dante_error(error: BaseException, doing: str, where: Path) -> DanteError 
     return None
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        yield cause
-        # A context is what was being handled, not what went wrong; but cleaning up after a full disk fails, too.
-        full = cause.__context__ if cause.__context__ is not None and _code(cause.__context__) in _FULL else None
-        cause = cause.__cause__ or full
+def _is_full(context: BaseException) -> bool:
+    """A context is what was being handled, not what went wrong; but cleaning up after a full disk fails, too."""
+    return _code(context) in _FULL
 
 
 def _code(error: BaseException) -> int | None:

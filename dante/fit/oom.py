@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from dante import console
-from dante.errors import DanteError
+from dante.errors import DanteError, causes
 from dante.fit.machine import memory_bytes
 from dante.memory import GIB, Memory, Shape, memory_of
 
@@ -82,7 +82,7 @@ def announce(budget: Budget, ranks_here: int) -> None:
 
 def as_dante_error(error: BaseException, budget: Budget) -> DanteError | None:
     """Running out of memory, behind an exception, as one paragraph; None for another kind of error."""
-    cause = next((found for found in _chain(error) if is_out_of_memory(found)), None)
+    cause = next((found for found in causes(error, lambda context: True) if is_out_of_memory(found)), None)
     if cause is None:
         return None
     lines = str(cause).strip().splitlines()
@@ -101,15 +101,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if not isinstance(error, RuntimeError | OSError):
         return False
     return any(sign in str(error).lower() for sign in _SIGNS)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        yield cause
-        cause = cause.__cause__ or cause.__context__
 
 
 def _advice(
