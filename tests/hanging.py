@@ -17,7 +17,6 @@ def forever() -> None:
 
 
 def main(where: str, folder: Path, timeout_s: float) -> None:
-    from lightning.pytorch import Trainer
     from lightning.pytorch.strategies import DDPStrategy
     from torch.utils.data import DataLoader, Dataset
 
@@ -25,7 +24,7 @@ def main(where: str, folder: Path, timeout_s: float) -> None:
     from dante.fit.heartbeat import Heartbeat
     from dante.losses.ce import CE
     from dante.losses.schedule import Constant
-    from tests.test_module import module, step_batch, student
+    from tests.test_module import bare_trainer, module, step_batch, student
 
     torch.set_num_threads(1)
 
@@ -48,18 +47,8 @@ def main(where: str, folder: Path, timeout_s: float) -> None:
             return step_batch([[0, 1]], step)
 
     trained = module(student(torch.float32), {"ce": Loss(Constant(1.0))}, steps=100_000)
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=2,
-        strategy=DDPStrategy(process_group_backend="gloo"),
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        callbacks=[Heartbeat(folder, timeout_s)],
-    )
+    strategy = DDPStrategy(process_group_backend="gloo")
+    trainer = bare_trainer([Heartbeat(folder, timeout_s)], devices=2, strategy=strategy)
     trainer.fit(trained, DataLoader(Plan(), batch_size=None))
 
 

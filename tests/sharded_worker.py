@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 from torch.utils.data import DataLoader, Dataset
 
 from dante.data import StepBatch
 from dante.fit import weights
 from dante.fit.checkpoint import Checkpoints, StreamingCheckpointIO, latest
 from dante.fit.strategy import build_strategy
-from tests.test_module import Collect, cwce, empty_row, module, row, step_batch, student, tea, token_ids
+from tests.test_module import Collect, bare_trainer, cwce, empty_row, module, row, step_batch, student, tea, token_ids
 
 STEPS = 20
 # Eight rows of the five records of test_module, two ranks, four rows each; the last one has nothing on one rank.
@@ -91,20 +91,7 @@ def train(
         callbacks.append(Checkpoints(out, every, "all", sharded, io))
     if stop_after is not None:
         callbacks.append(StopAfter(stop_after))
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=world_size,
-        strategy=strategy,
-        precision="32-true",
-        max_epochs=1,
-        logger=False,
-        plugins=[io],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        callbacks=callbacks,
-    )
+    trainer = bare_trainer(callbacks, devices=world_size, strategy=strategy, precision="32-true", plugins=[io])
     loader = DataLoader(Steps(rank, world_size, joined, first), batch_size=None)
     trainer.fit(network, loader, ckpt_path=checkpoint, weights_only=True)
     return collect.rows, trainer

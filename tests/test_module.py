@@ -118,16 +118,23 @@ def token_gradient(trained, batch):
     return [p.grad.clone() for p in trained.student.parameters()], metrics
 
 
-def run_steps(trained, batches, callbacks=(), **trainer_options):
-    trainer = Trainer(
+def bare_trainer(callbacks=(), **options):
+    """A trainer for one pass on a CPU that prints and writes nothing of its own, as the fit's is set up."""
+    return Trainer(
         accelerator="cpu",
         max_epochs=1,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        use_distributed_sampler=False,
         callbacks=list(callbacks),
+        **options,
     )
+
+
+def run_steps(trained, batches, callbacks=(), **trainer_options):
+    trainer = bare_trainer(callbacks)
     loader = DataLoader(batches, batch_size=None)
     trainer.fit(trained, loader, **trainer_options)
     return trainer

@@ -13,12 +13,22 @@ LAYOUT = [[0, 1], [2], [3, 4]]
 
 def train(world_size, out):
     """Three steps on `world_size` processes; the middle one is poisoned on the last rank only."""
-    from lightning.pytorch import Trainer
     from lightning.pytorch.strategies import DDPStrategy
     from torch.utils.data import DataLoader, Dataset
 
     from dante.data import StepBatch
-    from tests.test_module import CARD, Collect, cwce, empty_row, module, poisoned, step_batch, student, tea
+    from tests.test_module import (
+        CARD,
+        Collect,
+        bare_trainer,
+        cwce,
+        empty_row,
+        module,
+        poisoned,
+        step_batch,
+        student,
+        tea,
+    )
 
     torch.set_num_threads(1)
     rank = int(os.environ.get("RANK", "0"))
@@ -37,18 +47,8 @@ def train(world_size, out):
     collect = Collect()
     losses = {"cwce": cwce("records"), "tea": tea()}
     trained = module(student(torch.float32), losses, fidelity=CARD, clip=0.1, nonfinite_patience=5)
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=world_size,
-        strategy=DDPStrategy(process_group_backend="gloo", gradient_as_bucket_view=True) if world_size > 1 else "auto",
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        callbacks=[collect],
-    )
+    strategy = DDPStrategy(process_group_backend="gloo", gradient_as_bucket_view=True) if world_size > 1 else "auto"
+    trainer = bare_trainer([collect], devices=world_size, strategy=strategy)
     trainer.fit(trained, DataLoader(Plan(), batch_size=None))
     if world_size > 1:
         check_shards(world_size, rank)

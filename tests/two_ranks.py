@@ -15,14 +15,13 @@ WAIT_S = 0.05
 def main(folder: Path) -> None:
     import os
 
-    from lightning.pytorch import Trainer
     from lightning.pytorch.strategies import DDPStrategy
     from torch.utils.data import DataLoader, Dataset
 
     from dante.data import StepBatch
     from dante.fit.accounting import Accounting
     from dante.fit.metrics import MetricsFile, Recorder
-    from tests.test_module import STEPS, module, step_batch, student
+    from tests.test_module import STEPS, bare_trainer, module, step_batch, student
 
     torch.set_num_threads(1)
     rank = int(os.environ["RANK"])
@@ -42,18 +41,8 @@ def main(folder: Path) -> None:
     recorder = Recorder(
         MetricsFile(folder / f"metrics-{rank}.jsonl"), 1, STEPS, Accounting(1, 1, "fp32", None, time.perf_counter())
     )
-    trainer = Trainer(
-        accelerator="cpu",
-        devices=2,
-        strategy=DDPStrategy(process_group_backend="gloo"),
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        callbacks=[recorder, recorder.lap("other")],
-    )
+    strategy = DDPStrategy(process_group_backend="gloo")
+    trainer = bare_trainer([recorder, recorder.lap("other")], devices=2, strategy=strategy)
     trainer.fit(module(student(torch.float32)), DataLoader(Plan(), batch_size=None))
     own = {
         "own_bytes": recorder.accounting._memory.read_bytes(),  # type: ignore[union-attr]
