@@ -3,6 +3,8 @@
     python train.py +experiment=dante_mosaic                            all stages, on this machine
     python train.py +experiment=dante_mosaic scale=a100x8 dry_run=true  what it would cost
     python train.py +experiment=dante_mosaic only=eval                  one stage
+    python train.py -m +experiment=dante_mosaic,sft seed=1,2,3          several runs, and their comparison
+    python train.py +sweep=dante_ablation                               a named sweep
 
 Everything else is in `conf/` (what) and `dante/` (how).
 """
@@ -13,26 +15,33 @@ import traceback
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from dante import console, interrupt, io_errors, pipeline, ranks
 from dante.config import check
-from dante.errors import DanteError, StepFailed
+from dante.errors import DanteError, PointsFailed, StepFailed
 from dante.estimate import estimate
 from dante.hydra_errors import as_dante_error
 from dante.interrupt import Interrupted
+from dante.sweep import arguments
+from dante.sweep.process import POINT, run_point, stop_with_parent
 
 # Hydra's own handler prints frames or half a message; every error ends in `main` instead.
 os.environ["HYDRA_FULL_ERROR"] = "1"
 
 
-CONF = Path(__file__).resolve().parent / "conf"
+SCRIPT = Path(__file__).resolve()
+CONF = SCRIPT.parent / "conf"
 failures: list[DanteError | StepFailed] = []
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def compose_and_run(cfg: DictConfig) -> None:
-    # Caught here, so that a sweep goes on with its next point and Hydra adds no line of its own.
+    if POINT in os.environ:  # in a sweep, perhaps in a worker of a launcher
+        run_point(SCRIPT, list(HydraConfig.get().overrides.task), Path(cfg.run.dir), cfg.run.name)
+        return
+    # Caught here, so that Hydra adds no line of its own.
     try:
         config = check(cfg)
         steps = pipeline.plan_steps(config)
@@ -55,13 +64,20 @@ def fail(error: DanteError | StepFailed) -> None:
 
 
 def main() -> int:
+    arguments.take_over()
     try:
         with interrupt.handled():
+            stop_with_parent()
             compose_and_run()
     except Interrupted as stop:
         console.note(str(stop))
         # What rank 0 started ends quietly: rank 0 has the exit code, and a child's would be taken for a crash.
         return 0 if ranks.started_by_rank_0() else stop.exit_code
+    except PointsFailed:  # the sweep has told which, and why
+        return 2
+    except DanteError as error:
+        console.error(error)
+        return 2
     except Exception as error:
         known = as_dante_error(error, sys.argv[1:], CONF)
         if known is None:

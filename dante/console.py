@@ -45,6 +45,11 @@ def is_terminal() -> bool:
     return _out.is_terminal
 
 
+def width() -> int:
+    """Columns of the terminal."""
+    return _out.width
+
+
 def short(path: Path) -> str:
     """A path as the user would type it: relative where it lies below the current directory."""
     try:

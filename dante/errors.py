@@ -45,6 +45,10 @@ class StepFailed(Exception):
         return f"step {self.label!r} failed (see above); what is complete stays, and the same command continues there"
 
 
+class PointsFailed(Exception):
+    """Points of a sweep have no result; which, and why, has been told."""
+
+
 def causes(error: BaseException, context_counts: Callable[[BaseException], bool]) -> Iterator[BaseException]:
     """An exception and those behind it, each once.
 

@@ -55,14 +55,6 @@ def _cannot_override(message: str, arguments: list[str]) -> DanteError:
     key = match.group(1)
     if key in ("experiment", "sweep"):
         return DanteError(f"{key}= needs a plus sign", where="command line", fix=f"write +{key}=NAME")
-    if key == "scale" and {"-m", "--multirun"} & set(arguments):
-        # Hydra composes a sweep once without its swept keys, and then no experiment is there to bring a scale.
-        value = next((a.partition("=")[2] for a in arguments if a.startswith("scale=")), "pocket")
-        return DanteError(
-            "one scale for a sweep over experiments has to be swept, too",
-            where="command line",
-            fix=f"write 'scale=choice({value})'",
-        )
     if "No match in the defaults list" in message or "experiment" not in " ".join(arguments):
         fix = did_you_mean(key, list(Config.model_fields)) or "choose an experiment first: +experiment=dante_mosaic"
         return DanteError(f"nothing named {key!r} can be overridden", where="command line", fix=fix)

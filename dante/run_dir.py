@@ -8,13 +8,16 @@ from typing import Any
 
 import yaml
 
-from dante import locks
+from dante import console, locks
 from dante.errors import DanteError
 from dante.manifest import write_text
 
 STORE = ".steps"
 # Keys that may differ between two starts of the same run: where it runs and how, not what it computes.
 _NOT_IDENTITY = {"only", "on_existing", "dry_run", "trainer", "logger", "run"}
+
+# Set for a point of a sweep: wait for a run that another process works on, instead of refusing it.
+WAIT_FOR_RUN = "DANTE_WAIT_FOR_RUN"
 
 
 @contextmanager
@@ -26,8 +29,10 @@ def opened(run_dir: Path, cfg: dict[str, Any]) -> Iterator[None]:
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     lock = run_dir / ".lock"
+    # A sweep that was killed may have left a point that is just stopping.
+    waiting = _say_waiting if os.environ.get(WAIT_FOR_RUN) else None
     try:
-        with locks.hold(lock):
+        with locks.hold(lock, waiting):
             _refuse_if_moved(run_dir, cfg)
             _check_configuration(run_dir, cfg)
             stored = yaml.safe_dump(cfg, sort_keys=False, allow_unicode=True)
@@ -39,6 +44,10 @@ def opened(run_dir: Path, cfg: dict[str, Any]) -> Iterator[None]:
             where=str(lock),
             fix="wait until that has ended, stop it, or give this one another run.name",
         ) from None
+
+
+def _say_waiting(owner: str) -> None:
+    console.note(f"{owner} is working on this run; waiting for it")
 
 
 def _check_configuration(run_dir: Path, cfg: dict[str, Any]) -> None:

@@ -1,0 +1,124 @@
+"""Points → runs: each is composed and checked, and gets its name and directory, before the first one starts."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from dante.config import check
+from dante.errors import DanteError
+from dante.sweep.points import NAME, Listed, Point, bare, shortened
+from dante.sweep.record import PlannedPoint
+
+Compose = Callable[[list[str]], DictConfig]
+# Where and how a sweep runs, not what: they do not change its name.
+_NOT_IDENTITY = {"only", "on_existing", "dry_run", "logger", "trainer"}
+
+
+def plan_point(point: Point, compose: Compose, sweep: str | None, own_name: bool) -> PlannedPoint:
+    """The run of a point; one that cannot be composed or checked is failed, and says why.
+
+    Args:
+        point: what to run.
+        compose: overrides → composed configuration.
+        sweep: name of a named sweep, which its runs carry; None: runs are named as if started alone.
+        own_name: whether the command line names the runs itself.
+    """
+    overrides = list(point.overrides)
+    seed, name = None, ""
+    try:
+        draft = compose(overrides)
+        seed, name = OmegaConf.select(draft, "seed"), str(OmegaConf.select(draft, NAME))
+        if not own_name:
+            scale = OmegaConf.select(draft, "where.scale")
+            name = shortened(_name(point, name, seed, f"{sweep}-{scale}" if sweep else None))
+            overrides.append(f"{NAME}='{name}'")
+        config, error = check(compose(overrides)), None
+    except DanteError as problem:
+        config, error = None, str(problem)
+    except Exception as problem:
+        from dante.hydra_errors import as_dante_error
+
+        known = as_dante_error(problem, overrides, Path("conf"))
+        if known is None:
+            raise
+        config, error = None, str(known)
+    return PlannedPoint(
+        run=name or shortened(point.arm_name),
+        arm=point.arm_name,
+        seed=seed,
+        phase=point.phase,
+        tuned=point.tuned,
+        overrides=overrides,
+        config=config,
+        status="failed" if error else "pending",
+        error=error,
+    )
+
+
+def _name(point: Point, alone: str, seed: Any, prefix: str | None) -> str:
+    """`sft-pocket-s1` as if it were started alone, `sft-pocket,clip=0.5-s1`, or `<sweep>-<scale>-<arm>-lr=1e-3-s1`."""
+    if prefix:
+        arm = point.arm_name if point.arm else ""
+        return "-".join([part for part in (prefix, arm, *point.tuned_parts(), f"s{seed}") if part])
+    extras = point.extras()
+    if not extras:
+        return alone
+    return f"{alone.removesuffix(f'-s{seed}')},{extras}-s{seed}"
+
+
+def refuse_shared_directories(points: Sequence[PlannedPoint]) -> None:
+    """Two points in one directory would overwrite each other.
+
+    Raises:
+        DanteError: naming both.
+    """
+    seen: dict[Path, PlannedPoint] = {}
+    for point in points:
+        if point.config is None:
+            continue
+        other = seen.setdefault(point.run_dir, point)
+        if other is not point and other.config != point.config:
+            raise DanteError(
+                f"two points of the sweep would both be the run {point.run_dir.name!r}",
+                where="run.dir" if point.run != other.run else NAME,
+                allowed="a name and a directory for every point",
+                fix="leave run.name and run.dir to the sweep, or let them contain what differs: 'run.name=x-${seed}'",
+            )
+
+
+def shared_compute(points: Sequence[PlannedPoint]) -> dict[str, Any] | None:
+    """The compute budget of all points; None where none has one.
+
+    Raises:
+        DanteError: some points have another budget than others.
+    """
+    budgets = [p.config["budget"].get("compute") for p in points if p.config is not None]
+    if any(budget != budgets[0] for budget in budgets):
+        shown = " and ".join(sorted({str(budget) for budget in budgets}))
+        raise DanteError(
+            f"the points of a sweep at equal compute have different budgets: {shown}",
+            where="budget.compute",
+            allowed="one budget for all points, or none",
+            fix="set the budget once, outside of what is swept",
+        )
+    return budgets[0] if budgets else None
+
+
+def sweep_folder(points: Sequence[PlannedPoint], name: str | None, listed: Listed) -> Path:
+    """The sweep's directory, beside its runs; a sweep without a name gets one that is always the same for it."""
+    parents = {point.run_dir.parent for point in points if point.config is not None}
+    if len(parents) != 1:
+        raise DanteError(
+            "no point of the sweep can be run" if not parents else "the points' runs lie in different directories",
+            where="run.dir",
+            fix="see the errors above" if not parents else "let run.dir differ in its last part alone",
+        )
+    scales = {point.config["where"]["scale"] for point in points if point.config is not None}
+    if name:
+        return parents.pop() / (f"{name}-{scales.pop()}" if len(scales) == 1 else name)
+    identity = sorted((bare(k), v) for k, v in listed.values.items() if bare(k).split(".")[0] not in _NOT_IDENTITY)
+    swept = "-".join(bare(key).rpartition(".")[2] for key in listed.swept) or "points"
+    return parents.pop() / f"sweep-{swept}-{hashlib.sha256(str(identity).encode()).hexdigest()[:6]}"

@@ -1,0 +1,178 @@
+"""What a sweep's points are: the product of factors, of what is listed on the command line, and of seeds.
+
+Points that differ in nothing but their seed are one *arm*.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from hydra.core.override_parser.types import Override, QuotedString
+
+from dante.config import did_you_mean
+from dante.errors import DanteError
+from dante.sweep.settings import SweepSettings, as_override, as_text
+
+SEED, EXPERIMENT, SCALE, NAME = "seed", "experiment", "scale", "run.name"
+_LONGEST_NAME = 120
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run before it is composed.
+
+    Attributes:
+        arm: what it shares with the points of other seeds: levels of factors and swept values, by key.
+        overrides: the command line of the run, without its name.
+        tuned: values of the tuning grid, by key; part of the run's name, not of the arm's.
+        phase: `tune` or `final`.
+    """
+
+    arm: dict[str, str]
+    overrides: tuple[str, ...]
+    tuned: dict[str, str] = field(default_factory=dict)
+    phase: str = "final"
+
+    @property
+    def arm_name(self) -> str:
+        """`sorted-cwce-off`, `sft`, `dante_mosaic-fit.clip=0.5`; `all` where nothing but the seed differs."""
+        return "-".join(_slug(v) if bare(k) in (EXPERIMENT, "") else f"{bare(k)}={_slug(v)}" for k, v in self._named())
+
+    def _named(self) -> list[tuple[str, str]]:
+        # A factor's level says by itself what it is; a swept key has to be named.
+        return [("" if k.startswith("factor:") else k, v) for k, v in self.arm.items()] or [("", "all")]
+
+    def extras(self) -> str:
+        """What a run's own name does not say of the point: everything but experiment, scale and seed."""
+        shown = [(k, v) for k, v in self.arm.items() if bare(k) not in (EXPERIMENT, SCALE)]
+        parts = [_slug(v) if k.startswith("factor:") else f"{bare(k)}={_slug(v)}" for k, v in shown]
+        return ",".join([*parts, *self.tuned_parts()])
+
+    def tuned_parts(self) -> list[str]:
+        """`lr=1e-3` for every tuned key, by its last name."""
+        return [f"{key.rpartition('.')[2]}={_slug(value)}" for key, value in self.tuned.items()]
+
+    def with_tuned(self, values: dict[str, str], overrides: Sequence[str], phase: str) -> "Point":
+        """The point at one place of the tuning grid."""
+        added = [f"{key}={value}" for key, value in values.items()]
+        return Point(self.arm, (*self.overrides, *added, *overrides), values, phase)
+
+
+def bare(key: str) -> str:
+    """An override's key without its plus signs and package."""
+    return key.lstrip("+").partition("@")[0]
+
+
+def _slug(value: str) -> str:
+    text = value.strip("'\"[]{}").replace(",", "+").replace(" ", "")
+    return re.sub(r"[^A-Za-z0-9._+=-]+", "-", text).strip("-") or "none"
+
+
+def shortened(name: str) -> str:
+    """A name that a file system takes; what is cut off is replaced by its hash."""
+    import hashlib
+
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[: _LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+class Listed:
+    """Every key of the command line and of `params` with its values, the command line's in place of `params`'.
+
+    Raises:
+        DanteError: a kind of sweep that has no list of values (`interval`).
+    """
+
+    def __init__(self, params: Sequence[Override], arguments: Sequence[Override]) -> None:
+        self.values: dict[str, list[str]] = {}
+        for override in (*params, *arguments):
+            key = override.get_key_element()
+            for old in [k for k in self.values if bare(k) == bare(key)]:
+                del self.values[old]
+            if bare(key) != "sweep":
+                self.values[key] = _values(override)
+
+    @property
+    def swept(self) -> list[str]:
+        """Keys with several values."""
+        return [key for key, values in self.values.items() if len(values) > 1]
+
+    def seeds(self) -> list[str]:
+        """All seeds; empty: the default one."""
+        return next((values for key, values in self.values.items() if bare(key) == SEED), [])
+
+    def holds(self, key: str) -> bool:
+        return any(bare(known) == bare(key) for known in self.values)
+
+
+def _values(override: Override) -> list[str]:
+    if not override.is_sweep_override():
+        value = override.value()
+        return [f"'{value.text}'" if isinstance(value, QuotedString) else override.get_value_element_as_str()]
+    if not override.is_discrete_sweep():
+        raise DanteError(
+            f"{override.input_line!r} names a range without a list of values",
+            where="command line",
+            allowed="a list (1,2,3), choice(…), range(…); with hydra/sweeper=optuna also interval(…)",
+            fix="list the values, or add hydra/sweeper=optuna",
+        )
+    return list(override.sweep_string_iterator())
+
+
+def arms(settings: SweepSettings, listed: Listed) -> Iterator[Point]:
+    """One point per arm, without a seed: the product of factors' levels and swept values."""
+    swept = [key for key in listed.swept if bare(key) != SEED]
+    fixed = [f"{k}={v[0]}" for k, v in listed.values.items() if k not in swept and bare(k) != SEED]
+    _check_factors(settings, listed)
+    levels = settings.only_arms if settings.only_arms is not None else product(*settings.factors.values())
+    for named in levels:
+        chosen = list(zip(settings.factors, named, strict=True))
+        changes = [as_override(k, v) for factor, level in chosen for k, v in settings.factors[factor][level].items()]
+        for values in product(*(listed.values[key] for key in swept)):
+            arm = {f"factor:{factor}": level for factor, level in chosen} | dict(zip(swept, values, strict=True))
+            yield Point(arm, (*fixed, *(f"{k}={v}" for k, v in zip(swept, values, strict=True)), *changes))
+
+
+def _check_factors(settings: SweepSettings, listed: Listed) -> None:
+    known = [list(levels) for levels in settings.factors.values()]
+    for arm in settings.only_arms or []:
+        wrong = [n for n, level in enumerate(arm) if n >= len(known) or level not in known[n]]
+        if wrong or len(arm) != len(known):
+            guess = did_you_mean(arm[wrong[0]], known[wrong[0]]) if wrong and wrong[0] < len(known) else ""
+            raise DanteError(
+                f"{arm} is no arm of this sweep",
+                where="hydra.sweeper.only_arms",
+                allowed="one level of each factor: " + " × ".join("|".join(levels) for levels in known),
+                fix=guess or "name one level per factor, in their order",
+            )
+    for factor, by_level in settings.factors.items():
+        for level, overrides in by_level.items():
+            for key in overrides:
+                if listed.holds(key):
+                    raise DanteError(
+                        f"{bare(key)} is set on the command line (or in params) and by the factor {factor!r}",
+                        where=f"hydra.sweeper.factors.{factor}.{level}",
+                        fix="set it in one of the two",
+                    )
+
+
+def seeded(arm: Point, seeds: Sequence[str]) -> list[Point]:
+    """The arm's points, one per seed; one with the default seed where none is listed."""
+    if not seeds:
+        return [arm]
+    return [Point(arm.arm, (*arm.overrides, f"{SEED}={seed}"), arm.tuned, arm.phase) for seed in seeds]
+
+
+def grid_of(settings: SweepSettings) -> list[dict[str, str]]:
+    """Every place of the tuning grid."""
+    assert settings.tune is not None
+    grid = settings.tune.grid
+    return [dict(zip(grid, map(as_text, values), strict=True)) for values in product(*grid.values())]
+
+
+def overrides_of(changes: dict[str, Any]) -> list[str]:
+    """A mapping of keys to values as overrides."""
+    return [as_override(key, value) for key, value in changes.items()]

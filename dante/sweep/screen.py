@@ -1,0 +1,106 @@
+"""What a sweep says on the terminal: its points before they start, what tuning chose, and how it ended."""
+
+from rich.markup import escape
+from rich.table import Table
+
+from dante import console
+from dante.errors import DanteError
+from dante.sweep.process import LOG
+from dante.sweep.record import PlannedPoint, SweepRecord, is_finished
+from dante.sweep.settings import SweepSettings
+from dante.sweep.tuning import METRIC, Choices, place
+
+
+def plan(record: SweepRecord, settings: SweepSettings) -> None:
+    """The points, with what is finished already and what cannot run."""
+    out, points = console.screen(), record.points
+    finished = [point for point in points if point.config is not None and is_finished(point.config)]
+    arms = len({point.arm for point in points})
+    out.print(f"\n[bold]sweep[/] {escape(record.folder.name)} · {_count(arms, 'arm')} · {_count(len(points), 'run')}")
+    if settings.tune:
+        grid = " × ".join(f"{key} of {{{', '.join(map(str, v))}}}" for key, v in settings.tune.grid.items())
+        out.print(
+            f"[dim]equal tuning: every arm with {escape(grid)}, seed {settings.tune.seed}; chosen by {METRIC}, then "
+            "the chosen one with every seed[/]"
+        )
+    if record.compute:
+        out.print(f"[dim]equal compute: {record.compute['amount']:g} {record.compute['unit']} for every point[/]")
+    out.print()
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("arm", "runs", "complete"):
+        table.add_column(column, justify="left" if column == "arm" else "right", overflow="fold")
+    for arm in dict.fromkeys(point.arm for point in points):
+        mine = [point for point in points if point.arm == arm]
+        complete = sum(point in finished for point in mine)
+        refused = sum(point.error is not None for point in mine)
+        table.add_row(
+            escape(arm), str(len(mine)), f"{complete}" + (f" [red]{refused} cannot run[/]" if refused else "")
+        )
+    out.print(table)
+    if finished:
+        out.print(f"[dim]{len(finished)} of {len(points)} are complete and not repeated[/]")
+    for point in points:
+        if point.error:
+            console.error(DanteError(f"{point.run}: {point.error}"))
+    out.print(f"[dim]what a run prints: {escape(console.short(record.folder.parent))}/<run>/{LOG}[/]\n")
+
+
+def choices(found: Choices) -> None:
+    """Scores of the tuning by arm, the choice marked."""
+    table = Table(box=None, pad_edge=False, header_style="dim", title=f"tuning: {METRIC}", title_justify="left")
+    places = [place(values) for values in found.grid]
+    for column in ("arm", *places):
+        table.add_column(column, justify="left" if column == "arm" else "right")
+    for arm, scores in found.scores.items():
+        best = found.best(arm)
+        cells = []
+        for name in places:
+            value = f"{scores[name]:.4f}" if name in scores else "failed"
+            cells.append(f"[bold green]{value} *[/]" if best and name == place(best) else f"{value}  ")
+        table.add_row(escape(arm), *cells)
+    console.screen().print(table)
+    at_edge = [arm for arm in found.scores if found.at_edge(arm)]
+    if at_edge:
+        console.note(
+            f"{len(at_edge)} of {len(found.scores)} arms chose the first or last value of the grid: a better one may "
+            f"lie outside ({', '.join(at_edge[:4])}{' …' if len(at_edge) > 4 else ''})"
+        )
+    console.screen().print()
+
+
+def result(record: SweepRecord) -> None:
+    """How many runs there are, which failed and why, and where the comparison lies."""
+    out = console.screen()
+    failed = [point for point in record.points if point.status != "done"]
+    done = len({point.run for point in record.points if point.status == "done"})
+    out.print(
+        f"\n[bold green]{_count(done, 'run')} done[/]" + (f", [bold red]{len(failed)} failed[/]" if failed else "")
+    )
+    for point in failed:
+        console.error(DanteError(f"{point.run}: {point.error}"))
+    _compare(record)
+    if failed:
+        out.print("[dim]The same command tries what failed again; what is complete is not repeated.[/]")
+    out.print(f"[bold]sweep[/] → {escape(console.short(record.folder))}/")
+
+
+def _compare(record: SweepRecord) -> None:
+    from dante.report.comparison.command import write_comparison
+
+    if not any(_evaluated(point) for point in record.points):
+        console.note("no run has been evaluated, so there is nothing to compare")
+        return
+    try:
+        page = write_comparison([record.folder], record.folder, record.baseline)
+    except DanteError as error:
+        console.error(error)
+        return
+    console.screen().print(f"  comparison {escape(console.short(page))}")
+
+
+def _evaluated(point: PlannedPoint) -> bool:
+    return point.status == "done" and point.phase == "final" and (point.run_dir / "eval" / "eval.json").is_file()
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,91 @@
+"""What `hydra.sweeper` may say: the schema of a named sweep in `conf/sweep/`."""
+
+from typing import Annotated, Any
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dante.config import did_you_mean
+from dante.errors import DanteError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+# An override's value, as typed on a command line: `1e-3`, `[cwce,tea]`.
+Value = str | int | float | bool | list[Any] | None
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Tune(_Strict):
+    """Equal tuning: every arm gets the same grid, and takes what its validation answers prefer.
+
+    Attributes:
+        grid: override key → values to try; several keys: their product.
+        seed: the one seed that is tuned with.
+        overrides: what tuning runs change besides, for example a cheaper evaluation; their fits stay shared.
+    """
+
+    grid: dict[str, Annotated[list[Value], Field(min_length=2)]] = Field(min_length=1)
+    seed: int
+    overrides: dict[str, Value] = {}
+
+
+class SweepSettings(_Strict):
+    """A sweep.
+
+    Attributes:
+        name: of the sweep's directory and of its runs; None: made from what is swept.
+        params: override key → value, or several as `1,2,3`: Hydra's own form of a sweep. The command line wins.
+        factors: factor → level → overrides; arms are the product of the levels, named by them.
+        only_arms: of that product, the arms to run, as lists of levels; None: all.
+        tune: see `Tune`; None: no tuning.
+        baseline: the arm that others are compared with; None: the comparison chooses.
+    """
+
+    name: Name | None = None
+    params: dict[str, Any] = {}
+    factors: dict[str, dict[Name, dict[str, Value]]] = {}
+    only_arms: list[list[str]] | None = None
+    tune: Tune | None = None
+    baseline: str | None = None
+
+
+def sweep_settings(**nodes: Any) -> SweepSettings:
+    """Check what Hydra hands to a sweeper.
+
+    Raises:
+        DanteError: an unknown key, or a value that is not accepted.
+    """
+    plain = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in nodes.items()}
+    try:
+        return SweepSettings.model_validate(plain)
+    except ValidationError as error:
+        first = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
+        key = ".".join(str(part) for part in first["loc"])
+        where = f"hydra.sweeper.{key}"
+        if first["type"] == "extra_forbidden":
+            known = list((Tune if key.startswith("tune.") else SweepSettings).model_fields)
+            raise DanteError(
+                f"unknown key {where!r}",
+                where=where,
+                allowed=", ".join(known),
+                fix=did_you_mean(key.rpartition(".")[2], known) or f"remove {where}",
+            ) from None
+        raise DanteError(f"{where}={first['input']!r} is not accepted", where=where, allowed=first["msg"]) from None
+
+
+def as_override(key: str, value: Any) -> str:
+    """`key=value` as Hydra's grammar reads it back."""
+    return key + "=" + as_text(value)
+
+
+def as_text(value: Any) -> str:
+    """A value as typed on a command line; text is left as it is, so that it may be anything Hydra reads."""
+    if isinstance(value, DictConfig | dict):
+        return "{" + ",".join(f"{k!s}:{as_text(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(as_text(item) for item in value) + "]"
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
