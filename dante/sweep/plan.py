@@ -11,6 +11,7 @@ from dante.config import check
 from dante.errors import DanteError
 from dante.sweep.points import NAME, Listed, Point, bare, shortened
 from dante.sweep.record import PlannedPoint
+from dante.sweep.settings import Tune
 
 Compose = Callable[[list[str]], DictConfig]
 # Where and how a sweep runs, not what: they do not change its name.
@@ -89,6 +90,21 @@ def refuse_shared_directories(points: Sequence[PlannedPoint]) -> None:
             )
 
 
+def refuse_tuned_and_listed(tune: Tune, listed: Listed) -> None:
+    """What is tuned is chosen, and not listed as well.
+
+    Raises:
+        DanteError: a tuned key is on the command line, or in `params`.
+    """
+    for key in tune.keys:
+        if listed.holds(key):
+            raise DanteError(
+                f"{key} is tuned by this sweep, and set as well",
+                where=f"hydra.sweeper.tune: {key}",
+                fix=f"leave {key} out, or turn tuning off: hydra.sweeper.tune=null",
+            )
+
+
 def shared_compute(points: Sequence[PlannedPoint]) -> dict[str, Any] | None:
     """The compute budget of all points; None where none has one.
 
@@ -119,6 +135,7 @@ def sweep_folder(points: Sequence[PlannedPoint], name: str | None, listed: Liste
     scales = {point.config["where"]["scale"] for point in points if point.config is not None}
     if name:
         return parents.pop() / (f"{name}-{scales.pop()}" if len(scales) == 1 else name)
-    identity = sorted((bare(k), v) for k, v in listed.values.items() if bare(k).split(".")[0] not in _NOT_IDENTITY)
-    swept = "-".join(bare(key).rpartition(".")[2] for key in listed.swept) or "points"
+    known = (listed.values | listed.ranges).items()
+    identity = sorted((bare(k), str(v)) for k, v in known if bare(k).split(".")[0] not in _NOT_IDENTITY)
+    swept = "-".join(bare(key).rpartition(".")[2] for key in (*listed.swept, *listed.ranges)) or "points"
     return parents.pop() / f"sweep-{swept}-{hashlib.sha256(str(identity).encode()).hexdigest()[:6]}"

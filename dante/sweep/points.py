@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override, QuotedString
 
 from dante.config import did_you_mean
 from dante.errors import DanteError
-from dante.sweep.settings import SweepSettings, as_override, as_text
+from dante.sweep.settings import SweepSettings, as_override
 
 SEED, EXPERIMENT, SCALE, NAME = "seed", "experiment", "scale", "run.name"
 _LONGEST_NAME = 120
@@ -82,17 +82,26 @@ def shortened(name: str) -> str:
 class Listed:
     """Every key of the command line and of `params` with its values, the command line's in place of `params`'.
 
+    Args:
+        params: of the named sweep.
+        arguments: of the command line.
+        search: whether ranges without a list of values (`interval`) are searched; they are then in `ranges`.
+
     Raises:
-        DanteError: a kind of sweep that has no list of values (`interval`).
+        DanteError: such a range where nothing searches.
     """
 
-    def __init__(self, params: Sequence[Override], arguments: Sequence[Override]) -> None:
+    def __init__(self, params: Sequence[Override], arguments: Sequence[Override], search: bool) -> None:
         self.values: dict[str, list[str]] = {}
+        self.ranges: dict[str, str] = {}
         for override in (*params, *arguments):
             key = override.get_key_element()
-            for old in [k for k in self.values if bare(k) == bare(key)]:
-                del self.values[old]
-            if bare(key) != "sweep":
+            for old in [k for k in (*self.values, *self.ranges) if bare(k) == bare(key)]:
+                self.values.pop(old, None)
+                self.ranges.pop(old, None)
+            if search and override.is_sweep_override() and not override.is_discrete_sweep():
+                self.ranges[key] = str(override.input_line).partition("=")[2]
+            elif bare(key) != "sweep":
                 self.values[key] = _values(override)
 
     @property
@@ -133,6 +142,8 @@ def arms(settings: SweepSettings, listed: Listed) -> Iterator[Point]:
         changes = [as_override(k, v) for factor, level in chosen for k, v in settings.factors[factor][level].items()]
         for values in product(*(listed.values[key] for key in swept)):
             arm = {f"factor:{factor}": level for factor, level in chosen} | dict(zip(swept, values, strict=True))
+            # Where nothing but the seed differs, the experiment is the arm.
+            arm = arm or {k: v[0] for k, v in listed.values.items() if bare(k) == EXPERIMENT}
             yield Point(arm, (*fixed, *(f"{k}={v}" for k, v in zip(swept, values, strict=True)), *changes))
 
 
@@ -164,13 +175,6 @@ def seeded(arm: Point, seeds: Sequence[str]) -> list[Point]:
     if not seeds:
         return [arm]
     return [Point(arm.arm, (*arm.overrides, f"{SEED}={seed}"), arm.tuned, arm.phase) for seed in seeds]
-
-
-def grid_of(settings: SweepSettings) -> list[dict[str, str]]:
-    """Every place of the tuning grid."""
-    assert settings.tune is not None
-    grid = settings.tune.grid
-    return [dict(zip(grid, map(as_text, values), strict=True)) for values in product(*grid.values())]
 
 
 def overrides_of(changes: dict[str, Any]) -> list[str]:

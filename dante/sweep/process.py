@@ -18,6 +18,7 @@ from rich.markup import escape
 from dante import console, interrupt
 from dante.distributed import rank
 from dante.run_dir import WAIT_FOR_RUN
+from dante.sweep.stop import STOP
 
 LOG = "log.txt"
 # Set for the process of a point: who waits for it.
@@ -50,6 +51,9 @@ def run_point(train: Path, overrides: list[str], run_dir: Path, name: str) -> No
         PointFailed: it ended with another exit code than 0.
         Interrupted: this process was asked to stop; the point has been, too.
     """
+    if SWEEPER in os.environ:  # a worker of the sweep: what a terminal sends to all reaches the sweep, which tells us
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _refuse_if_stopped()
     run_dir.mkdir(parents=True, exist_ok=True)
     log = run_dir / (LOG if rank() == 0 else f"log-rank{rank()}.txt")
     place = f"[{os.environ[POINT]}] " if POINT in os.environ else ""
@@ -61,7 +65,7 @@ def run_point(train: Path, overrides: list[str], run_dir: Path, name: str) -> No
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
-            env={k: v for k, v in os.environ.items() if k not in (POINT, SWEEPER)}
+            env={k: v for k, v in os.environ.items() if k not in (POINT, SWEEPER, STOP)}
             | {PARENT: str(os.getpid()), WAIT_FOR_RUN: "1"},
         )
         try:
@@ -93,9 +97,15 @@ def _wait(child: subprocess.Popen[bytes], log: Path) -> int:
 
 def _poll(child: subprocess.Popen[bytes], sweeper: int) -> int | None:
     interrupt.check("in a sweep")
+    _refuse_if_stopped()
     if sweeper and os.getpid() != sweeper and os.getppid() != sweeper:
         raise SystemExit("the sweep has ended")  # its worker: nobody collects what this returns
     return child.poll()
+
+
+def _refuse_if_stopped() -> None:
+    if STOP in os.environ and Path(os.environ[STOP]).exists():
+        raise PointFailed("the sweep was stopped; the same command continues")
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:

@@ -7,37 +7,44 @@ from dante import console
 from dante.errors import DanteError
 from dante.sweep.process import LOG
 from dante.sweep.record import PlannedPoint, SweepRecord, is_finished
-from dante.sweep.settings import SweepSettings
+from dante.sweep.settings import Tune
 from dante.sweep.tuning import METRIC, Choices, place
 
 
-def plan(record: SweepRecord, settings: SweepSettings) -> None:
-    """The points, with what is finished already and what cannot run."""
-    out, points = console.screen(), record.points
+def plan(record: SweepRecord, points: list[PlannedPoint], tune: Tune | None) -> None:
+    """The points, with what is finished already and what cannot run.
+
+    Args:
+        record: the sweep.
+        points: that are known before anything has run; with tuning, one per arm.
+        tune: the tuning, or None.
+    """
+    out = console.screen()
     finished = [point for point in points if point.config is not None and is_finished(point.config)]
     arms = len({point.arm for point in points})
-    out.print(f"\n[bold]sweep[/] {escape(record.folder.name)} · {_count(arms, 'arm')} · {_count(len(points), 'run')}")
-    if settings.tune:
-        grid = " × ".join(f"{key} of {{{', '.join(map(str, v))}}}" for key, v in settings.tune.grid.items())
+    runs = "" if tune else f" · {_count(len(points), 'run')}"
+    out.print(f"\n[bold]sweep[/] {escape(record.folder.name)} · {_count(arms, 'arm')}{runs}")
+    if tune:
+        places = [f"{key} of {{{', '.join(map(str, values))}}}" for key, values in tune.grid.items()]
+        places += [f"{tune.trials} trials of {key} in {text}" for key, text in tune.search.items()]
         out.print(
-            f"[dim]equal tuning: every arm with {escape(grid)}, seed {settings.tune.seed}; chosen by {METRIC}, then "
-            "the chosen one with every seed[/]"
+            f"[dim]equal tuning: every arm with {escape(' × '.join(places))}, seed {tune.seed}; chosen by {METRIC},\n"
+            "then the chosen one with every seed[/]"
         )
     if record.compute:
         out.print(f"[dim]equal compute: {record.compute['amount']:g} {record.compute['unit']} for every point[/]")
     out.print()
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("arm", "runs", "complete"):
+    for column in ("arm",) if tune else ("arm", "runs", "complete"):
         table.add_column(column, justify="left" if column == "arm" else "right", overflow="fold")
     for arm in dict.fromkeys(point.arm for point in points):
         mine = [point for point in points if point.arm == arm]
         complete = sum(point in finished for point in mine)
         refused = sum(point.error is not None for point in mine)
-        table.add_row(
-            escape(arm), str(len(mine)), f"{complete}" + (f" [red]{refused} cannot run[/]" if refused else "")
-        )
+        remark = f" [red]{refused} cannot run[/]" if refused else ""
+        table.add_row(*([escape(arm) + remark] if tune else [escape(arm), str(len(mine)), f"{complete}{remark}"]))
     out.print(table)
-    if finished:
+    if finished and not tune:
         out.print(f"[dim]{len(finished)} of {len(points)} are complete and not repeated[/]")
     for point in points:
         if point.error:
@@ -45,21 +52,24 @@ def plan(record: SweepRecord, settings: SweepSettings) -> None:
     out.print(f"[dim]what a run prints: {escape(console.short(record.folder.parent))}/<run>/{LOG}[/]\n")
 
 
-def choices(found: Choices) -> None:
+def choices(found: Choices, tune: Tune) -> None:
     """Scores of the tuning by arm, the choice marked."""
     table = Table(box=None, pad_edge=False, header_style="dim", title=f"tuning: {METRIC}", title_justify="left")
-    places = [place(values) for values in found.grid]
-    for column in ("arm", *places):
+    # A search tries other places in every arm: its best one is what there is to see.
+    places = list(found.places) if tune.grid else []
+    for column in ("arm", *(places or ["best", METRIC, "trials"])):
         table.add_column(column, justify="left" if column == "arm" else "right")
     for arm, scores in found.scores.items():
         best = found.best(arm)
         cells = []
+        if best and not places:
+            cells = [place(best), f"{scores[place(best)]:.4f}", str(len(scores))]
         for name in places:
             value = f"{scores[name]:.4f}" if name in scores else "failed"
             cells.append(f"[bold green]{value} *[/]" if best and name == place(best) else f"{value}  ")
         table.add_row(escape(arm), *cells)
     console.screen().print(table)
-    at_edge = [arm for arm in found.scores if found.at_edge(arm)]
+    at_edge = [arm for arm in found.scores if found.at_edge(arm, tune)]
     if at_edge:
         console.note(
             f"{len(at_edge)} of {len(found.scores)} arms chose the first or last value of the grid: a better one may "

@@ -18,17 +18,28 @@ class _Strict(BaseModel):
 
 
 class Tune(_Strict):
-    """Equal tuning: every arm gets the same grid, and takes what its validation answers prefer.
+    """Equal tuning: every arm gets the same grid, or as many trials of one search, and takes what validation prefers.
 
     Attributes:
         grid: override key → values to try; several keys: their product.
-        seed: the one seed that is tuned with.
+        search: override key → `interval(1e-4,4e-3)`, `tag(log,interval(…))`, `range(…)`, `choice(…)`; by Optuna.
+        trials: of the search, per arm.
+        at_once: trials of an arm that are proposed together, before their scores are known.
+        seed: the one seed that is tuned with; of the search's sampler, too.
         overrides: what tuning runs change besides, for example a cheaper evaluation; their fits stay shared.
     """
 
-    grid: dict[str, Annotated[list[Value], Field(min_length=2)]] = Field(min_length=1)
+    grid: dict[str, Annotated[list[Value], Field(min_length=2)]] = {}
+    search: dict[str, str] = {}
+    trials: Annotated[int, Field(gt=0)] = 12
+    at_once: Annotated[int, Field(gt=0)] = 1
     seed: int
     overrides: dict[str, Value] = {}
+
+    @property
+    def keys(self) -> list[str]:
+        """What is tuned."""
+        return [*self.grid, *self.search]
 
 
 class SweepSettings(_Strict):

@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,12 +17,20 @@ from omegaconf import DictConfig, open_dict
 from dante import console, locks
 from dante.errors import DanteError, PointsFailed
 from dante.sweep import arguments as command_line
-from dante.sweep import screen
-from dante.sweep.plan import plan_point, refuse_shared_directories, shared_compute, sweep_folder
-from dante.sweep.points import NAME, Listed, Point, arms, grid_of, overrides_of, seeded
+from dante.sweep import screen, stop
+from dante.sweep.plan import (
+    plan_point,
+    refuse_shared_directories,
+    refuse_tuned_and_listed,
+    shared_compute,
+    sweep_folder,
+)
+from dante.sweep.points import NAME, Listed, Point, arms, overrides_of, seeded
 from dante.sweep.process import POINT, SWEEPER
+from dante.sweep.proposals import proposals
 from dante.sweep.record import PlannedPoint, SweepRecord, is_finished
 from dante.sweep.settings import SweepSettings, sweep_settings
+from dante.sweep.stop import STOP
 from dante.sweep.tuning import NEEDED, Choices
 
 # Launchers whose workers are children of this process, and of no use without it.
@@ -50,67 +59,65 @@ class GridSweep(Sweeper):
             PointsFailed: at its end, if a point has no result.
         """
         parser = OverridesParser.create(config_loader=self.context.config_loader)
-        params = [f"{key}={value}" for key, value in self.settings.params.items()]
-        self.listed = Listed(parser.parse_overrides(params), parser.parse_overrides(arguments))
+        params = parser.parse_overrides([f"{key}={value}" for key, value in self.settings.params.items()])
+        self.tune = self.settings.tune
+        self.listed = Listed(params, parser.parse_overrides(arguments), search=self.tune is not None)
+        if self.tune:
+            self.tune = self.tune.model_copy(update={"search": {**self.tune.search, **self.listed.ranges}})
+            refuse_tuned_and_listed(self.tune, self.listed)
         self.batch = 0
-        first = self._first_points()
+        self.arms = list(arms(self.settings, self.listed))
+        # Without tuning these are all points; with it, they tell where the sweep lies and whether its arms compose.
+        known = self._planned([point for arm in self.arms for point in self._seeded(arm)])
         record = SweepRecord(
-            folder=sweep_folder(first, self.settings.name, self.listed),
+            folder=sweep_folder(known, self.settings.name, self.listed),
             command=command_line.typed(),
             baseline=self.settings.baseline,
-            compute=shared_compute(first),
-            points=first,
+            compute=shared_compute(known),
         )
-        screen.plan(record, self.settings)
-        if any(point.config is not None and point.config["dry_run"] for point in first):
+        screen.plan(record, known, self.tune)
+        if any(point.config is not None and point.config["dry_run"] for point in known):
             return record
         with _alone(record):
-            self._run(record, first)
-            self._go_on(record)
+            self._run(record, known if self.tune is None else self._tuned(record))
             record.write()
             screen.result(record)
         if any(point.status != "done" for point in record.points):
             raise PointsFailed
         return record
 
-    def _first_points(self) -> list[PlannedPoint]:
-        """The points that can be named before anything has run: all, or those of the tuning."""
-        found: list[Point] = []
-        self.arms = list(arms(self.settings, self.listed))
-        tune = self.settings.tune
-        for arm in self.arms:
-            if tune is None:
-                found += seeded(arm, self.listed.seeds())
-                continue
-            [tuning] = seeded(arm, [str(tune.seed)])
-            found += [
-                tuning.with_tuned(values, [NEEDED, *overrides_of(tune.overrides)], "tune")
-                for values in grid_of(self.settings)
-            ]
-        return self._planned(found)
+    def _seeded(self, arm: Point) -> list[Point]:
+        if self.tune is None:
+            return seeded(arm, self.listed.seeds())
+        return seeded(arm, [str(self.tune.seed)])
 
-    def _go_on(self, record: SweepRecord) -> None:
-        """After tuning: every arm at its choice, with every seed."""
-        tune = self.settings.tune
-        if tune is None:
-            return
-        choices = Choices(grid_of(self.settings), tune.seed, record.points)
-        record.tuning = choices.summary()
-        screen.choices(choices)
-        found, lost = [], []
+    def _tuned(self, record: SweepRecord) -> list[PlannedPoint]:
+        """Tune, wave by wave; then every arm at its choice, with every seed."""
+        assert self.tune is not None
+        source, choices = proposals(self.tune, record.folder), Choices()
+        changes = [NEEDED, *overrides_of(self.tune.overrides)]
+        while wave := [
+            point.with_tuned(values, changes, "tune")
+            for arm in self.arms
+            for values in source.next(arm.arm_name)
+            for point in self._seeded(arm)
+        ]:
+            planned = self._planned(wave)
+            self._run(record, planned)
+            for point in planned:
+                source.tell(point.arm, point.tuned, choices.take(point))
+            record.tuning = choices.summary(self.tune)
+            record.write()
+        screen.choices(choices, self.tune)
+        final, lost = [], []
         for arm in self.arms:
             best = choices.best(arm.arm_name)
             if best is None:
-                lost.append(arm.arm_name)
-                continue
-            found += [point.with_tuned(best, [NEEDED], "final") for point in seeded(arm, self.listed.seeds())]
-        final = self._planned(found)
-        for arm_name in lost:
-            why = "none of its tuning runs finished"
-            final.append(PlannedPoint(arm_name, arm_name, None, "final", {}, [], None, "failed", why))
-        record.points += final
-        record.write()
-        self._run(record, final)
+                why = "none of its tuning runs finished"
+                lost.append(PlannedPoint(arm.arm_name, arm.arm_name, None, "final", {}, [], None, "failed", why))
+            else:
+                final += [point.with_tuned(best, [NEEDED], "final") for point in seeded(arm, self.listed.seeds())]
+        return [*self._planned(final), *lost]
 
     def _planned(self, points: Sequence[Point]) -> list[PlannedPoint]:
         own_name = self.listed.holds(NAME)
@@ -119,7 +126,7 @@ class GridSweep(Sweeper):
             for point in points:
                 name = self.settings.name
                 # A tuning run with an evaluation of its own is not the run that is reported on.
-                if point.phase == "tune" and self.settings.tune and self.settings.tune.overrides:
+                if point.phase == "tune" and self.tune and self.tune.overrides:
                     name = f"{name}-tune" if name else "tune"
                 planned.append(plan_point(point, self._compose, name, own_name))
         refuse_shared_directories(planned)
@@ -133,6 +140,7 @@ class GridSweep(Sweeper):
 
     def _run(self, record: SweepRecord, points: Sequence[PlannedPoint]) -> None:
         """Start the points that are not finished, all at once: the launcher decides how many run at a time."""
+        record.points += points
         for point in points:
             if point.config is not None and is_finished(point.config):
                 point.status = "done"
@@ -141,7 +149,7 @@ class GridSweep(Sweeper):
         if not waiting:
             return
         try:
-            outcomes = self._launch(waiting)
+            outcomes = self._launch(waiting, record.folder)
         except Exception as error:  # the launcher itself: its workers, or the queue, are gone
             for point in waiting:
                 assert point.config is not None
@@ -153,14 +161,17 @@ class GridSweep(Sweeper):
                 _take(point, outcome)
         record.write()
 
-    def _launch(self, points: Sequence[PlannedPoint]) -> Sequence[JobReturn]:
-        environment = {SWEEPER: str(os.getpid())} if type(self.launcher).__name__ in _OWN_WORKERS else {}
+    def _launch(self, points: Sequence[PlannedPoint], folder: Path) -> Sequence[JobReturn]:
+        own = type(self.launcher).__name__ in _OWN_WORKERS
+        file = folder / ".stop"
+        told = {SWEEPER: str(os.getpid()), STOP: str(file)} if own else {}
         jobs = []
         for number, point in enumerate(points, start=1):
-            told = environment | {POINT: f"{number}/{len(points)}"}
-            jobs.append([*point.overrides, *(f"+hydra.job.env_set.{key}='{value}'" for key, value in told.items())])
+            environment = told | {POINT: f"{number}/{len(points)}"}
+            jobs.append([*point.overrides, *(f"+hydra.job.env_set.{k}='{v}'" for k, v in environment.items())])
         first, self.batch = self.batch, self.batch + len(jobs)
-        return self.launcher.launch(jobs, initial_job_idx=first)
+        with stop.through(file) if own else nullcontext():
+            return self.launcher.launch(jobs, initial_job_idx=first)
 
 
 def _take(point: PlannedPoint, outcome: JobReturn) -> None:

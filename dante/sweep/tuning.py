@@ -3,13 +3,13 @@
 The validation answers are neither trained on nor reported on, so what is chosen by them does not flatter a result.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dante.errors import DanteError
 from dante.jsonl import read_lines
 from dante.sweep.record import PlannedPoint
+from dante.sweep.settings import Tune, as_text
 
 METRIC = "validation bits per byte"
 # What a point has to measure so that it can be chosen by.
@@ -39,44 +39,41 @@ def place(values: dict[str, str]) -> str:
 
 
 class Choices:
-    """Scores of all arms by place of the grid, and what each arm takes.
+    """Scores of all arms by place, and what each arm takes."""
 
-    Args:
-        grid: every place.
-        seed: that was tuned with.
-        points: tuning points, done or failed.
-    """
-
-    def __init__(self, grid: list[dict[str, str]], seed: int, points: Sequence[PlannedPoint]) -> None:
-        self.grid, self.seed = grid, seed
+    def __init__(self) -> None:
         self.scores: dict[str, dict[str, float]] = {}
-        for point in points:
-            by_place = self.scores.setdefault(point.arm, {})
-            if point.status == "done":
-                by_place[place(point.tuned)] = validation_bits_per_byte(point.run_dir)
+        self.places: dict[str, dict[str, str]] = {}
+
+    def take(self, point: PlannedPoint) -> float | None:
+        """The score of a tuning run; None where it failed."""
+        by_place = self.scores.setdefault(point.arm, {})
+        self.places[place(point.tuned)] = point.tuned
+        if point.status != "done":
+            return None
+        by_place[place(point.tuned)] = score = validation_bits_per_byte(point.run_dir)
+        return score
 
     def best(self, arm: str) -> dict[str, str] | None:
         """The arm's choice; None where no tuning run of it finished."""
         scores = self.scores.get(arm)
-        if not scores:
-            return None
-        chosen = min(scores, key=lambda name: scores[name])
-        return next(values for values in self.grid if place(values) == chosen)
+        return self.places[min(scores, key=lambda name: scores[name])] if scores else None
 
-    def at_edge(self, arm: str) -> list[str]:
-        """Tuned keys whose choice is the first or last value of its grid: a better one may lie outside."""
+    def at_edge(self, arm: str, tune: Tune) -> list[str]:
+        """Keys of the grid whose choice is its first or last value: a better one may lie outside."""
         chosen = self.best(arm) or {}
-        lists = {key: list(dict.fromkeys(values[key] for values in self.grid)) for key in chosen}
-        return [key for key, value in chosen.items() if value in (lists[key][0], lists[key][-1])]
+        ends = {key: (as_text(values[0]), as_text(values[-1])) for key, values in tune.grid.items()}
+        return [key for key, value in chosen.items() if value in ends.get(key, ())]
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self, tune: Tune) -> dict[str, Any]:
         """For `sweep.json`."""
-        keys = self.grid[0]
+        tried = {key: list(dict.fromkeys(values[key] for values in self.places.values())) for key in tune.keys}
         return {
-            "grid": {key: list(dict.fromkeys(values[key] for values in self.grid)) for key in keys},
-            "seed": self.seed,
+            "grid": tried,
+            "search": tune.search,
+            "seed": tune.seed,
             "metric": METRIC,
             "scores": self.scores,
             "chosen": {arm: self.best(arm) for arm in self.scores},
-            "at_edge": {arm: edges for arm in self.scores if (edges := self.at_edge(arm))},
+            "at_edge": {arm: edges for arm in self.scores if (edges := self.at_edge(arm, tune))},
         }
