@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from dante import pipeline
 from dante.config import check
@@ -15,9 +16,13 @@ EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
 SCALES = sorted(p.stem for p in (CONF / "scale").glob("*.yaml"))
 
 
-def composed(*overrides: str) -> dict[str, Any]:
+def unchecked(overrides: list[str]) -> DictConfig:
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        return check(compose("train", overrides=list(overrides)))
+        return compose("train", overrides=overrides)
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    return check(unchecked(list(overrides)))
 
 
 @pytest.mark.parametrize("scale", SCALES)

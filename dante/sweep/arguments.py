@@ -38,7 +38,8 @@ def _lifted(argument: str, parser: OverridesParser) -> str:
     except HydraException:  # Hydra says what is wrong with it
         return argument
     key, _, value = argument.partition("=")
-    if override.is_delete() or override.is_sweep_override() or not value:
+    fixed = not (override.is_delete() or override.is_sweep_override())
+    if not fixed or not value or override.value() is None:  # a choice cannot be of nothing
         return argument
     return f"{key}=choice({value})"
 

@@ -67,7 +67,7 @@ def bare(key: str) -> str:
 
 def _slug(value: str) -> str:
     text = value.strip("'\"[]{}").replace(",", "+").replace(" ", "")
-    return re.sub(r"[^A-Za-z0-9._+=-]+", "-", text).strip("-") or "none"
+    return re.sub(r"[^A-Za-z0-9._+=-]+", "-", text) or "none"
 
 
 def shortened(name: str) -> str:

@@ -5,7 +5,7 @@ Every arm is tuned by itself and gets as much: the same grid, or the same number
 
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSweep
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _DIGITS = 4
 
 
+@runtime_checkable
 class Proposals(Protocol):
     """What an arm tries next."""
 
