@@ -1,7 +1,7 @@
 """Comparisons of real runs with themselves, and with a planted effect: how often a difference is reported.
 
-The pool is one arm trained with 24 seeds (`experiments/statistics_calibration/pool.py`): 240 held-out answers each, as at
-the default design. Two disjoint groups of its seeds on one resampling of its answers differ by chance alone.
+The pool is one arm trained with 24 seeds (`experiments/statistics_calibration/pool.py`), 240 held-out answers each, as
+at the default design. Two disjoint groups of its seeds on one resampling of its answers differ by chance alone.
 """
 
 import json
