@@ -206,7 +206,7 @@ def test_false_discoveries_by_their_definition() -> None:
 @pytest.mark.parametrize("n", [3, 4, 8, 30])
 def test_detectable_difference_is_found_in_four_of_five_tests(n: int) -> None:
     """Simulated with scipy's t test, the truth at the difference that is called detectable."""
-    smallest = detectable(n**-0.5, n - 1.0, level=0.05, power=0.8)
+    smallest = detectable([(1 / n, n - 1.0)], level=0.05, power=0.8)
     assert smallest is not None
     samples = np.random.default_rng(13).normal(smallest, 1.0, size=(20_000, n))
     assert np.mean(stats.ttest_1samp(samples, 0.0, axis=1).pvalue < 0.05) == pytest.approx(0.8, abs=0.01)
@@ -214,10 +214,11 @@ def test_detectable_difference_is_found_in_four_of_five_tests(n: int) -> None:
 
 
 def test_detectable_difference_at_the_edges() -> None:
-    assert detectable(None, None, level=0.05, power=0.8) is None
-    assert detectable(0.0, 2.0, level=0.05, power=0.8) == 0
-    strict, usual = (detectable(1.0, 2.0, level=level, power=0.8) for level in (0.05 / 11, 0.05))
+    assert detectable([], level=0.05, power=0.8) is None
+    assert detectable([(0.0, 2.0)], level=0.05, power=0.8) == 0
+    strict, usual = (detectable([(1.0, 2.0)], level=level, power=0.8) for level in (0.05 / 11, 0.05))
     assert strict is not None
     assert usual is not None
+    assert detectable([(1.0, 2.0), (1.0, 200.0)], level=0.05, power=0.8) == usual  # the stricter test decides
     assert strict > 3 * usual > 15  # two degrees of freedom are dear
     assert power(0.0, 1.0, 5.0, level=0.05) == pytest.approx(0.05)

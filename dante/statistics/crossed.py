@@ -34,6 +34,13 @@ from dante.evaluate.ratio import Ratio
 ROUNDING = 1e-12
 
 
+class Part(NamedTuple):
+    """An estimated variance of the mean and the degrees of freedom that it was estimated with."""
+
+    variance: float
+    df: float
+
+
 @dataclass(frozen=True)
 class Effect:
     """`a − b`, and how sure it is.
@@ -50,6 +57,8 @@ class Effect:
         paired: whether runs were paired by their seed.
         seeds_a: runs of a that were used. seeds_b: of b.
         items: items of each run, 0 where there are none.
+        parts: the tests that a difference has to pass, over seeds and items and over seeds alone. `stderr` and `df` are
+            those of the one with the wider interval at this confidence; at a stricter level it may be the other.
         notes: what a reader has to know about this comparison.
     """
 
@@ -65,14 +74,8 @@ class Effect:
     seeds_a: tuple[int, ...]
     seeds_b: tuple[int, ...]
     items: int
+    parts: tuple[Part, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-class Part(NamedTuple):
-    """An estimated variance of the mean and the degrees of freedom that it was estimated with."""
-
-    variance: float
-    df: float
 
 
 def compare_ratios(a: Mapping[int, Ratio], b: Mapping[int, Ratio], *, confidence: float) -> Effect:
@@ -193,15 +196,17 @@ def _effect(
 ) -> Effect:  # fmt: skip
     """The judgement of the part with the widest interval; none where nothing varies but the difference is there."""
     tail = (1 + confidence) / 2
+    parts = [part for part in parts if np.sqrt(part.variance) > ROUNDING * abs(difference)] or parts
     widest = max(parts, key=lambda part: np.sqrt(part.variance) * stats.t.ppf(tail, part.df), default=None)
     stderr = df = low = high = p = None
     if widest is not None and np.sqrt(widest.variance) > ROUNDING * abs(difference):
         stderr, df = float(np.sqrt(widest.variance)), widest.df
         reach = stderr * float(stats.t.ppf(tail, df))
         low, high = difference - reach, difference + reach
-        p = max(float(2 * stats.t.sf(abs(difference) / np.sqrt(v), n)) for v, n in parts if v > 0)
+        p = max(float(2 * stats.t.sf(abs(difference) / np.sqrt(variance), n)) for variance, n in parts)
     elif widest is not None and difference == 0:
         stderr, df, low, high, p = 0.0, widest.df, 0.0, 0.0, 1.0
     elif widest is not None:
-        notes += ("the difference is the same everywhere: no spread to judge it by",)
-    return Effect(difference, stderr, df, low, high, p, confidence, covers, paired, seeds_a, seeds_b, items, notes)
+        parts, notes = [], (*notes, "the difference is the same everywhere: no spread to judge it by")
+    return Effect(difference, stderr, df, low, high, p, confidence, covers, paired, seeds_a, seeds_b, items,
+                  tuple(parts), notes)  # fmt: skip

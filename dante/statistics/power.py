@@ -1,6 +1,8 @@
 """The smallest true difference that a comparison would find: what "undecided" still rules out."""
 
+import functools
 import math
+from collections.abc import Sequence
 
 from scipy import optimize, stats
 
@@ -17,26 +19,28 @@ def power(difference: float, stderr: float, df: float, *, level: float) -> float
     return _power(abs(difference) / stderr, df, float(stats.t.isf(level / 2, df)))
 
 
-def detectable(stderr: float | None, df: float | None, *, level: float, power: float) -> float | None:
-    """Smallest difference found with the given chance; None without a standard error.
+def detectable(parts: Sequence[tuple[float, float]], *, level: float, power: float) -> float | None:
+    """Smallest difference that passes each of some t tests with the given chance; None without a test.
 
-    The standard error is itself an estimate: with three seeds it may be off by a factor of two either way, and so may
-    this. It is the true difference that matters here, not the measured one.
+    The variances are themselves estimates: with three seeds a standard error may be off by a factor of two either way,
+    and so may this. It speaks of the true difference, not of the measured one.
 
     Args:
-        stderr: standard error of the estimate.
-        df: degrees of freedom of the test.
-        level: of the test, e.g. 0.05.
-        power: chance asked for, in (level, 1).
+        parts: variance of the estimate and degrees of freedom of every test, see `dante.statistics.crossed.Effect`.
+        level: of the tests, e.g. 0.05.
+        power: chance asked for of each test, in (level, 1).
     """
-    if stderr is None or df is None:
-        return None
+    return max((math.sqrt(variance) * _shift(df, level, power) for variance, df in parts), default=None)
+
+
+@functools.lru_cache(maxsize=4096)
+def _shift(df: float, level: float, power: float) -> float:
+    """The difference in standard errors that one test finds with the given chance."""
     threshold = float(stats.t.isf(level / 2, df))
-    # The t statistic's numerator and denominator are apart by at most this much: power is above any target there.
     high = threshold
     while _power(high, df, threshold) < power:
         high *= 2
-    return stderr * float(optimize.brentq(lambda shift: _power(shift, df, threshold) - power, 0.0, high))
+    return float(optimize.brentq(lambda shift: _power(shift, df, threshold) - power, 0.0, high))
 
 
 def _power(shift: float, df: float, threshold: float) -> float:
