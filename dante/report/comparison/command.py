@@ -11,13 +11,15 @@ from dante import console
 from dante.manifest import write_text
 from dante.report.comparison.arms import group
 from dante.report.comparison.export import csv_text, json_text
-from dante.report.comparison.find import Found, find
+from dante.report.comparison.figures import all_figures
+from dante.report.comparison.find import Found, Json, find
 from dante.report.comparison.judge import CONFIDENCE, Result, judge
 from dante.report.comparison.page import Judged, content
 from dante.report.comparison.read import read_trained
 from dante.report.comparison.tables import separate
 from dante.report.comparison.words import digits, probability, signed
 from dante.report.stage import templates
+from dante.report.theme import DARK, LIGHT, data_uri, png, title_of
 
 
 def compare(paths: Sequence[Path], baseline: str | None = None) -> tuple[list[Judged], Found]:
@@ -59,10 +61,9 @@ def write_comparison(paths: Sequence[Path], out: Path, baseline: str | None = No
 def write(tables: list[Judged], found: Found, out: Path) -> Path:
     """The same of what was compared already. The page comes last: where it is, all it points to is complete."""
     out.mkdir(parents=True, exist_ok=True)
-    figures: dict = {}
-    facts = content(tables, found, figures)
     for old in [*out.glob("*.png"), out / "index.html"]:
         old.unlink(missing_ok=True)
+    facts = content(tables, found, _drawn(tables, found, out))
     write_text(out / "comparison.csv", csv_text(tables))
     write_text(out / "comparison.json", json_text(tables, found))
     markdown = templates(autoescape=False).get_template("comparison/comparison.md.jinja")
@@ -70,6 +71,22 @@ def write(tables: list[Judged], found: Found, out: Path) -> Path:
     page = templates(autoescape=True).get_template("comparison/index.html.jinja")
     write_text(out / "index.html", page.render(facts))
     return out / "index.html"
+
+
+def _drawn(tables: list[Judged], found: Found, out: Path) -> dict[str, list[Json]]:
+    """Section → figures, in light and dark; the light ones as files, too."""
+    figures: dict[str, list[Json]] = {}
+    drawings = all_figures(tables, found)
+    for stem, drawing in track(drawings.items(), "drawing", console=console.screen(), transient=True, disable=_quiet()):
+        light, dark = drawing.draw(LIGHT), drawing.draw(DARK)
+        if light is None or dark is None:
+            continue
+        image = png(light)
+        (out / f"{stem}.png").write_bytes(image)
+        figure = {"file": f"{stem}.png", "title": title_of(light), "caption": drawing.caption}
+        figure |= {"light": data_uri(image), "dark": data_uri(png(dark))}
+        figures.setdefault(drawing.section, []).append(figure)
+    return figures
 
 
 def rich_table(results: Sequence[Result], title: str) -> Table:

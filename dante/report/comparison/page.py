@@ -87,7 +87,8 @@ def _table(group: Group, results: list[Result], figures: dict[str, list[Json]]) 
         "equal": [(name, text, name in group.differs) for name, text in group.equal.items()],
         "baseline": group.baseline.name,
         "headline": verdict.headline(results),
-        "sentences": [(verdict.sentence(primary, c), c.verdict) for c in _ranked(primary)[1:]] if primary else [],
+        "sentences": _sentences(primary),
+        "corrected_for": verdict.corrected_for(primary),
         "design": verdict.design(group, primary),
         "equality": {"text": equality.sentence, "equal": equality.equal},
         "primary": _full(primary, group) if primary else None,
@@ -103,12 +104,13 @@ def _table(group: Group, results: list[Result], figures: dict[str, list[Json]]) 
     }
 
 
-def _ranked(result: Result | None) -> list[Cell]:
-    """The baseline, then the others, best first."""
+def _sentences(result: Result | None) -> list[tuple[str, str, str]]:
+    """Arm, what is said of it, and its verdict; best first."""
     if result is None:
         return []
     sign = -1 if result.how.better == "higher" else 1
-    return [result.baseline, *sorted(result.others, key=lambda c: (c.effect is None, sign * c.mean))]
+    ranked = sorted(result.others, key=lambda cell: (cell.effect is None, sign * cell.mean))
+    return [(cell.arm, verdict.sentence(result, cell), cell.verdict) for cell in ranked]
 
 
 def _full(result: Result, group: Group) -> Json:

@@ -17,6 +17,12 @@ from dante.report.comparison.tables import Group
 from dante.report.comparison.words import digits, probability, signed, span, unit
 
 
+def corrected_for(result: Result | None) -> str:
+    """What the p-values of a table's arms are corrected for."""
+    tests = sum(cell.p_corrected is not None for cell in result.others) if result else 0
+    return f"p-values are corrected for {tests} comparisons (Holm)." if tests > 1 else ""
+
+
 def headline(results: Sequence[Result]) -> str:
     """How many arms of a table are better, worse, undecided on its primary metric."""
     primary = next((result for result in results if result.primary), None)
@@ -35,26 +41,20 @@ def headline(results: Sequence[Result]) -> str:
 
 
 def sentence(result: Result, cell: Cell) -> str:
-    """One arm against the baseline: what, by how much, how sure; of an undecided one, what would have been found."""
-    how, effect, base, places = result.how, cell.effect, result.baseline.arm, digits(result)
+    """One arm against the baseline: what, by how much, how sure. The arm's name is not in it: it stands before."""
+    how, effect, places = result.how, cell.effect, digits(result)
     if effect is None:
-        return f"{cell.arm} is not compared with {base}: {cell.why_not.removeprefix('not comparable: ')}."
+        return f"not compared: {cell.why_not.removeprefix('not comparable: ')}"
+    difference = f"{signed(how, effect.difference, places)} {unit(how)}".strip()
     if effect.low is None or effect.high is None or cell.p_corrected is None:
         why = effect.notes[-1] if effect.notes else "nothing to judge it by"
-        return f"{cell.arm} differs by {signed(how, effect.difference, places)} from {base}; not judged: {why}."
-    tests = sum(other.p_corrected is not None for other in result.others)
+        return f"not judged, {difference}: {why}"
     p = f"p {probability(cell.p_corrected)}" if cell.p_corrected < 0.001 else f"p = {probability(cell.p_corrected)}"
-    judged = f"{CONFIDENCE:.0%} interval {span(how, effect.low, effect.high, places)}; {p}"
-    judged += f" after correction for {tests} comparisons" if tests > 1 else ""
-    of = f" {unit(how)}" if unit(how) else ""
-    if cell.significant:
-        gap = signed(how, abs(effect.difference), places)[1:]
-        return f"{cell.arm} is {cell.verdict} than {base} by {gap}{of} ({judged})."
-    text = f"{cell.arm} against {base} is undecided: {signed(how, effect.difference, places)}{of} ({judged})."
-    if cell.detectable:
-        smallest = signed(how, cell.detectable, places)[1:]
-        text += f" A true difference of {smallest} would have been found in four of five such comparisons."
-    return text
+    judged = f"{CONFIDENCE:.0%} interval {span(how, effect.low, effect.high, places)}, {p}"
+    if cell.verdict in (BETTER, WORSE):
+        gap = f"{signed(how, abs(effect.difference), places)[1:]} {unit(how)}".strip()
+        return f"{cell.verdict} by {gap} ({judged})"
+    return f"{cell.verdict}, {difference} ({judged})"
 
 
 def design(group: Group, primary: Result | None) -> str:
@@ -70,8 +70,8 @@ def design(group: Group, primary: Result | None) -> str:
     reach = f"{low} bits per byte" if low == high else f"{low} to {high} bits per byte, depending on the arm"
     many = _number(min(seeds)) if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
     text = (
-        f"With {many} seed{'' if seeds == {1} else 's'} per arm and {primary.baseline.items} answers, the smallest true "
-        f"difference found with {POWER:.0%} power is {reach}, after correction. A smaller one is found less often."
+        f"With {many} seed{'' if seeds == {1} else 's'} per arm and {primary.baseline.items} answers, the smallest "
+        f"true difference found with {POWER:.0%} power is {reach}, after correction. A smaller one is found less often."
     )
     if max(seeds) == 1:
         return text + " One seed per arm: nothing here says how another training seed would turn out."
