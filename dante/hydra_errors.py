@@ -37,6 +37,13 @@ def _no_such_choice(error: MissingConfigException, conf: Path) -> DanteError:
     options = list(error.options or sorted(path.stem for path in (conf / group).glob("*.yaml")))
     if not group:
         return DanteError(_first_line(error), where="conf/")
+    if group == "hydra/launcher" and name.startswith(("submitit", "slurm")):
+        return DanteError(
+            f"the launcher {name!r} is not installed",
+            where=f"hydra/launcher={name}",
+            allowed=", ".join(options),
+            fix="pip install -e '.[sweep]'",
+        )
     # pair/<experiment> is chosen through scale=.
     shown = "scale" if group.startswith("pair/") else group
     nothing = "the experiment has no pair for it" if group.startswith("pair/") else f"see conf/{group}/"

@@ -1,32 +1,43 @@
-"""`python -m dante.report compare RUN RUN… [--out FILE.md]`: students of several runs on the same held-out answers."""
+"""`python -m dante.report compare PATH… [--baseline ARM] [--out DIR]`: arms beside each other, judged and drawn."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from dante import console
+from dante import console, io_errors
 from dante.errors import DanteError
-from dante.report.compare import compare, markdown, rich_table
+from dante.report.comparison.command import compare, rich_table, write
+
+OUT = Path("comparison")
 
 
 def main(arguments: list[str]) -> int:
-    """Prints the comparison; writes it as Markdown with `--out`. Returns the exit status."""
+    """Prints the verdict and writes the comparison. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m dante.report")
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("compare", help="students of several runs, each against the first")
-    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory; the first is the reference")
-    command.add_argument("--out", type=Path, metavar="FILE.md", help="also write the table as Markdown")
+    command = commands.add_parser("compare", help="runs beside each other: differences, intervals, cost")
+    command.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="directory of a run or of a sweep")
+    command.add_argument(
+        "--baseline", metavar="ARM", help="arm to compare with (default: the sweep's, else sft, else the first)"
+    )
+    command.add_argument("--out", type=Path, metavar="DIR", default=OUT, help="where to write (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
-        rows = compare(options.runs)
+        tables, found = compare(options.paths, options.baseline)
+        for group, results in tables:
+            several = f"Table {group.number}: " if len(tables) > 1 else ""
+            title = f"{several}{results[0].how.label} ± spread over seeds, against {group.baseline.name}; p corrected"
+            console.screen().print(rich_table(results, title))
+        for one in found.absent:
+            console.note(f"not compared: {one.run} {one.why}")
+        page = write(tables, found, options.out)
     except DanteError as error:
         console.error(error)
         return 2
-    console.screen().print(rich_table(rows))
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(markdown(rows), encoding="utf-8")
-        console.info(f"wrote {options.out}")
+    except OSError as error:
+        console.error(io_errors.as_dante_error(error, "the comparison", options.out) or DanteError(str(error)))
+        return 2
+    console.info(f"wrote {console.short(page)}, comparison.md, comparison.csv and comparison.json")
     return 0
 
 

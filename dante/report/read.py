@@ -16,6 +16,7 @@ from typing import Any
 import zstandard
 
 from dante.jsonl import parse_lines, read_lines
+from dante.manifest import read_json
 
 Json = dict[str, Any]
 
@@ -65,8 +66,13 @@ class Run:
     card: str = ""
 
 
-def read_run(inputs: dict[str, Path]) -> Run:
-    """Reads the steps by what their directories hold, not by what they are called: labels differ between recipes."""
+def read_run(inputs: dict[str, Path], *, records: bool = True) -> Run:
+    """Reads the steps by what their directories hold, not by what they are called: labels differ between recipes.
+
+    Args:
+        inputs: label → finished step directory.
+        records: read the cache's records, too, for their entropies.
+    """
     found: dict[str, Any] = {"steps": {}, "files": {}, "fits": []}
     for label, folder in inputs.items():
         step = found["steps"][label] = _json(folder / "step.json")
@@ -81,7 +87,7 @@ def read_run(inputs: dict[str, Path]) -> Run:
             found["generations"] = read_lines(folder / "generations.jsonl")
         if (folder / "manifest.json").is_file():
             found["cache"], found["cache_step"] = _json(folder / "manifest.json"), step
-            shards = [folder / shard["file"] for shard in found["cache"].get("shards", [])]
+            shards = [folder / shard["file"] for shard in found["cache"].get("shards", []) if records]
             found["entropies"] = list(_entropies(shards))
         for key in ("teacher", "init"):
             if (folder / f"{key}.json").is_file():
@@ -121,4 +127,4 @@ def _entropies(shards: Sequence[Path]) -> Iterator[float]:
 
 
 def _json(path: Path) -> Json:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}

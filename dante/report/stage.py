@@ -28,9 +28,9 @@ def run(step: Step) -> None:
     read = read_run(step.inputs)
     links = file_links(read, step.inputs, step.out, step.settings["run"]["name"])
     facts = content(read, step.settings, links) | {"figures": _figures(step, read)}
-    page = _templates(autoescape=True).get_template("index.html.jinja")
+    page = templates(autoescape=True).get_template("index.html.jinja")
     (step.out / "index.html").write_text(page.render(facts), encoding="utf-8")
-    text = _templates(autoescape=False).get_template("report.md.jinja")
+    text = templates(autoescape=False).get_template("report.md.jinja")
     (step.out / "report.md").write_text(text.render(facts), encoding="utf-8")
     card = card_with_results(read)
     if card:
@@ -65,7 +65,8 @@ def cell(text: str) -> str:
     return str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
-def _templates(autoescape: bool) -> Environment:
+def templates(autoescape: bool) -> Environment:
+    """Where pages and Markdown are laid out; a name that is not given is an error."""
     environment = Environment(
         loader=PackageLoader("dante.report", "templates"),
         autoescape=autoescape,

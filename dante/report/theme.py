@@ -28,6 +28,7 @@ class Theme:
         paper: background. ink: text. muted: secondary text. grid: rules.
         models: colour per model name.
         cycle: colours of series that are not models (losses, metrics), none of them a model's.
+        verdicts: colour per verdict on an arm; told apart without red and green, too.
     """
 
     name: str
@@ -37,17 +38,20 @@ class Theme:
     grid: str
     models: dict[str, str]
     cycle: tuple[str, ...]
+    verdicts: dict[str, str]
 
 
 LIGHT = Theme(
     name="light", paper="#ffffff", ink="#1d2733", muted="#66717e", grid="#e7eaee",
     models={"teacher": "#16825d", "init": "#c9701a", "student": "#1769c2", "trigram": "#5f6873", "unigram": "#8b939d"},
     cycle=("#5b4bb7", "#b0357f", "#7a6a00", "#b5402e", "#37758f"),
+    verdicts={"better": "#1769c2", "worse": "#a8430f", "different": "#1d2733", "undecided": "#66717e"},
 )  # fmt: skip
 DARK = Theme(
     name="dark", paper="#171c24", ink="#e8edf3", muted="#98a3b0", grid="#2b323d",
     models={"teacher": "#4fce9a", "init": "#f2a65a", "student": "#62adff", "trigram": "#a3adb9", "unigram": "#7b8592"},
     cycle=("#a99bff", "#f08ac4", "#d8c64a", "#ff8a7a", "#7cc4dd"),
+    verdicts={"better": "#62adff", "worse": "#f5a36b", "different": "#e8edf3", "undecided": "#98a3b0"},
 )  # fmt: skip
 
 
@@ -60,13 +64,20 @@ def panel(theme: Theme, title: str, x: str = "", y: str = "", size_in: tuple[flo
 
 def panels(theme: Theme, title: str, x: str, rows: int, size_in: tuple[float, float]) -> list[Axes]:
     """As many axes below each other with one x axis, in a new figure of the theme's look."""
+    stack = grid(theme, title, rows, 1, size_in)
+    stack[-1].set_xlabel(x, color=theme.muted, fontsize=9)
+    return stack
+
+
+def grid(theme: Theme, title: str, rows: int, columns: int, size_in: tuple[float, float]) -> list[Axes]:
+    """Axes in rows and columns that share both axes, row by row, in a new figure of the theme's look."""
     figure = Figure(figsize=size_in, dpi=DPI, facecolor=theme.paper, layout="constrained")
     FigureCanvasAgg(figure)
-    stack = figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
+    every = list(figure.subplots(rows, columns, sharex=True, sharey=columns > 1, squeeze=False).flat)
     # Flush with the figure's edge, not the axes': titles of figures below each other then line up.
     lines = "\n".join(textwrap.wrap(title, TITLE_CHARACTERS, break_on_hyphens=False))
     figure.suptitle(lines, x=0.012, ha="left", color=theme.ink, fontsize=11, fontweight="bold")
-    for axes in stack:
+    for axes in every:
         axes.set_facecolor(theme.paper)
         axes.tick_params(colors=theme.muted, labelsize=8.5, length=0)
         axes.grid(axis="y", color=theme.grid, linewidth=0.8)
@@ -74,8 +85,7 @@ def panels(theme: Theme, title: str, x: str, rows: int, size_in: tuple[float, fl
         for side, spine in axes.spines.items():
             spine.set_visible(side == "bottom")
             spine.set_color(theme.grid)
-    stack[-1].set_xlabel(x, color=theme.muted, fontsize=9)
-    return list(stack)
+    return every
 
 
 def title_of(axes: Axes) -> str:

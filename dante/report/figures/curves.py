@@ -80,10 +80,10 @@ def names(metrics: Sequence[Json], prefix: str) -> list[str]:
     return list(dict.fromkeys(key.split("/", 1)[1] for row in metrics for key in row if key.startswith(f"{prefix}/")))
 
 
-def smooth(values: Float64[np.ndarray, "points"]) -> Float64[np.ndarray, "points"]:
-    """Gaussian moving average as wide as a fiftieth of the curve, centred: it lags behind nothing."""
+def smooth(values: Float64[np.ndarray, "points"], parts: int = 50) -> Float64[np.ndarray, "points"]:
+    """Gaussian moving average as wide as a fiftieth (or another part) of the curve, centred: it lags behind nothing."""
     place = np.arange(len(values))
-    weights = np.exp(-0.5 * np.square((place[:, None] - place[None, :]) / max(1.0, len(values) / 50)))
+    weights = np.exp(-0.5 * np.square((place[:, None] - place[None, :]) / max(1.0, len(values) / parts)))
     return weights @ values / weights.sum(axis=1)
 
 

@@ -1,0 +1,162 @@
+"""Runs of one configuration and several seeds are one arm; an arm has a name, and what sets it apart from another."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dante.manifest import fingerprint
+from dante.report.comparison.read import Trained
+from dante.report.read import Json
+from dante.report.words import plain
+
+# Where and how a run ran, what it shows, and texts about it: none of it is a difference between two recipes.
+NOT_RECIPE = {"seed", "run", "only", "on_existing", "dry_run", "trainer", "logger", "report", "published", "where",
+              "contradictions", "budgets", "eval"}  # fmt: skip
+# The same of single keys.
+NOT_RECIPE_KEYS = {"experiment.title", "experiment.hypothesis", "experiment.source", "cache.store", "teacher.python"}
+# Of a step's settings: names and texts that repeat what stands elsewhere.
+STEP_TEXTS = {"run", "name", "experiment", "report", "seed"}
+Leaf = tuple[str, Any]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        name: unique in the comparison.
+        runs: seed → run.
+        notes: what a reader has to know, e.g. of a run that was left out.
+    """
+
+    name: str
+    runs: dict[int, Trained]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def first(self) -> Trained:
+        """Of the smallest seed: for everything that all of its runs share."""
+        return self.runs[min(self.runs)]
+
+
+def group(runs: Sequence[Trained]) -> list[Arm]:
+    """Arms in the order of their first runs."""
+    groups: dict[tuple[str, ...], list[Trained]] = {}
+    for run in runs:
+        groups.setdefault((fingerprint(_without_seeds(run.config)), *run.alike.key()), []).append(run)
+    split = [part for members in groups.values() for part in _by_fixed_seeds(members)]
+    names = _names(split)
+    return [_arm(name, members) for name, members in zip(names, split, strict=True)]
+
+
+def differences(arm: Arm, base: Arm) -> list[str]:
+    """`losses.tea: absent`, `fit.lr: 0.002`: what an arm's configuration sets otherwise than another's."""
+    mine, theirs = (dict(_recipe(one.first.config)) for one in (arm, base))
+    paths = [*mine, *(path for path in theirs if path not in mine)]
+    changed = [path for path in paths if mine.get(path, _ABSENT) != theirs.get(path, _ABSENT)]
+    seeds = {path for path in changed if path.rsplit(".", 1)[-1] == "seed"}
+    follow = {path for path in seeds if mine.get(path) == arm.first.seed or theirs.get(path) == base.first.seed}
+    changed = [path for path in changed if path not in follow]
+    top = [path for path in changed if not path.startswith("steps.")] or changed
+    return _shortened(top, mine, theirs)
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "absent"
+
+
+_ABSENT = _Absent()
+
+
+def _shortened(paths: list[str], mine: Json, theirs: Json) -> list[str]:
+    """A part that only one of two has is one difference, not one per key of it."""
+    found: dict[str, str] = {}
+    for path in paths:
+        if path == "experiment.name":
+            continue
+        node = _whole_part(path, mine, theirs)
+        if node != path:
+            found[node] = f"{'+' if path in mine else '−'} {node}"
+        elif path.endswith("_target_"):
+            found[path] = f"{path.removesuffix('._target_')}: {str(mine[path]).rsplit('.', 1)[-1]}"
+        else:
+            found[path] = f"{path}: {plain(mine[path]) if path in mine else 'absent'}"
+    return list(found.values())
+
+
+def _whole_part(path: str, mine: Json, theirs: Json) -> str:
+    """The highest node above a key that only one side has."""
+    if path in mine and path in theirs:
+        return path
+    other = theirs if path in mine else mine
+    parts = path.split(".")
+    for depth in range(2, len(parts)):
+        node = ".".join(parts[:depth])
+        if not any(key == node or key.startswith(f"{node}.") for key in other):
+            return node
+    return path
+
+
+def _recipe(config: Json) -> list[Leaf]:
+    """Keys and values that make a recipe; steps without what they only repeat."""
+    kept = {key: value for key, value in config.items() if key not in NOT_RECIPE | {"steps"}}
+    found = [leaf for leaf in _leaves(kept) if leaf[0] not in NOT_RECIPE_KEYS]
+    for label, step in config.get("steps", {}).items():
+        settings = {k: v for k, v in (step.get("settings") or {}).items() if k not in STEP_TEXTS}
+        if step.get("stage") in ("score", "eval", "report"):
+            settings = {}
+        node = {"stage": step.get("stage"), "inputs": step.get("inputs") or {}, "settings": settings}
+        found += _leaves(node, f"steps.{label}")
+    return found
+
+
+def _leaves(node: Any, path: str = "") -> list[Leaf]:
+    if isinstance(node, dict) and node:
+        return [leaf for key, child in node.items() for leaf in _leaves(child, f"{path}.{key}" if path else str(key))]
+    return [(path, node)]
+
+
+def _without_seeds(config: Json) -> list[Leaf]:
+    return sorted(leaf for leaf in _recipe(config) if leaf[0].rsplit(".", 1)[-1] != "seed")
+
+
+def _by_fixed_seeds(runs: list[Trained]) -> list[list[Trained]]:
+    """Splits runs by further seeds in their configuration (of a cache, of random weights) that are an arm's own.
+
+    Such a seed is part of the configuration, unless it is equal to the run's seed in every run: then it follows it.
+    """
+    seeds = [{path: v for path, v in _recipe(run.config) if path.rsplit(".", 1)[-1] == "seed"} for run in runs]
+    follows = {path for path in seeds[0] if all(s[path] == run.seed for s, run in zip(seeds, runs, strict=True))}
+    parts: dict[str, list[Trained]] = {}
+    for run, own in zip(runs, seeds, strict=True):
+        parts.setdefault(fingerprint({k: v for k, v in own.items() if k not in follows}), []).append(run)
+    return list(parts.values())
+
+
+def _names(groups: Sequence[list[Trained]]) -> list[str]:
+    """The sweep's name for an arm, else its runs' common name without the seed; told apart where two are equal."""
+    wanted = [runs[0].point.arm or re.sub(r"-s\d+$", "", runs[0].name) for runs in groups]
+    names: list[str] = []
+    for place, name in enumerate(wanted):
+        first = wanted.index(name)
+        if first != place:
+            apart = differences(Arm("", {0: groups[place][0]}), Arm("", {0: groups[first][0]}))
+            name = f"{name} ({', '.join(apart[:2])})" if apart else name
+        number, unique = 2, name
+        while unique in names:
+            unique, number = f"{name} #{number}", number + 1
+        names.append(unique)
+    return names
+
+
+def _arm(name: str, runs: list[Trained]) -> Arm:
+    by_seed: dict[int, Trained] = {}
+    twice = []
+    for run in runs:
+        if run.seed in by_seed:
+            twice.append(f"{run.name} repeats seed {run.seed} of {by_seed[run.seed].name} and is left out")
+        else:
+            by_seed[run.seed] = run
+    return Arm(name, dict(sorted(by_seed.items())), tuple(twice))

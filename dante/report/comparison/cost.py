@@ -1,0 +1,151 @@
+"""What each arm cost, and whether the arms of a table cost the same.
+
+A fit's `summary.json` says what training, the teacher's generation and its scoring took. An older one says only what
+training took: then generation is estimated as in a run's report, and scoring is missing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dante.report import cost
+from dante.report.comparison.arms import Arm
+from dante.report.comparison.find import Json
+from dante.report.comparison.read import Trained
+from dante.report.comparison.tables import Group
+from dante.report.read import Run
+from dante.report.words import compact, flops
+
+PARTS = ("training", "generation", "scoring", "total")
+# Arms whose compute differs by no more than this share had equal compute.
+TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One run's, or the mean of an arm's runs. None: not recorded.
+
+    Attributes:
+        tokens: by part: training, generation (of the teacher), scoring (by the teacher), total.
+        flops: by part.
+        wall_s: training.
+        device_hours: training.
+        memory_gib: highest of training.
+        estimated: parts whose numbers are estimates.
+    """
+
+    tokens: dict[str, float | None]
+    flops: dict[str, float | None]
+    wall_s: float | None
+    device_hours: float | None
+    memory_gib: float | None
+    estimated: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Equality:
+    """Whether a table's arms had equal compute.
+
+    Attributes:
+        sentence: what there is to say.
+        equal: whether it is good.
+    """
+
+    sentence: str
+    equal: bool
+
+
+def of_run(run: Trained) -> Cost:
+    """Read from the run's fits."""
+    files, summaries = run.files, [fit.summary for fit in run.files.fits]
+    if summaries and all("compute" in summary for summary in summaries):
+        blocks = [summary["compute"] for summary in summaries]
+        tokens = {part: _sum([block.get(part, {}).get("tokens") for block in blocks]) for part in PARTS}
+        work = {part: _sum([block.get(part, {}).get("flops") for block in blocks]) for part in PARTS}
+        estimated = tuple(dict.fromkeys(part for block in blocks for part in block.get("estimated", [])))
+    else:
+        tokens, work, estimated = _older(files, summaries)
+    busy = [cost.device_hours(files.steps[fit.label], fit.summary) for fit in files.fits]
+    memory = [summary["peak_mem_gib"] for summary in summaries if summary.get("peak_mem_gib") is not None]
+    wall = _sum([summary.get("wall_s") for summary in summaries])
+    return Cost(tokens, work, wall, _sum(busy), max(memory, default=None), estimated)
+
+
+def of_arm(arm: Arm) -> Cost:
+    """Mean over an arm's runs; the highest memory of any."""
+    runs = [of_run(run) for run in arm.runs.values()]
+    tokens, work = ({part: _mean([getattr(run, kind)[part] for run in runs]) for part in PARTS} for kind in KINDS)
+    wall, busy = (_mean([getattr(run, name) for run in runs]) for name in ("wall_s", "device_hours"))
+    memory = max((run.memory_gib for run in runs if run.memory_gib is not None), default=None)
+    return Cost(tokens, work, wall, busy, memory, tuple(dict.fromkeys(e for run in runs for e in run.estimated)))
+
+
+def equality(group: Group) -> Equality:
+    """Whether all arms of a table used the same compute, by the largest ratio between two of them."""
+    costs = [of_arm(arm) for arm in group.arms]
+    found = []
+    for kind, write in (("tokens", compact), ("flops", flops)):
+        part = "total" if all(getattr(one, kind)["total"] is not None for one in costs) else "training"
+        values = [getattr(one, kind)[part] for one in costs]
+        known = [value for value in values if value is not None]
+        if len(known) == len(values) and min(known) > 0:
+            name = {"tokens": "tokens", "flops": "FLOPs"}[kind]
+            found.append((max(known) / min(known) - 1, f"{name} ({part}): {write(min(known))} to {write(max(known))}"))
+    if len(group.arms) < 2:
+        return Equality("", True)
+    if not found:
+        return Equality("What the arms cost is not recorded: nothing says that their compute was equal.", False)
+    apart = max(share for share, _ in found)
+    shares = "; ".join(f"{text}, {share:.1%} apart" for share, text in found)
+    if apart <= TOLERANCE:
+        return Equality(f"Equal compute: the arms differ by at most {apart:.1%} ({shares}).", True)
+    return Equality(f"Unequal compute: the arms differ by up to {apart:.0%} ({shares}). A difference in quality may be "
+                    "one in compute.", False)  # fmt: skip
+
+
+def budget(sweep: Json, runs: Sequence[Trained]) -> Equality | None:
+    """Whether every point of a sweep with a compute budget kept it; None for a sweep without."""
+    wanted = sweep.get("compute")
+    if not wanted or not wanted.get("amount"):
+        return None
+    unit, amount = wanted["unit"], float(wanted["amount"])
+    text = f"{compact(amount)} tokens" if unit == "tokens" else f"{flops(amount)} FLOPs"
+    spent = {run.name: getattr(of_run(run), unit)["total"] for run in runs if run.point.sweep == sweep["sweep"]}
+    unknown = [name for name, value in spent.items() if value is None]
+    off = {name: value / amount - 1 for name, value in spent.items() if value is not None}
+    broken = {name: share for name, share in off.items() if abs(share) > TOLERANCE}
+    if unknown:
+        return Equality(f"Budget of {text} a point: {len(unknown)} runs do not say what they used.", False)
+    if broken:
+        listed = ", ".join(f"{name} {share:+.1%}" for name, share in list(broken.items())[:4])
+        more = f" and {len(broken) - 4} more" if len(broken) > 4 else ""
+        return Equality(f"Budget of {text} a point not kept within {TOLERANCE:.0%} by {listed}{more}.", False)
+    largest = max((abs(share) for share in off.values()), default=0.0)
+    return Equality(f"Budget of {text} a point, kept by all {len(off)} runs within {largest:.1%}.", True)
+
+
+KINDS = ("tokens", "flops")
+
+
+def _older(
+    files: Run, summaries: Sequence[Json]
+) -> tuple[dict[str, float | None], dict[str, float | None], tuple[str, ...]]:
+    """Tokens and FLOPs by part from what older summaries and the cache say; prompts of the teacher are left out."""
+    generated = files.cache.get("counts", {}).get("teacher_tokens")
+    made = cost.generation_flops(files)
+    trained, work = (_sum([summary.get(kind) for summary in summaries]) for kind in KINDS)
+    tokens = {"training": trained, "generation": generated, "scoring": None, "total": _sum([trained, generated])}
+    spent = {"training": work, "generation": made, "scoring": None, "total": _sum([work, made])}
+    return tokens, spent, ("generation", "total") if made else ()
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    """None where a summand is unknown."""
+    known = [value for value in values if value is not None]
+    return float(sum(known)) if known and len(known) == len(values) else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None

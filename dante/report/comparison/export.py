@@ -1,0 +1,125 @@
+"""The comparison as data: a long CSV, one line per arm and metric, and JSON with everything, per seed."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from dante.report.comparison import cost, recipe
+from dante.report.comparison.arms import differences
+from dante.report.comparison.find import Found, Json
+from dante.report.comparison.judge import CONFIDENCE, LEVEL, POWER, RESAMPLES, Cell, Result
+from dante.report.comparison.tables import Group
+
+COLUMNS = ("table", "task", "metric", "arm", "baseline", "seed_values", "mean", "sd", "difference", "low", "high", "p",
+           "p_corrected", "correction", "significant", "verdict", "bootstrap_low", "bootstrap_high", "mde", "n_items",
+           "n_seeds", "covers", "note")  # fmt: skip
+
+
+def csv_text(tables: Sequence[tuple[Group, list[Result]]]) -> str:
+    """One line per table, metric and arm; empty where there is nothing to say."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for group, results in tables:
+        for result in results:
+            for cell in result.cells:
+                line = {"table": group.number, "task": result.task, "metric": result.metric} | _line(result, cell)
+                writer.writerow({key: _text(line[key]) for key in COLUMNS})
+    return stream.getvalue()
+
+
+def json_text(tables: Sequence[tuple[Group, list[Result]]], found: Found) -> str:
+    """Everything: settings of the judgement, tables, arms with their runs, results per seed, costs, absent points."""
+    content = {
+        "confidence": CONFIDENCE,
+        "level": LEVEL,
+        "power": POWER,
+        "bootstrap_resamples": RESAMPLES,
+        "tables": [_table(group, results) for group, results in tables],
+        "absent": [asdict(one) for one in found.absent],
+        "sweeps": [{k: s.get(k) for k in ("sweep", "command", "baseline", "compute", "tuning")} for s in found.sweeps],
+    }
+    return json.dumps(_finite(content), indent=1, ensure_ascii=False) + "\n"
+
+
+def _table(group: Group, results: list[Result]) -> Json:
+    equality = cost.equality(group)
+    return {
+        "table": group.number,
+        "equal": group.equal,
+        "baseline": group.baseline.name,
+        "equal_compute": {"equal": equality.equal, "sentence": equality.sentence},
+        "arms": {
+            arm.name: {
+                "differs_from_baseline": differences(arm, group.baseline),
+                "runs": {
+                    str(seed): {"run": run.name, "command": recipe.command(run), "cost": asdict(cost.of_run(run))}
+                    for seed, run in arm.runs.items()
+                },
+                "cost": asdict(cost.of_arm(arm)),
+                "notes": list(arm.notes),
+            }
+            for arm in group.arms
+        },
+        "results": [
+            {
+                "task": result.task,
+                "metric": result.metric,
+                "primary": result.primary,
+                "better": result.how.better,
+                "settings": result.settings,
+                "references": result.references,
+                "arms": [_line(result, cell) for cell in result.cells],
+            }
+            for result in results
+        ],
+    }
+
+
+def _line(result: Result, cell: Cell) -> Json:
+    effect = cell.effect
+    notes = [cell.why_not, *(effect.notes if effect else ())]
+    return {
+        "arm": cell.arm,
+        "baseline": result.baseline.arm,
+        "seed_values": {str(seed): value for seed, value in cell.values.items()},
+        "mean": cell.mean,
+        "sd": cell.sd,
+        "difference": effect.difference if effect else None,
+        "low": effect.low if effect else None,
+        "high": effect.high if effect else None,
+        "stderr": effect.stderr if effect else None,
+        "df": effect.df if effect else None,
+        "p": effect.p if effect else None,
+        "p_corrected": cell.p_corrected,
+        "correction": ("holm" if result.primary else "benjamini-hochberg") if cell.p_corrected is not None else None,
+        "significant": cell.significant if effect else None,
+        "verdict": cell.verdict or None,
+        "bootstrap_low": cell.bootstrap[0] if cell.bootstrap else None,
+        "bootstrap_high": cell.bootstrap[1] if cell.bootstrap else None,
+        "mde": cell.detectable,
+        "n_items": effect.items if effect else cell.items,
+        "n_seeds": len(effect.seeds_a) if effect else len(cell.values),
+        "covers": effect.covers if effect else None,
+        "note": "; ".join(note for note in notes if note) or None,
+    }
+
+
+def _text(value: Any) -> Any:
+    """A cell of the CSV: numbers in full, seeds as `1=0.786;2=0.790`."""
+    if isinstance(value, dict):
+        return ";".join(f"{key}={number!r}" for key, number in value.items())
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
+
+
+def _finite(node: Any) -> Any:
+    """The same with null for what is not a number: JSON has no NaN."""
+    if isinstance(node, dict):
+        return {key: _finite(child) for key, child in node.items()}
+    if isinstance(node, list | tuple):
+        return [_finite(child) for child in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node

@@ -1,0 +1,139 @@
+"""Which figures a comparison has, and what goes into them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from dante.report.comparison import cost
+from dante.report.comparison.arms import Arm
+from dante.report.comparison.find import Found, Json
+from dante.report.comparison.judge import CONFIDENCE, Result
+from dante.report.comparison.page import Judged, edges
+from dante.report.comparison.tables import Group
+from dante.report.figures import arms
+from dante.report.figures.arms import Bar, Spot
+from dante.report.figures.curves import Points, smooth, thinned
+from dante.report.read import Fit
+from dante.report.theme import Theme
+
+# Curves of different arms are averaged over a tenth of their length, or their noise hides how they differ.
+SMOOTHING = 10
+CROSS_ENTROPY = "ce_nats"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure: where it stands, how it is drawn, what a reader has to know beside it."""
+
+    section: str
+    draw: Callable[[Theme], Axes | None]
+    caption: str
+
+
+def all_figures(tables: Sequence[Judged], found: Found) -> dict[str, Drawing]:
+    """File stem → figure."""
+    drawings: dict[str, Drawing] = {}
+    for group, results in tables:
+        number, suffix = group.number, f"-{group.number}" if len(tables) > 1 else ""
+        primary = next((result for result in results if result.primary), None)
+        if primary is not None:
+            drawings[f"differences{suffix}"] = Drawing(f"result-{number}", partial(_forest, primary), FOREST)
+            drawings[f"pareto{suffix}"] = Drawing(f"cost-{number}", partial(_pareto, group, primary), PARETO)
+        metric = training_metric(group)
+        if metric:
+            caption = LEARNING[metric == CROSS_ENTROPY]
+            drawings[f"learning{suffix}"] = Drawing(f"training-{number}", partial(_learning, group, metric), caption)
+    for place, sweep in enumerate(found.sweeps):
+        for key in (sweep.get("tuning") or {}).get("grid", {}):
+            stem = f"tuning{f'-{place + 1}' if len(found.sweeps) > 1 else ''}-{key.replace('.', '-')}"
+            drawings[stem] = Drawing("tuning", partial(_tuning, sweep["tuning"], key), TUNING)
+    return drawings
+
+
+FOREST = (
+    f"Dots: mean difference over seeds. Lines: {CONFIDENCE:.0%} intervals over seeds and items, uncorrected. Coloured: "
+    "holds after correction for all arms."
+)
+PARETO = (
+    "Filled, bold and joined: no other arm is at least as good at no more compute. Vertical lines: standard deviation "
+    "between seeds. Differences between arms are judged in the result's table, not here."
+)
+LEARNING = {
+    True: "Plain cross-entropy of the train answers: losses are weighted differently from arm to arm and cannot be "
+    "compared. Moving average over a tenth of the run; line: mean over seeds, band: lowest to highest seed. Under a "
+    "curriculum the level depends on which answers came when.",
+    False: "The loss as each arm defines it: its level cannot be compared between arms with other losses. Moving "
+    "average over a tenth of the run; line: mean over seeds, band: lowest to highest seed.",
+}
+TUNING = (
+    "Filled: the chosen value. Where it lies at the edge of the grid it has the colour of a warning: the best value "
+    "may lie beyond."
+)
+
+
+def training_metric(group: Group) -> str | None:
+    """Plain cross-entropy where every arm logs it, else the loss; None where nothing was logged."""
+    for key in (CROSS_ENTROPY, "loss"):
+        if all(curves(arm, key) for arm in group.arms):
+            return key
+    return None
+
+
+def curves(arm: Arm, key: str) -> list[Points]:
+    """One smoothed curve per seed over supervised tokens, of the last training step."""
+    fits = [run.files.fits[-1] for run in arm.runs.values() if run.files.fits]
+    return [curve for fit in fits if (curve := _curve(fit, key))]
+
+
+def _curve(fit: Fit, key: str) -> Points | None:
+    rows = [row for row in fit.metrics if isinstance(row.get(key), int | float) and row.get("supervised_tokens")]
+    rows = [row for row in rows if np.isfinite(row[key])]
+    if len(rows) < 2:
+        return None
+    steps = np.array([row["step"] for row in rows], dtype=np.float64)
+    tokens = np.cumsum(np.array([row["supervised_tokens"] for row in rows]) * np.diff(steps, prepend=0.0))
+    at, values = thinned((tokens, np.array([row[key] for row in rows], dtype=np.float64)))
+    return at, smooth(values, SMOOTHING)
+
+
+def _forest(result: Result, theme: Theme) -> Axes | None:
+    sign = -1 if result.how.better == "higher" else 1
+    bars = [
+        Bar(cell.arm, effect.difference, effect.low, effect.high, cell.verdict)
+        for cell in sorted(result.others, key=lambda cell: sign * cell.mean)
+        if (effect := cell.effect) is not None and effect.low is not None and effect.high is not None
+    ]
+    title = "Difference from the baseline in bits per byte"
+    return arms.forest(bars, title, "difference in bits per byte", result.baseline.arm, result.how.better, theme)
+
+
+def _pareto(group: Group, result: Result, theme: Theme) -> Axes | None:
+    spots = []
+    for arm in group.arms:
+        cell = next(one for one in result.cells if one.arm == arm.name)
+        spent = cost.of_arm(arm).flops["total"]
+        if spent and cell.values and not cell.why_not:
+            spots.append(Spot(arm.name, spent, cell.mean, cell.sd or 0.0, arm is group.baseline))
+    leading = arms.front(spots)
+    title = f"{leading[0].arm} leads at every compute" if len(leading) == 1 else "Quality against compute"
+    return arms.pareto(spots, title if len(spots) > 1 else "Quality against compute", "bits per byte", theme)
+
+
+def _learning(group: Group, key: str, theme: Theme) -> Axes | None:
+    found = {arm.name: curves(arm, key) for arm in group.arms}
+    name = {CROSS_ENTROPY: "cross-entropy (nats per token)", "loss": "loss"}[key]
+    title = "Training cross-entropy" if key == CROSS_ENTROPY else "Training loss"
+    several = " (grey: the baseline)" if len(found) > arms.MOST_LINES else ""
+    return arms.learning(found, title + several, "supervised tokens", name, group.baseline.name, theme)
+
+
+def _tuning(tuning: Json, key: str, theme: Theme) -> Axes | None:
+    chosen = {arm: values[key] for arm, values in tuning.get("chosen", {}).items() if key in values}
+    edge = edges(tuning, key)
+    title = (
+        f"{key}: {len(edge)} of {len(chosen)} arms chose the edge of the grid" if edge else f"{key} by validation score"
+    )
+    return arms.tuning(tuning.get("scores", {}), chosen, title, key, str(tuning.get("metric", "score")), theme)

@@ -1,0 +1,201 @@
+"""Everything that the page and the Markdown show, as plain values: the templates only lay it out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dante.report.comparison import cost, recipe, verdict
+from dante.report.comparison.arms import Arm, differences
+from dante.report.comparison.cost import PARTS, Cost
+from dante.report.comparison.find import Found, Json
+from dante.report.comparison.judge import Cell, Result
+from dante.report.comparison.tables import Group
+from dante.report.comparison.words import digits, direction, probability, signed, span, title, unit
+from dante.report.words import MODELS, TASKS, compact, duration, flops, hours, task_name
+
+Judged = tuple[Group, list[Result]]
+
+
+def content(tables: Sequence[Judged], found: Found, figures: dict[str, list[Json]]) -> dict[str, Any]:
+    """What the templates show.
+
+    Args:
+        tables: groups of arms with their results.
+        found: where the runs came from.
+        figures: section → drawn figures; sections of a table are called `result-1`, `training-1`, `cost-1`.
+    """
+    groups = [group for group, _ in tables]
+    arms = [arm for group in groups for arm in group.arms]
+    runs = [run for arm in arms for run in arm.runs.values()]
+    budgets = [one for sweep in found.sweeps if (one := cost.budget(sweep, runs))]
+    return {
+        "name": ", ".join(str(sweep["sweep"]) for sweep in found.sweeps) or "comparison",
+        "title": _heading(found, arms),
+        "counts": f"{len(arms)} arm{_s(arms)}, {len(runs)} run{_s(runs)}",
+        "sweep_commands": [sweep["command"] for sweep in found.sweeps if sweep.get("command")],
+        "why_tables": verdict.why_tables(groups),
+        "tables": [_table(group, results, figures) for group, results in tables],
+        "several": len(groups) > 1,
+        "budgets": [{"text": one.sentence, "equal": one.equal} for one in budgets],
+        "absent": found.absent,
+        "tuning": figures.get("tuning", []),
+        "tuning_sentences": [text for sweep in found.sweeps for text in tuning_sentences(sweep)],
+        "commands": [_commands(arm) for arm in arms],
+    }
+
+
+def tuning_sentences(sweep: Json) -> list[str]:
+    """What was tuned, on what, and a warning for every arm whose choice lies at the edge of the grid."""
+    tuning = sweep.get("tuning")
+    if not tuning:
+        return []
+    found = []
+    for key, values in tuning["grid"].items():
+        grid = ", ".join(map(str, values))
+        found.append(
+            f"{key} was chosen from {grid} for every arm alike, by {tuning['metric']} at seed {tuning['seed']}."
+        )
+        edge = edges(tuning, key)
+        if edge:
+            found.append(
+                f"At the edge of the grid: {', '.join(edge)}. The best value may lie beyond it; widen the grid."
+            )
+    return found
+
+
+def edges(tuning: Json, key: str) -> list[str]:
+    """`arm (value)` where the chosen value is the smallest or the largest tried."""
+    tried = sorted(float(value) for value in tuning["grid"][key])
+    chosen = {arm: values[key] for arm, values in tuning.get("chosen", {}).items() if key in values}
+    return [f"{arm} ({value})" for arm, value in chosen.items() if float(value) in (tried[0], tried[-1])]
+
+
+def _heading(found: Found, arms: Sequence[Arm]) -> str:
+    if found.sweeps:
+        return " and ".join(str(sweep["sweep"]).replace("_", " ") for sweep in found.sweeps)
+    return " against ".join(arm.name for arm in reversed(arms)) if len(arms) == 2 else f"{len(arms)} arms compared"
+
+
+def _table(group: Group, results: list[Result], figures: dict[str, list[Json]]) -> Json:
+    primary = next((result for result in results if result.primary), None)
+    equality = cost.equality(group)
+    whole = [r for r in results if "/" not in r.task and not r.primary]
+    parts = [r for r in results if "/" in r.task]
+    return {
+        "number": group.number,
+        "equal": [(name, text, name in group.differs) for name, text in group.equal.items()],
+        "baseline": group.baseline.name,
+        "headline": verdict.headline(results),
+        "sentences": _sentences(primary),
+        "corrected_for": verdict.corrected_for(primary),
+        "design": verdict.design(group, primary),
+        "equality": {"text": equality.sentence, "equal": equality.equal},
+        "primary": _full(primary, group) if primary else None,
+        "arms": [arm.name for arm in group.arms[1:]],
+        "overview": _by_task(whole),
+        "details": [_full(result, group) for result in whole],
+        "slices": _by_task(parts),
+        "cost": [_cost(arm, group) for arm in group.arms],
+        "estimated": any(cost.of_arm(arm).estimated for arm in group.arms),
+        "method": verdict.method(results),
+        "notes": [note for arm in group.arms for note in arm.notes],
+        "figures": {name: figures.get(f"{name}-{group.number}", []) for name in ("result", "training", "cost")},
+    }
+
+
+def _sentences(result: Result | None) -> list[tuple[str, str, str]]:
+    """Arm, what is said of it, and its verdict; best first."""
+    if result is None:
+        return []
+    sign = -1 if result.how.better == "higher" else 1
+    ranked = sorted(result.others, key=lambda cell: (cell.effect is None, sign * cell.mean))
+    return [(cell.arm, verdict.sentence(result, cell), cell.verdict) for cell in ranked]
+
+
+def _full(result: Result, group: Group) -> Json:
+    """One metric with all its numbers, arms ranked with the baseline among them."""
+    how, places, arms = result.how, digits(result), {arm.name: arm for arm in group.arms}
+    sign = -1 if how.better == "higher" else 1
+    ranked = sorted(result.cells, key=lambda cell: (bool(cell.why_not), sign * cell.mean))
+    return {
+        "title": title(result),
+        "direction": direction(how),
+        "meaning": how.meaning,
+        "unit": unit(how),
+        "settings": ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in result.settings.items() if k != "items"),
+        "references": [(MODELS.get(model, model), how.value(v, places)) for model, v in result.references.items()],
+        "rows": [_row(result, cell, places, differences(arms[cell.arm], group.baseline)) for cell in ranked],
+    }
+
+
+def _row(result: Result, cell: Cell, places: int, differs: list[str]) -> Json:
+    how, effect = result.how, cell.effect
+    judged = effect is not None and np.isfinite(effect.difference)
+    interval = span(how, effect.low, effect.high, places) if effect and effect.low is not None and effect.high else "–"
+    return {
+        "arm": cell.arm,
+        "baseline": cell is result.baseline,
+        "differs": differs,
+        "mean": how.value(cell.mean, places) if cell.values else "–",
+        "sd": how.value(cell.sd, places).removesuffix("%") if cell.sd is not None else "",
+        "seeds": [how.value(value, places).removesuffix("%") for value in cell.values.values()],
+        "difference": signed(how, effect.difference, places) if effect and judged else "–",
+        "interval": interval,
+        "p": probability(cell.p_corrected),
+        "verdict": cell.verdict or ("baseline" if cell is result.baseline else "not judged"),
+        "significant": cell.significant,
+        "detectable": signed(how, cell.detectable, places)[1:] if cell.detectable else "–",
+        "covers": effect.covers if effect else "",
+        "notes": [note for note in (cell.why_not, *(effect.notes if effect else ())) if note],
+    }
+
+
+def _by_task(results: Sequence[Result]) -> list[Json]:
+    """Differences of all arms, a line per metric, grouped by what was asked."""
+    groups: dict[str, list[Json]] = {}
+    for result in results:
+        kind = result.task.split("/")[0]
+        name = f"{task_name(result.task)}, {result.how.label}" if "/" in result.task else result.how.label
+        places = max(3, min(4, digits(result)))
+        cells = {cell.arm: _short(result, cell, places) for cell in result.others}
+        line = {"name": name, "better": result.how.better, "cells": cells, "n": result.settings.get("n", ""),
+                "baseline": result.how.value(result.baseline.mean, places)}  # fmt: skip
+        groups.setdefault(TASKS.get(kind, kind), []).append(line)
+    return [{"heading": heading, "lines": lines} for heading, lines in groups.items()]
+
+
+def _short(result: Result, cell: Cell, places: int) -> Json:
+    if cell.effect is None or not np.isfinite(cell.effect.difference):
+        return {"text": "–", "verdict": "", "why": cell.why_not or "nothing to divide by"}
+    text = signed(result.how, cell.effect.difference, places)
+    return {"text": text, "verdict": cell.verdict if cell.significant else "", "why": ""}
+
+
+def _cost(arm: Arm, group: Group) -> Json:
+    one = cost.of_arm(arm)
+    return {
+        "arm": arm.name,
+        "baseline": arm is group.baseline,
+        "tokens": [_amount(one, "tokens", part) for part in PARTS],
+        "flops": [_amount(one, "flops", part) for part in PARTS],
+        "wall": duration(one.wall_s) if one.wall_s is not None else "–",
+        "device_hours": hours(one.device_hours) if one.device_hours is not None else "–",
+        "memory": f"{one.memory_gib:.1f} GiB" if one.memory_gib is not None else "–",
+    }
+
+
+def _amount(one: Cost, kind: str, part: str) -> str:
+    value = getattr(one, kind)[part]
+    if value is None:
+        return "–"
+    return ("≈ " if part in one.estimated else "") + (compact(value) if kind == "tokens" else flops(value))
+
+
+def _commands(arm: Arm) -> Json:
+    runs = [{"run": run.name, "command": recipe.command(run), "exact": recipe.exact(run)} for run in arm.runs.values()]
+    return {"arm": arm.name, "runs": runs}
+
+
+def _s(many: Sequence[object]) -> str:
+    return "" if len(many) == 1 else "s"

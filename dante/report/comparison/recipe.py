@@ -1,0 +1,33 @@
+"""The commands that repeat each run."""
+
+import shlex
+from pathlib import Path
+
+from dante.report import recipe
+from dante.report.comparison.read import Trained
+
+HERE = ["hydra.run.dir=.", "hydra.output_subdir=null"]
+
+
+def command(run: Trained) -> str:
+    """As it was typed, from the overrides that a sweep stores; otherwise with what a run's report spells out."""
+    if run.point.overrides is None:
+        config = run.config
+        where = {"scale": config.get("where", {}).get("scale", "pocket"), "seed": run.seed}
+        return recipe.command(run.files, config["experiment"], run.name, where)
+    given = list(run.point.overrides)
+    named = {word.lstrip("+").partition("=")[0] for word in given}
+    words = ["python", "train.py"]
+    if "experiment" not in named:
+        words.append(f"+experiment={run.config['experiment']['name']}")
+    words += given
+    words += [] if "seed" in named else [f"seed={run.seed}"]
+    words += [] if "run.name" in named else [f"run.name={run.name}"]
+    return shlex.join(words)
+
+
+def exact(run: Trained, shown: Path | None = None) -> str:
+    """From the stored configuration, every key of it; beside the old run, which it leaves alone."""
+    folder = shown or run.point.path
+    words = ["python", "train.py", f"--config-dir={folder}", "--config-name=config", *HERE]
+    return shlex.join([*words, f"run.dir=runs/again/{run.name}"])

@@ -1,0 +1,78 @@
+"""What may be ranked together: arms with the same teacher, the same student, the same train data, the same texts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dante.config import did_you_mean
+from dante.errors import DanteError
+from dante.report.comparison.arms import Arm
+from dante.report.comparison.find import Found
+
+CONTROL = "sft"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Arms of one table.
+
+    Attributes:
+        number: from 1 on.
+        arms: the baseline first.
+        equal: what they share: its name and how it reads.
+        differs: those of `equal` in which this table differs from another.
+    """
+
+    number: int
+    arms: tuple[Arm, ...]
+    equal: dict[str, str]
+    differs: tuple[str, ...]
+
+    @property
+    def baseline(self) -> Arm:
+        """What the others are compared with."""
+        return self.arms[0]
+
+
+def separate(arms: Sequence[Arm], found: Found, baseline: str | None) -> list[Group]:
+    """Tables in the order of their first arms.
+
+    Args:
+        arms: all of them.
+        found: where they came from; a sweep may name its baseline.
+        baseline: the arm asked for; a table without it has its own.
+
+    Raises:
+        DanteError: no arm has that name.
+    """
+    names = [arm.name for arm in arms]
+    if baseline is not None and baseline not in names:
+        raise DanteError(
+            f"no arm is called {baseline!r}",
+            where="--baseline",
+            allowed=", ".join(names),
+            fix=did_you_mean(baseline, names) or "name one of them",
+        )
+    by_kind: dict[tuple[str, ...], list[Arm]] = {}
+    for arm in arms:
+        by_kind.setdefault(arm.first.alike.key(), []).append(arm)
+    kinds = list(by_kind)
+    parts = list(arms[0].first.alike.parts())
+    differing = tuple(name for place, name in enumerate(parts) if len({kind[place] for kind in kinds}) > 1)
+    wanted = [baseline, *(sweep.get("baseline") for sweep in found.sweeps)]
+    groups = []
+    for number, members in enumerate(by_kind.values(), start=1):
+        base = _baseline(members, wanted)
+        ordered = (base, *(arm for arm in members if arm is not base))
+        equal = {name: text for name, (_, text) in base.first.alike.parts().items()}
+        groups.append(Group(number, ordered, equal, differing))
+    return groups
+
+
+def _baseline(arms: Sequence[Arm], wanted: Sequence[str | None]) -> Arm:
+    """The arm asked for, else a sweep's, else plain fine-tuning, else the first."""
+    for name in wanted:
+        for arm in arms:
+            if name is not None and arm.name == name:
+                return arm
+    control = (arm for arm in arms if arm.first.config.get("experiment", {}).get("name") == CONTROL)
+    return next(control, arms[0])

@@ -1,0 +1,136 @@
+"""What a comparison says, in plain sentences: of every arm, of the design, and of how it was judged."""
+
+from collections.abc import Sequence
+
+from dante.report.comparison.judge import (
+    BETTER,
+    CONFIDENCE,
+    LEVEL,
+    POWER,
+    RESAMPLES,
+    UNDECIDED,
+    WORSE,
+    Cell,
+    Result,
+)
+from dante.report.comparison.tables import Group
+from dante.report.comparison.words import digits, probability, signed, span, unit
+
+
+def corrected_for(result: Result | None) -> str:
+    """What the p-values of a table's arms are corrected for."""
+    tests = sum(cell.p_corrected is not None for cell in result.others) if result else 0
+    return f"p-values are corrected for {tests} comparisons (Holm)." if tests > 1 else ""
+
+
+def headline(results: Sequence[Result]) -> str:
+    """How many arms of a table are better, worse, undecided on its primary metric."""
+    primary = next((result for result in results if result.primary), None)
+    if primary is None:
+        return "Held-out bits per byte were not measured, so there is no verdict; see the other metrics."
+    if not primary.others:
+        return f"{primary.baseline.arm} stands alone: there is nothing to compare it with."
+    counts = {name: [c.arm for c in primary.others if c.verdict == name] for name in (BETTER, WORSE, UNDECIDED, "")}
+    parts = [f"{_listed(counts[BETTER])} better than {primary.baseline.arm}"] if counts[BETTER] else []
+    parts += [f"{_listed(counts[WORSE])} worse"] if counts[WORSE] else []
+    parts += [f"{_listed(counts[UNDECIDED])} undecided"] if counts[UNDECIDED] else []
+    parts += [f"{_listed(counts[''])} not judged"] if counts[""] else []
+    if not (counts[BETTER] or counts[WORSE]):
+        parts[0] += f" against {primary.baseline.arm}"
+    return f"On held-out bits per byte, {_joined(parts)}."
+
+
+def sentence(result: Result, cell: Cell) -> str:
+    """One arm against the baseline: what, by how much, how sure. The arm's name is not in it: it stands before."""
+    how, effect, places = result.how, cell.effect, digits(result)
+    if effect is None:
+        return f"not compared: {cell.why_not.removeprefix('not comparable: ')}"
+    difference = f"{signed(how, effect.difference, places)} {unit(how)}".strip()
+    if effect.low is None or effect.high is None or cell.p_corrected is None:
+        why = effect.notes[-1] if effect.notes else "nothing to judge it by"
+        return f"not judged, {difference}: {why}"
+    p = f"p {probability(cell.p_corrected)}" if cell.p_corrected < 0.001 else f"p = {probability(cell.p_corrected)}"
+    judged = f"{CONFIDENCE:.0%} interval {span(how, effect.low, effect.high, places)}, {p}"
+    if cell.verdict in (BETTER, WORSE):
+        gap = f"{signed(how, abs(effect.difference), places)[1:]} {unit(how)}".strip()
+        return f"{cell.verdict} by {gap} ({judged})"
+    return f"{cell.verdict}, {difference} ({judged})"
+
+
+def design(group: Group, primary: Result | None) -> str:
+    """What the table's design could have found at all."""
+    if primary is None or not primary.others:
+        return ""
+    known = [cell.detectable for cell in primary.others if cell.detectable]
+    seeds = {len(cell.effect.seeds_a) for cell in primary.others if cell.effect}
+    if not known or not seeds:
+        return ""
+    places = digits(primary)
+    low, high = (signed(primary.how, one, places)[1:] for one in (min(known), max(known)))
+    reach = f"{low} bits per byte" if low == high else f"{low} to {high} bits per byte, depending on the arm"
+    many = _number(min(seeds)) if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
+    text = (
+        f"With {many} seed{'' if seeds == {1} else 's'} per arm and {primary.baseline.items} answers, the smallest "
+        f"true difference found with {POWER:.0%} power is {reach}, after correction. A smaller one is found less often."
+    )
+    if max(seeds) == 1:
+        return text + " One seed per arm: nothing here says how another training seed would turn out."
+    if max(seeds) < 5:
+        text += f" Few seeds are what limits it: an arm's {many} seeds leave {max(seeds) - 1} degrees of freedom."
+    return text
+
+
+def method(results: Sequence[Result]) -> list[str]:
+    """How it was judged, for a reader who wants to check it."""
+    others = sum(c.p_corrected is not None for r in results if not r.primary for c in r.others)
+    arms = sum(c.p_corrected is not None for r in results if r.primary for c in r.others)
+    found = [
+        "Runs are paired: the same seed draws the same records, and the same item is as hard for both. Differences are "
+        "taken within seed and item, then averaged.",
+        f"An interval ({CONFIDENCE:.0%}) covers another set of seeds and another choice of items: both are random "
+        "samples (crossed random effects, Satterthwaite's degrees of freedom). A difference also has to hold over the "
+        "seeds alone (t test on the runs' values); the wider interval and the larger p-value are given. A metric "
+        "without items has its seeds alone; an arm with one seed has its items alone, and says so.",
+        f"Intervals are {CONFIDENCE:.0%} each, uncorrected; a mark goes by the corrected p-value (below {LEVEL:g}). So "
+        "an interval may exclude zero and its arm still be undecided.",
+        f"Held-out bits per byte are the primary metric, corrected by Holm's method for the {arms} comparison"
+        f"{'' if arms == 1 else 's'} of this table: the chance of even one false mark stays below {LEVEL:.0%}.",
+    ]
+    if others:
+        found.append(
+            f"All other metrics are exploratory, corrected together by Benjamini and Hochberg's method ({others} "
+            f"comparisons): of what is marked there, {LEVEL:.0%} may be chance."
+        )
+    found.append(
+        f"A percentile bootstrap over seeds and items ({RESAMPLES:,} resamples) stands in the CSV and JSON files. It "
+        "does not judge: with three seeds it told runs of one and the same arm apart in 17% of comparisons instead of "
+        "5%, where the intervals here did in 4% (experiments/statistics_calibration)."
+    )
+    return found
+
+
+def why_tables(groups: Sequence[Group]) -> str:
+    """Why there are several tables; empty where there is one."""
+    if len(groups) < 2:
+        return ""
+    apart = _joined(list(groups[0].differs))
+    return (
+        f"There are {_number(len(groups))} tables, because these runs do not share their {apart}. Numbers from "
+        "different tables are not ranked together: a difference between them may come from anything that differs."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    verb = "is" if len(names) == 1 else "are"
+    if len(names) > 3:
+        return f"{_number(len(names))} arms {verb}"
+    return f"{_joined(list(names))} {verb}"
+
+
+def _joined(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _number(count: int) -> str:
+    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+    return words[count] if count < len(words) else str(count)

@@ -1,0 +1,47 @@
+"""How a comparison's numbers are written: as many digits as its errors leave meaning."""
+
+import math
+
+from dante.report.comparison.judge import Result
+from dante.report.words import TASKS, Metric, task_name
+
+
+def digits(result: Result) -> int:
+    """Decimals of a metric's numbers in one table: two significant digits of its smallest standard error, 3 to 6."""
+    errors = [cell.effect.stderr for cell in result.others if cell.effect and cell.effect.stderr]
+    return min(6, max(3, 1 - math.floor(math.log10(min(errors))))) if errors else 4
+
+
+def signed(how: Metric, number: float, decimals: int) -> str:
+    """`−0.0336`, or `−3.4` points for a share; a true minus, and no sign for nothing."""
+    text = f"{100 * number:+.{max(decimals - 2, 1)}f}" if how.share else f"{number:+.{decimals}f}"
+    return text.replace("-", "−")
+
+
+def unit(how: Metric) -> str:
+    """What differences of a metric are counted in."""
+    return "points" if how.share else how.label if how.label == "bits per byte" else ""
+
+
+def span(how: Metric, low: float, high: float, decimals: int) -> str:
+    """`−0.0498 to −0.0173`."""
+    return f"{signed(how, low, decimals)} to {signed(how, high, decimals)}"
+
+
+def probability(p: float | None) -> str:
+    """`0.12`, `0.006`, `<0.001`."""
+    if p is None:
+        return "–"
+    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.0995 else f"{p:.2f}"
+
+
+def title(result: Result) -> str:
+    """`bits per byte, held-out answers of the teacher`; with the part for a slice."""
+    kind = result.task.split("/")[0]
+    part = f": {task_name(result.task)}" if "/" in result.task else ""
+    return f"{result.how.label}, {TASKS.get(kind, kind)}{part}"
+
+
+def direction(how: Metric) -> str:
+    """`lower is better`."""
+    return f"{how.better} is better" if how.better else "neither direction is better as such"
