@@ -120,7 +120,7 @@ def test_equal_tuning_takes_what_validation_prefers_and_runs_it_with_every_seed(
 
 def test_a_point_that_cannot_be_checked_is_told_first_and_the_others_run(tmp_path: Path) -> None:
     said = sweep(tmp_path, "-m", "+experiment=sft", "seed=1", "fit.lr=1e-3,-1", *TRAINED, code=2)
-    assert said.index("fit.lr=-1") < said.index("[1/1] sft-smoke,fit.lr=1e-3-s1")
+    assert said.index("fit.lr=-1") < said.index("[1/1] sft-smoke,fit.lr=0.001-s1")
     assert [p["status"] for p in record(tmp_path)["points"]] == ["done", "failed"]
 
 
