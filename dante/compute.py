@@ -64,7 +64,7 @@ class Compute:
         """All parts together."""
         return self.training + self.generation + self.scoring
 
-    def spent(self, unit: Unit) -> float | None:
+    def spent(self, unit: Unit) -> float | int | None:
         """The total in a budget's unit; None where it is unknown."""
         return self.total.tokens if unit == "tokens" else self.total.flops
 
@@ -94,7 +94,7 @@ def forward_flops(parameters: float | int, tokens: int) -> float:
     return 2.0 * parameters * tokens
 
 
-def most_steps(price: Callable[[int], float], amount: float | int) -> int:
+def most_steps(price: Callable[[int], float | int], amount: float | int) -> int:
     """N with price(N) ≤ amount < price(N + 1), or 0 where one step costs more than the amount.
 
     `price` is asked seldom, because a plan of that many steps stands behind it: the amount's place between the two ends
@@ -107,15 +107,15 @@ def most_steps(price: Callable[[int], float], amount: float | int) -> int:
         amount: above 0.
     """
     low, low_price = 0, 0.0
-    high, high_price = 1, price(1)
+    high, high_price = 1, float(price(1))
     while high_price <= amount:
         low, low_price = high, high_price
-        high, high_price = 2 * high, price(2 * high)
+        high, high_price = 2 * high, float(price(2 * high))
     middle = False
     while high - low > 1:
         guess = low + int((high - low) * (amount - low_price) / (high_price - low_price))
         guess = (low + high) // 2 if middle else min(max(guess, low + 1), high - 1)
-        found = price(guess)
+        found = float(price(guess))
         if found <= amount:
             low, low_price = guess, found
         else:

@@ -1,6 +1,7 @@
 """What a run says on the terminal: the plan before, one line per step, errors as one paragraph. Rank 0 only."""
 
 import logging
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,10 +134,10 @@ def _cost_rows(cfg: dict[str, Any], cost: "Estimate") -> list[tuple[str, str]]:
 
 
 def _split(cost: "Compute", unit: "Unit") -> str:
-    """A total and its parts: `1.0e+14 = training 5.7e+13 + generation 4.3e+13 + scoring 0`."""
+    """A total and its parts: `1e14 = training 5.7e13 + generation 4.3e13 + scoring 0`."""
     parts = {"training": cost.training, "generation": cost.generation, "scoring": cost.scoring, "": cost.total}
     amounts = {name: work.tokens if unit == "tokens" else work.flops for name, work in parts.items()}
-    words = {name: "unknown" if amount is None else f"{amount:.3g}" for name, amount in amounts.items()}
+    words = {name: "unknown" if amount is None else _short(amount) for name, amount in amounts.items()}
     return f"{words.pop('')} = " + " + ".join(f"{name} {amount}" for name, amount in words.items())
 
 
@@ -146,8 +147,13 @@ def compute_sentence(cost: "Compute", unit: "Unit") -> str:
 
 
 def budget_words(budget: dict[str, Any]) -> str:
-    """`2e+14 FLOPs`."""
-    return f"{budget['amount']:g} {_UNITS[budget['unit']]}"
+    """`2e14 FLOPs`, `40,000 tokens`."""
+    amount = _short(budget["amount"]) if budget["unit"] == "flops" else f"{budget['amount']:,.0f}"
+    return f"{amount} {_UNITS[budget['unit']]}"
+
+
+def _short(amount: float | int) -> str:
+    return re.sub(r"e\+?0*", "e", f"{amount:.3g}")
 
 
 def _duration(hours: float) -> str:

@@ -129,9 +129,9 @@ def paid_for(budget: dict[str, Any], bill: Bill) -> int:
             allowed="the parameters that a token goes through: of a mixture of experts the active ones",
             fix="cache.teacher_parameters=NUMBER, or count tokens instead: budget=tokens",
         )
-    first = bill.of(data.plan_of(1))
-    price, draws = first.spent(unit), int(data.plan_of(1).records.sum())
-    assert price is not None
+    plan = data.plan_of(1)
+    first = bill.of(plan)
+    price = _known(first.spent(unit))
     if price > amount:
         answers = first.generation.tokens if unit == "tokens" else first.generation.flops
         raise DanteError(
@@ -141,7 +141,7 @@ def paid_for(budget: dict[str, Any], bill: Bill) -> int:
             allowed=f"{price:.3g} or more",
             fix="raise budget.compute.amount, or make a step smaller: fit.batch.size",
         )
-    if amount / price * draws > _MOST_DRAWS:
+    if amount / price * len(plan.rows) > _MOST_DRAWS:
         raise DanteError(
             f"a budget of {amount:g} {unit} pays for about {amount / price:.2g} steps",
             where="budget.compute",
@@ -149,12 +149,12 @@ def paid_for(budget: dict[str, Any], bill: Bill) -> int:
             fix=f"lower budget.compute.amount, or choose the other unit ({unit} are counted now)",
         )
 
-    def price_of(steps: int) -> float:
-        spent = bill.of(data.plan_of(steps)).spent(unit)
-        assert spent is not None
-        return float(spent)
+    return compute.most_steps(lambda steps: _known(bill.of(data.plan_of(steps)).spent(unit)), amount)
 
-    return compute.most_steps(price_of, amount)
+
+def _known(spent: float | int | None) -> float:
+    assert spent is not None, "a budget in FLOPs was accepted for a teacher of unknown size"
+    return float(spent)
 
 
 def with_steps(step: Step, bill: Bill) -> Step:
@@ -169,9 +169,9 @@ def with_steps(step: Step, bill: Bill) -> Step:
     return replace(step, settings={**step.settings, "fit": {**fit, "steps": steps}})
 
 
-def measured(planned: Compute, totals: dict[str, float]) -> Compute:
+def measured(planned: Compute, totals: dict[str, Any]) -> Compute:
     """The plan's costs with training as the fit has counted it, step by step."""
-    return replace(planned, training=Work(int(totals["tokens"]), float(totals["flops"])))
+    return replace(planned, training=Work(totals["tokens"], totals["flops"]))
 
 
 def check_spent(spent: Compute, budget: dict[str, Any] | None, bill: Bill) -> None:
@@ -180,12 +180,11 @@ def check_spent(spent: Compute, budget: dict[str, Any] | None, bill: Bill) -> No
         return
     plan = bill.data.plan
     assert plan is not None
-    found, planned, more = (
-        cost.spent(budget["unit"]) for cost in (spent, bill.of(plan), bill.of(bill.data.plan_of(plan.steps + 1)))
-    )
-    assert found is not None and planned is not None and more is not None
-    if compute.misses(found, budget["amount"], more - planned):
+    unit = budget["unit"]
+    one_more = bill.of(bill.data.plan_of(plan.steps + 1))
+    found = _known(spent.spent(unit))
+    if compute.misses(found, budget["amount"], _known(one_more.spent(unit)) - _known(bill.of(plan).spent(unit))):
         console.note(
-            f"the fit cost {found:.4g} {budget['unit']}, teacher included, and its budget is {budget['amount']:g}: "
+            f"the fit cost {found:.4g} {unit}, teacher included, and its budget is {budget['amount']:g}: "
             "do not compare it as one of equal compute"
         )
