@@ -21,8 +21,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dante.fit.throughput import model_flops
-
 Unit = Literal["tokens", "flops"]
 # A fit may miss its budget by this share before it says so.
 TOLERANCE = 0.02
@@ -74,6 +72,14 @@ class Compute:
         named = {name: {"tokens": work.tokens, "flops": work.flops} for name, work in parts.items()}
         given = budget or {"unit": None, "amount": None}
         return {"unit": given["unit"], "amount": given["amount"], **named, "estimated": list(self.estimated)}
+
+
+def model_flops(body_parameters: int, head_parameters: int, tokens: int, supervised_tokens: int) -> float:
+    """FLOPs of forward and backward: 6 per parameter and token, the LM head at supervised positions only.
+
+    Recomputation under gradient checkpointing is not counted: MFU is about useful work.
+    """
+    return 6.0 * (body_parameters * tokens + head_parameters * supervised_tokens)
 
 
 def training(body_parameters: int, head_parameters: int, tokens: int, supervised_tokens: int) -> Work:
