@@ -35,7 +35,7 @@ from turns import Player
 
 from dante.cache import CacheWriter, read_records
 from dante.cache.shipped import POCKET
-from dante.fit.throughput import model_flops
+from dante.compute import model_flops
 from dante.students.load import count_parameters
 from dante.teachers.pocket import PocketTeacher
 

@@ -68,9 +68,20 @@ class Fidelity(Strict):
     anchor: Anchor
 
 
+class ComputeBudget(Strict):
+    unit: Literal["tokens", "flops"]
+    amount: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class TeacherParameters(Strict):
+    teacher: Positive | None
+    cache: Positive | None
+
+
 class Budget(Strict):
-    name: Literal["default", "study"]
-    steps: Count
+    name: Literal["default", "study", "tokens", "flops"]
+    steps: Count | None
+    compute: ComputeBudget | None
 
 
 class BudgetSteps(Strict):
@@ -88,7 +99,9 @@ class Spike(Strict):
 
 
 class Fit(Strict):
-    steps: Count
+    steps: Count | None
+    compute: ComputeBudget | None
+    teacher_parameters: TeacherParameters
     lr: Positive
     min_lr_ratio: Share
     warmup: Share
@@ -137,6 +150,7 @@ class Trainer(Strict):
 class Teacher(Strict):
     name: Text
     make: Target
+    parameters: Positive | None
     python: str | None
 
 
@@ -149,6 +163,7 @@ class Expected(Strict):
 class Cache(Strict):
     source: Target
     store: str | None
+    teacher_parameters: Positive | None
     seed: Index
     expected: Expected
 
@@ -353,6 +368,25 @@ def _batch_fits(cfg: dict[str, Any]) -> None:
         )
 
 
+def _steps_or_compute(cfg: dict[str, Any]) -> None:
+    steps, compute = cfg["fit"]["steps"], cfg["fit"]["compute"]
+    if steps is None and compute is None:
+        raise DanteError(
+            "neither a number of steps nor a compute budget says how long the fit is",
+            where="fit.steps",
+            allowed="fit.steps=N, budget=default, budget=study, or budget=tokens|flops with budget.compute.amount=N",
+            fix="name one of them",
+        )
+    if steps is not None and compute is not None:
+        raise DanteError(
+            f"fit.steps={steps} and a compute budget of {compute['amount']:g} {compute['unit']} contradict each other: "
+            "the budget decides how many steps there are",
+            where="fit.steps, budget.compute",
+            allowed="one of the two",
+            fix=f"leave fit.steps out and choose budget={compute['unit']}, or set budget.compute=null",
+        )
+
+
 def _layers_ascend(cfg: dict[str, Any]) -> None:
     layers = cfg["student"]["layers"]
     if layers is not None and (not layers or sorted(set(layers)) != layers):
@@ -396,6 +430,7 @@ def _build_parts(cfg: dict[str, Any]) -> None:
 _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _steps_are_connected,
     _batch_fits,
+    _steps_or_compute,
     _layers_ascend,
     _devices_need_a_strategy,
     _master_weights_match_precision,

@@ -1,6 +1,7 @@
 """What a run says on the terminal: the plan before, one line per step, errors as one paragraph. Rank 0 only."""
 
 import logging
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,12 @@ from dante import distributed
 from dante.errors import DanteError, StepFailed
 
 if TYPE_CHECKING:
+    from dante.compute import Compute, Unit
     from dante.estimate import Estimate
     from dante.pipeline import PlannedStep
 
 GIB = 2**30
+_UNITS = {"tokens": "tokens", "flops": "FLOPs"}
 _out = Console(quiet=distributed.rank() != 0, highlight=False)
 _err = Console(stderr=True, highlight=False)
 
@@ -95,13 +98,15 @@ def _cost_rows(cfg: dict[str, Any], cost: "Estimate") -> list[tuple[str, str]]:
     devices = trainer["devices"] * trainer["num_nodes"]
     source = "cache counted" if cost.counted else "cache as expected in conf/cache"
     epochs = f", {cost.epochs:.1f} epochs of {cost.records:,} records" if cost.epochs and cost.records else ""
+    about = "≈ " if fit["compute"] else ""
     memory = cost.memory.total / GIB
     fits = "" if memory <= trainer["memory_gib"] else "  [red]more than the device has[/]"
     rows = [
         ("teacher → student", f"{cfg['teacher']['name']} → {cfg['student']['name']}"),
         ("parameters", f"{cost.parameters:,} ({cost.parameters / 1e9:.3f} B)"),
         ("losses", ", ".join(cfg["losses"])),
-        ("steps", f"{cost.steps:,} × {fit['batch']['size']:,} {fit['batch']['unit']}{epochs}"),
+        *([("budget", f"{budget_words(fit['compute'])}, teacher included")] if fit["compute"] else []),
+        ("steps", f"{about}{cost.steps:,} × {fit['batch']['size']:,} {fit['batch']['unit']}{epochs}"),
         (
             "tokens",
             f"{cost.tokens:.3g}, {cost.tokens_per_step:,.0f} per step, "
@@ -113,7 +118,8 @@ def _cost_rows(cfg: dict[str, Any], cost: "Estimate") -> list[tuple[str, str]]:
             f"≈ {memory:.1f} GiB of {trainer['memory_gib']:g} ({cost.memory.state / GIB:.1f} weights, gradients, Adam; "
             f"{memory - cost.memory.state / GIB:.1f} activations and the rest){fits}",
         ),
-        ("FLOPs", f"{cost.flops:.3g}"),
+        ("FLOPs, estimate", _split(cost.compute, "flops")),
+        ("tokens, estimate", _split(cost.compute, "tokens")),
         (
             "time",
             f"≈ {_duration(cost.hours)} at {trainer['expected_tflops']:g} TFLOP/s per device"
@@ -130,6 +136,29 @@ def _cost_rows(cfg: dict[str, Any], cost: "Estimate") -> list[tuple[str, str]]:
             )
         )
     return rows
+
+
+def _split(cost: "Compute", unit: "Unit") -> str:
+    """A total and its parts: `1e14 = training 5.7e13 + generation 4.3e13 + scoring 0`."""
+    parts = {"training": cost.training, "generation": cost.generation, "scoring": cost.scoring, "": cost.total}
+    amounts = {name: work.tokens if unit == "tokens" else work.flops for name, work in parts.items()}
+    words = {name: "unknown" if amount is None else _short(amount) for name, amount in amounts.items()}
+    return f"{words.pop('')} = " + " + ".join(f"{name} {amount}" for name, amount in words.items())
+
+
+def compute_sentence(cost: "Compute", unit: "Unit") -> str:
+    """What a fit costs with the teacher's part, for its first line."""
+    return f"{_split(cost, unit)} {_UNITS[unit]}"
+
+
+def budget_words(budget: dict[str, Any]) -> str:
+    """`2e14 FLOPs`, `40,000 tokens`."""
+    amount = _short(budget["amount"]) if budget["unit"] == "flops" else f"{budget['amount']:,.0f}"
+    return f"{amount} {_UNITS[budget['unit']]}"
+
+
+def _short(amount: float | int) -> str:
+    return re.sub(r"e\+?0*", "e", f"{amount:.3g}")
 
 
 def _duration(hours: float) -> str:

@@ -183,14 +183,15 @@ class DistillData(LightningDataModule):
     """Curriculum → packing plan → one `StepBatch` per optimizer step.
 
     Trainers need `use_distributed_sampler=False`: ranks share steps here, they do not divide them. After `setup`,
-    `plan` holds the plan of all steps and `dropped_overlong` how many records were longer than `max_tokens`.
+    `plan` holds the plan of all steps and `dropped_overlong` how many records were longer than `max_tokens`. Where a
+    budget decides the steps, `open` and `plan_of` are enough to work them out, and `steps` is set before `setup`.
 
     Args:
         cache: finished cache directory.
         renderer: the student's chat template.
         tokens_dir: where the tokenised table is kept.
         curriculum: orders the records.
-        steps: optimizer steps of the whole fit.
+        steps: optimizer steps of the whole fit; None: set as an attribute before `setup`.
         batch: `{unit: records | packs | tokens, size}` of an optimizer step, all ranks together.
         max_tokens: longest pack.
         accumulate: None: a micro-batch per pack; n: a rank's packs of a step joined into at most n micro-batches.
@@ -210,7 +211,7 @@ class DistillData(LightningDataModule):
         tokens_dir: Path,
         *,
         curriculum: Curriculum,
-        steps: int,
+        steps: int | None,
         batch: Mapping[str, Any],
         max_tokens: int,
         accumulate: int | None,
@@ -239,8 +240,17 @@ class DistillData(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Opens the table and plans every step."""
-        if self.plan is not None:
-            return
+        if self.plan is None:
+            assert self.steps is not None, "the number of steps has not been set"
+            self.open()
+            self.plan = self.plan_of(self.steps)
+
+    def open(self) -> None:
+        """Opens the table: `table`, and the `rows` of it that fit into a pack.
+
+        Raises:
+            DanteError: a record is longer than a pack, and none may be dropped.
+        """
         self.table = tokenised_train_records(self.cache, self.renderer, self.tokens_dir, self.policy)
         tokens = column(self.table, "tokens")
         self.rows = np.flatnonzero(tokens <= self.max_tokens)
@@ -249,12 +259,15 @@ class DistillData(LightningDataModule):
             longest = int(tokens.argmax())
             name = names_of(self.table, [longest])[0]
             raise _overlong(name, int(tokens[longest]), self.max_tokens, self.dropped_overlong)
+
+    def plan_of(self, steps: int) -> Plan:
+        """The plan of a fit of so many steps; a plan of fewer steps need not be its beginning (`dante.curriculum`)."""
         entropy = column(self.table, "output_entropy")[self.rows]
-        self.plan = make_plan(
-            tokens[self.rows],
+        return make_plan(
+            column(self.table, "tokens")[self.rows],
             column(self.table, "supervised_tokens")[self.rows],
             lambda draws: self.curriculum.order(entropy, draws, self.seed),
-            steps=self.steps,
+            steps=steps,
             batch=self.batch,
             max_tokens=self.max_tokens,
         )
@@ -267,7 +280,7 @@ class DistillData(LightningDataModule):
         return DataLoader(
             dataset,
             batch_size=None,
-            sampler=range(self.start_step, self.steps),
+            sampler=range(self.start_step, self.plan.steps),
             num_workers=self.workers,
             worker_init_fn=ignore_in_worker,
             pin_memory=torch.cuda.is_available(),

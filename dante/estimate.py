@@ -5,21 +5,28 @@ long as there is none, from what `conf/cache` expects. No weights, no network.
 """
 
 import json
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dante import compute
+from dante.compute import Compute
+from dante.errors import DanteError
 from dante.fit.peak import listed_tflops
-from dante.fit.throughput import GIB, model_flops
+from dante.fit.throughput import GIB
 from dante.losses.base import ParameterLoss
 from dante.memory import Memory, Shape, memory_of, shape_of
 from dante.pipeline import PlannedStep
 from dante.targets import build
+from dante.teachers.size import teacher_size
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Costs of a plan's fit; every figure is an estimate but the parameters and steps.
+    """Costs of a plan's fit; every figure is an estimate but the parameters, and the steps where no budget
+    decides them.
 
     Attributes:
         parameters: of the student, a tied head once.
@@ -30,7 +37,7 @@ class Estimate:
         tokens: all tokens that go through the student.
         supervised_tokens: tokens with a loss.
         memory: of one device, line by line.
-        flops: of the whole fit, forward and backward, recomputation not counted.
+        compute: of the whole fit, forward and backward without recomputation, and of the teacher's part.
         device_hours: devices × hours at the rate that `trainer.expected_tflops` names.
     """
 
@@ -45,7 +52,7 @@ class Estimate:
     supervised_tokens: float
     records: int | None
     memory: Memory
-    flops: float
+    compute: Compute
     hours: float
     device_hours: float
     counted: bool
@@ -59,19 +66,38 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
     records, per_record, supervised_share, counted = _cache_facts(cfg, steps)
     size, unit = fit["batch"]["size"], fit["batch"]["unit"]
     per_step = {"records": size * per_record, "packs": size * fit["max_tokens"], "tokens": size}[unit]
-    tokens = float(per_step * fit["steps"])
+    losses = [build(node, name=name) for name, node in cfg["losses"].items()]
+    teacher = _teacher_parameters(cfg, steps)
+
+    def cost_of(count: int) -> Compute:
+        tokens = per_step * count
+        distinct = min(tokens / per_record, records or math.inf)
+        answers = per_record * supervised_share
+        answered = compute.inference(teacher, distinct * (per_record - answers), distinct * answers)
+        scored = any(loss.needs_scoring for loss in losses)
+        return Compute(
+            training=compute.training(
+                shape.body_parameters, shape.embedding_entries, round(tokens), round(tokens * supervised_share)
+            ),
+            generation=answered,
+            scoring=answered if scored else compute.NOTHING,
+            estimated=("training", "generation", *(("scoring",) if scored else ())),
+        )
+
+    count = fit["steps"] or _steps_of(fit["compute"], cost_of)
+    cost = cost_of(count)
+    tokens = float(per_step * count)
     draws = round(tokens / per_record)
     devices = trainer["devices"] * trainer["num_nodes"]
-    flops = model_flops(shape.body_parameters, shape.embedding_entries, round(tokens), round(tokens * supervised_share))
     # Recomputation runs every forward twice: no useful work, but time.
-    hardware_flops = flops * (4 / 3 if fit["gradient_checkpointing"] == "full" else 1)
+    hardware_flops = (cost.training.flops or 0.0) * (4 / 3 if fit["gradient_checkpointing"] == "full" else 1)
     seconds = hardware_flops / (trainer["expected_tflops"] * 1e12 * devices)
-    anchors = sum(isinstance(build(node), ParameterLoss) for node in cfg["losses"].values())
+    anchors = sum(isinstance(loss, ParameterLoss) for loss in losses)
     result = Estimate(
         parameters=shape.parameters,
         embedding_entries=shape.embedding_entries,
         vocabulary=shape.vocabulary,
-        steps=fit["steps"],
+        steps=count,
         draws=draws,
         epochs=draws / records if records else None,
         tokens=tokens,
@@ -79,7 +105,7 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
         supervised_tokens=tokens * supervised_share,
         records=records,
         memory=memory_of(shape, fit, cfg["fidelity"], trainer, anchors),
-        flops=flops,
+        compute=cost,
         hours=seconds / 3600,
         device_hours=seconds / 3600 * devices,
         counted=counted,
@@ -121,6 +147,33 @@ def _cache_facts(cfg: dict[str, Any], steps: list[PlannedStep]) -> tuple[int | N
     source = cfg["cache"]["source"]
     train = records - source["heldout"] - source["validation"] if records else None
     return train, per_record, supervised / per_record, False
+
+
+def _teacher_parameters(cfg: dict[str, Any], steps: list[PlannedStep]) -> float | None:
+    """Of who writes or wrote the answers, as far as it is known before the cache is there."""
+    if cfg["cache"]["teacher_parameters"] is not None:
+        return float(cfg["cache"]["teacher_parameters"])
+    made = next((step.directory for step in steps if step.stage == "teacher" and step.complete), None)
+    size = teacher_size(cfg["teacher"]["parameters"], made)
+    return size.parameters if size else None
+
+
+def _steps_of(budget: dict[str, Any], cost_of: Callable[[int], Compute]) -> int:
+    """About as many steps as a budget pays for, at least one: whether it pays for that is found when all is counted."""
+    unit, amount = budget["unit"], budget["amount"]
+
+    def price(steps: int) -> float:
+        spent = cost_of(steps).spent(unit)
+        if spent is None:
+            raise DanteError(
+                "the budget is in FLOPs, and the teacher's size is unknown",
+                where="teacher.parameters",
+                allowed="the parameters that a token goes through: of a mixture of experts the active ones",
+                fix="teacher.parameters=NUMBER, or count tokens instead: budget=tokens",
+            )
+        return float(spent)
+
+    return max(1, compute.most_steps(price, amount))
 
 
 def _with_notes(result: Estimate, cfg: dict[str, Any], devices: int) -> Estimate:

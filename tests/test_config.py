@@ -43,7 +43,7 @@ def test_every_experiment_composes_and_is_planned_at_every_scale(experiment: str
         "report",
     ]
     assert cost.parameters > 0
-    assert cost.flops > 0
+    assert cost.compute.total.flops > 0
     assert not any(tmp_path.iterdir())
 
 

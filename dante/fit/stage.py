@@ -14,6 +14,7 @@ from dante.data import DistillData
 from dante.errors import DanteError
 from dante.fit import checkpoint, peers, weights
 from dante.fit.accounting import Accounting
+from dante.fit.budget import Bill, bill_of, check_spent, measured, with_steps
 from dante.fit.checkpoint import Checkpoints, StreamingCheckpointIO
 from dante.fit.guards import guarded
 from dante.fit.heap import ReturnFreed
@@ -47,14 +48,15 @@ def run(step: Step) -> None:
         _tidy(step)
         return
     began_s = time.perf_counter()
-    fit, fidelity, trainer_cfg = step.settings["fit"], step.settings["fidelity"], step.resources["trainer"]
+    fidelity, trainer_cfg = step.settings["fidelity"], step.resources["trainer"]
+    processes = trainer_cfg["devices"] * trainer_cfg["num_nodes"]
+    board = Board(Path(step.resources["run"]["dir"]).absolute(), processes)
     torch.set_num_threads(trainer_cfg["threads"] or torch.get_num_threads())
     seed_everything(step.seed, workers=True, verbose=False)
     source = step.inputs["init"] / "model"
     data = _data(step, source)
-    if distributed.rank() == 0:  # a record that cannot be used is found before any weight is loaded
-        data.prepare_data()
-        data.setup()
+    step, bill = _priced(step, data, source, board)
+    fit = step.settings["fit"]
     student = load_student(source, dtype=torch.float32 if fidelity["master_weights"] else torch.bfloat16)
     check_finite(student, source, "make the initialisation again, from sound weights")
     use_attention(student, fit["attention"], _device_type(trainer_cfg["accelerator"]))
@@ -89,10 +91,8 @@ def run(step: Step) -> None:
     if resumed:
         data.start_step = resumed[1]
         console.info(f"  continues after step {resumed[1]} of {fit['steps']}")
-    processes = trainer_cfg["devices"] * trainer_cfg["num_nodes"]
     if processes > 1:
         peers.watch()
-    board = Board(Path(step.resources["run"]["dir"]).absolute(), processes)
     trainer = Trainer(
         accelerator=trainer_cfg["accelerator"],
         devices=trainer_cfg["devices"],
@@ -131,7 +131,8 @@ def run(step: Step) -> None:
     close_loggers(trainer.loggers)
     _write_weights(step, trainer, module, checkpoints)
     if trainer.is_global_zero:
-        _write_result(step, trainer, module, data, recorder)
+        assert bill is not None
+        _write_result(step, trainer, module, bill, recorder)
     trainer.strategy.barrier("written")
 
 
@@ -141,6 +142,28 @@ def _sharded(trainer: dict[str, Any]) -> bool:
 
 def _device_type(accelerator: str) -> str:
     return "cuda" if accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available()) else "cpu"
+
+
+def _priced(step: Step, data: DistillData, source: Path, board: Board) -> tuple[Step, Bill | None]:
+    """Tokenise, plan, and price the plan; where a budget decides the steps, all ranks work them out from one table.
+
+    A record that cannot be used is found here, before any weight is loaded.
+    """
+    limited = step.settings["fit"]["compute"] is not None
+    tokenised = f"{step.label}-tokenised"
+    if distributed.rank() == 0:
+        data.prepare_data()
+        board.tell(tokenised, "ready")
+    elif limited:
+        board.wait(tokenised)
+    else:
+        return step, None  # Lightning has the others wait for the table
+    data.open()
+    bill = bill_of(step, data, source)
+    step = with_steps(step, bill)
+    data.steps = step.settings["fit"]["steps"]
+    data.setup()
+    return step, bill
 
 
 def _data(step: Step, source: Path) -> DistillData:
@@ -188,10 +211,13 @@ def _write_weights(step: Step, trainer: Trainer, module: DistillModule, checkpoi
         weights.save(found, step.out / "student.safetensors")
 
 
-def _write_result(step: Step, trainer: Trainer, module: DistillModule, data: DistillData, recorder: Recorder) -> None:
-    fit = step.settings["fit"]
+def _write_result(step: Step, trainer: Trainer, module: DistillModule, bill: Bill, recorder: Recorder) -> None:
+    fit, data = step.settings["fit"], bill.data
     if recorder.steps_done != fit["steps"]:
         raise RuntimeError(f"the fit ended after step {recorder.steps_done} of {fit['steps']}")
+    assert data.plan is not None
+    spent = measured(bill.of(data.plan), recorder.accounting.totals)
+    check_spent(spent, fit["compute"], bill)
     write_json(
         step.out / "summary.json",
         {
@@ -204,6 +230,7 @@ def _write_result(step: Step, trainer: Trainer, module: DistillModule, data: Dis
             "skipped_updates": module.skipped_updates,
             "spikes": recorder.spikes.count if recorder.spikes else 0,
             "data": data.summary(),
+            "compute": spent.as_dict(fit["compute"]),
         },
     )
     if module.skipped_updates:

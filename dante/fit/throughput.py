@@ -1,16 +1,8 @@
-"""How fast the fit runs: useful FLOPs, and where its wall time goes."""
+"""Where the wall time of a fit goes."""
 
 import time
 
 GIB = 2**30
-
-
-def model_flops(body_parameters: int, head_parameters: int, tokens: int, supervised_tokens: int) -> float:
-    """FLOPs of forward and backward: 6 per parameter and token, the LM head at supervised positions only.
-
-    Recomputation under gradient checkpointing is not counted: MFU is about useful work.
-    """
-    return 6.0 * (body_parameters * tokens + head_parameters * supervised_tokens)
 
 
 class Laps:

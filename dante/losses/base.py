@@ -71,6 +71,8 @@ class Loss(nn.Module):
     """
 
     kind: ClassVar[str]
+    #: Whether it reads what the teacher had to run over its answers once more for (sparse logits): that has a price.
+    needs_scoring: ClassVar[bool] = False
 
     def __init__(self, weight: Schedule, name: str = "") -> None:
         super().__init__()

@@ -2,8 +2,16 @@
 
 from typing import Any
 
+from dante.compute import forward_flops
 from dante.report.read import Json, Run
 from dante.report.words import compact, duration, flops, hours, size
+
+COMPUTE_PARTS = (
+    ("training", "training"),
+    ("generation", "the teacher's answers drawn, each once"),
+    ("scoring", "their scoring"),
+    ("total", "together"),
+)
 
 
 def step_table(run: Run) -> list[Json]:
@@ -52,11 +60,36 @@ def unit(run: Run) -> str:
 
 
 def facts(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
-    """What training, generation and evaluation took: a heading and its rows."""
+    """What training, generation and evaluation took: a heading and its rows.
+
+    `Compute` is what methods are compared at: answers count once per distinct record drawn, whoever made them when.
+    """
     several = len(run.fits) > 1
     groups = [(f"Training, {f.label}" if several else "Training", _training(f.summary, unit(run))) for f in run.fits]
+    groups += [(f"Compute, {f.label}" if several else "Compute", compute_rows(f.summary)) for f in run.fits]
     groups += [("The teacher's answers", _generation(run)), ("Evaluation", _evaluation(run))]
     return [(heading, rows) for heading, rows in groups if rows]
+
+
+def compute_rows(summary: Json) -> list[tuple[str, str]]:
+    """Training, generation and scoring of a fit in FLOPs and tokens, and the budget it was given, if any."""
+    found = summary.get("compute")
+    if not found:
+        return []
+    rows = []
+    for part, label in COMPUTE_PARTS:
+        work, about = (
+            found[part],
+            "≈ " if part in found["estimated"] or (part == "total" and found["estimated"]) else "",
+        )
+        if part != "scoring" or work["tokens"]:
+            amount = "size of the teacher unknown" if work["flops"] is None else f"{flops(work['flops'])} FLOPs"
+            rows.append((label, f"{about}{amount}, {work['tokens']:,} tokens"))
+    if found["unit"] is None:
+        return [*rows, ("budget", "none: a number of steps was set")]
+    spent, amount = found["total"][found["unit"]], found["amount"]
+    given = f"{flops(amount)} FLOPs" if found["unit"] == "flops" else f"{amount:,} tokens"
+    return [*rows, ("budget", f"{given}, {spent / amount:.1%} of it used")]
 
 
 def generated_here(run: Run) -> bool:
@@ -70,7 +103,7 @@ def generation_flops(run: Run) -> float | None:
     None where N is unknown. A mixture of experts would need its active parameters, and gets no estimate here.
     """
     tokens = run.cache.get("counts", {}).get("teacher_tokens")
-    return 2.0 * run.teacher_parameters * tokens if tokens and run.teacher_parameters else None
+    return forward_flops(run.teacher_parameters, tokens) if tokens and run.teacher_parameters else None
 
 
 def evaluation_flops(run: Run) -> float | None:
@@ -82,7 +115,7 @@ def evaluation_flops(run: Run) -> float | None:
         scored = sum(item.get("tokens", {}).get(model, 0) for item in run.items)
         answers = (line["answers"].get(model, {}) for line in run.generations)
         written = sum(answer.get("tokens") or 0 for answer in answers) if model != "teacher" else 0
-        work += 2.0 * (count or 0) * (scored + written)
+        work += forward_flops(count or 0, scored + written)
     return work or None
 
 

@@ -27,10 +27,18 @@ def command(run: Run, experiment: Json, name: str, report: Json) -> str:
         settings = run.fits[0].settings
         fidelity, fit = settings.get("fidelity", {}), settings.get("fit", {})
         words += [f"fidelity={fidelity['name']}"] if "name" in fidelity else []
-        words += [f"fit.{key}={fit[key]:g}" for key in ("steps", "lr") if key in fit]
+        words += _length(fit) + ([f"fit.lr={fit['lr']:g}"] if "lr" in fit else [])
     if name != f"{experiment['name']}-{report['scale']}-s{report['seed']}":
         words.append(f"run.name={name}")
     return shlex.join(words)
+
+
+def _length(fit: Json) -> list[str]:
+    """What says how long a fit is: a number of steps, or a compute budget."""
+    budget = fit.get("compute")
+    if budget:
+        return [f"budget={budget['unit']}", f"budget.compute.amount={budget['amount']}"]
+    return [f"fit.steps={fit['steps']}"] if "steps" in fit else []
 
 
 def anchors(run: Run) -> list[tuple[str, Json]]:

@@ -26,7 +26,7 @@ from dante.errors import DanteError
 from dante.students.chat import FIXED_DATE, ChatRenderer, Rendered
 
 # Raised when the meaning of a column changes, so that old tables are not read.
-TABLE_VERSION = 1
+TABLE_VERSION = 2
 # Tokenised in one call: more gain nothing.
 RECORDS_PER_BATCH = 256
 # A record's numbers that losses may ask for; null in the cache becomes NaN here.
@@ -39,6 +39,9 @@ FEATURES = Features(
         "tokens": Value("int64"),
         "supervised_tokens": Value("int64"),
         "answer_bytes": Value("int64"),
+        "prompt_tokens": Value("int64"),  # before the answer
+        "teacher_tokens": Value("int64"),  # the answer in the teacher's tokens; 0: not recorded
+        "prefix_bytes": Value("int64"),  # of the answer, given to the teacher
         **{name: Value("float64") for name in RECORD_FIELDS},
     }
 )
@@ -128,6 +131,9 @@ def _row(record: Record, rendered: Rendered) -> dict[str, Any]:
         "tokens": len(rendered.input_ids),
         "supervised_tokens": sum(rendered.supervised),
         "answer_bytes": rendered.answer_bytes,
+        "prompt_tokens": int(np.argmax(rendered.supervised)),
+        "teacher_tokens": len(record.token_ends or ()),
+        "prefix_bytes": record.prefix_bytes or 0,
         **{name: float("nan") if value is None else float(value) for name, value in values.items()},
     }
 

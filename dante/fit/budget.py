@@ -1,0 +1,190 @@
+"""What a fit's steps cost with the teacher's answers, and how many of them a budget pays for.
+
+Everything follows from the tokenised cache, the data plan and the settings, so every rank, every resumed start and
+every machine finds the same number.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dante import compute, console
+from dante.cache.manifest import load_manifest
+from dante.cache.record import stable_hash
+from dante.compute import Compute, Work
+from dante.data import DistillData
+from dante.errors import DanteError
+from dante.memory import Shape, shape_of
+from dante.packing import Plan
+from dante.pipeline import Step
+from dante.students.load import meta_of
+from dante.students.table import column
+from dante.targets import build
+from dante.teachers.handle import FILE_NAME as TEACHER_FILE
+from dante.teachers.handle import load_teacher
+from dante.teachers.size import Size, teacher_size
+
+# Draws that no budget of a person's would pay for: the unit is probably another one.
+_MOST_DRAWS = 100_000_000
+
+
+@dataclass(frozen=True)
+class Bill:
+    """Prices plans of one fit.
+
+    Attributes:
+        data: opened.
+        shape: of the student.
+        teacher: size of who wrote the answers; None: unknown.
+        scored: whether the answers were scored, too.
+        same_tokens: whether teacher and student share tokenizer and template, so that prompts have equal lengths.
+    """
+
+    data: DistillData
+    shape: Shape
+    teacher: Size | None
+    scored: bool
+    same_tokens: bool
+
+    def of(self, plan: Plan) -> Compute:
+        """What a plan costs; every distinct record's answer once."""
+        tokens, supervised = int(plan.tokens.sum()), int(plan.supervised_tokens.sum())
+        rows = self.data.rows[np.unique(plan.rows)]
+        answers, bytes_given = self._column("supervised_tokens", rows), self._column("prefix_bytes", rows)
+        given = answers * bytes_given / self._column("answer_bytes", rows)
+        written = self._column("teacher_tokens", rows)
+        recorded = bool((written > 0).all())
+        written = np.where(written > 0, written, answers - given)
+        read = float((self._column("prompt_tokens", rows) + given).sum())
+        parameters = self.teacher.parameters if self.teacher else None
+        work = compute.inference(parameters, read, float(written.sum()))
+        exact = recorded and not bytes_given.any() and self.same_tokens
+        exact = exact and (self.teacher is None or self.teacher.counted)
+        parts = ("generation", "scoring") if self.scored else ("generation",)
+        return Compute(
+            training=compute.training(self.shape.body_parameters, self.shape.embedding_entries, tokens, supervised),
+            generation=work,
+            scoring=work if self.scored else compute.NOTHING,
+            estimated=() if exact else parts,
+        )
+
+    def _column(self, name: str, rows: np.ndarray) -> np.ndarray:
+        return column(self.data.table, name)[rows]
+
+
+def bill_of(step: Step, data: DistillData, source: Path) -> Bill:
+    """The bill of a fit whose data are open.
+
+    Args:
+        source: the folder of the student's initialisation.
+    """
+    manifest = load_manifest(step.inputs["cache"])
+    tokenizer = data.renderer.tokenizer
+    own = {
+        "sha256_16": stable_hash(tokenizer.backend_tokenizer.to_str()),
+        "chat_template": stable_hash(tokenizer.chat_template),
+    }
+    losses = [build(node, name=name) for name, node in step.settings["losses"].items()]
+    return Bill(
+        data=data,
+        shape=shape_of(meta_of(source)),
+        teacher=_writer(step, manifest.get("teacher")),
+        scored=any(loss.needs_scoring for loss in losses),
+        same_tokens=(manifest.get("tokenizer") or {}) == own,
+    )
+
+
+def _writer(step: Step, written: dict[str, Any] | None) -> Size | None:
+    """Size of who wrote the answers: as `cache.teacher_parameters` says, or of the run's teacher if it wrote them."""
+    stated, folder = step.settings["fit"]["teacher_parameters"], step.inputs.get("teacher")
+    if stated["cache"] is not None:
+        return Size(float(stated["cache"]), counted=False)
+    if written is None or folder is None or not (folder / TEACHER_FILE).is_file():
+        return None
+    teacher = load_teacher(folder)
+    if written.get("sha256") and teacher.sha256:
+        same = written["sha256"] == teacher.sha256
+    else:
+        same = teacher.name == written.get("name") or teacher.model == written.get("model")
+    return teacher_size(stated["teacher"], folder) if same else None
+
+
+def paid_for(budget: dict[str, Any], bill: Bill) -> int:
+    """Steps that a budget pays for: as many as fit into it with the answers that they draw.
+
+    Args:
+        budget: `{unit, amount}`.
+
+    Raises:
+        DanteError: a budget in FLOPs and a teacher of unknown size; an amount that is too small for one step, or so
+            large that its unit must be wrong.
+    """
+    unit, amount, data = budget["unit"], budget["amount"], bill.data
+    if unit == "flops" and bill.teacher is None:
+        raise DanteError(
+            "the budget is in FLOPs, and the size of the teacher that wrote the answers is unknown",
+            where="cache.teacher_parameters",
+            allowed="the parameters that a token goes through: of a mixture of experts the active ones",
+            fix="cache.teacher_parameters=NUMBER, or count tokens instead: budget=tokens",
+        )
+    plan = data.plan_of(1)
+    first = bill.of(plan)
+    price = _known(first.spent(unit))
+    if price > amount:
+        answers = first.generation.tokens if unit == "tokens" else first.generation.flops
+        raise DanteError(
+            f"a budget of {amount:g} {unit} does not pay for one step: that costs {price:.3g}, of it {answers:.3g} for "
+            "the teacher's answers",
+            where="budget.compute.amount",
+            allowed=f"{price:.3g} or more",
+            fix="raise budget.compute.amount, or make a step smaller: fit.batch.size",
+        )
+    if amount / price * len(plan.rows) > _MOST_DRAWS:
+        raise DanteError(
+            f"a budget of {amount:g} {unit} pays for about {amount / price:.2g} steps",
+            where="budget.compute",
+            allowed=f"at most {_MOST_DRAWS:,} records drawn",
+            fix=f"lower budget.compute.amount, or choose the other unit ({unit} are counted now)",
+        )
+
+    return compute.most_steps(lambda steps: _known(bill.of(data.plan_of(steps)).spent(unit)), amount)
+
+
+def _known(spent: float | int | None) -> float:
+    assert spent is not None, "a budget in FLOPs was accepted for a teacher of unknown size"
+    return float(spent)
+
+
+def with_steps(step: Step, bill: Bill) -> Step:
+    """The step with `fit.steps` filled in, where a budget decides them: everything after reads a fixed number."""
+    fit = step.settings["fit"]
+    if fit["compute"] is None:
+        return step
+    steps = paid_for(fit["compute"], bill)
+    spent = bill.of(bill.data.plan_of(steps))
+    told = console.compute_sentence(spent, fit["compute"]["unit"])
+    console.info(f"  {steps:,} steps for {console.budget_words(fit['compute'])}: {told}")
+    return replace(step, settings={**step.settings, "fit": {**fit, "steps": steps}})
+
+
+def measured(planned: Compute, totals: dict[str, Any]) -> Compute:
+    """The plan's costs with training as the fit has counted it, step by step."""
+    return replace(planned, training=Work(totals["tokens"], totals["flops"]))
+
+
+def check_spent(spent: Compute, budget: dict[str, Any] | None, bill: Bill) -> None:
+    """Say so where the fit did not cost what the budget gave."""
+    if budget is None:
+        return
+    plan = bill.data.plan
+    assert plan is not None
+    unit = budget["unit"]
+    one_more = bill.of(bill.data.plan_of(plan.steps + 1))
+    found = _known(spent.spent(unit))
+    if compute.misses(found, budget["amount"], _known(one_more.spent(unit)) - _known(bill.of(plan).spent(unit))):
+        console.note(
+            f"the fit cost {found:.4g} {unit}, teacher included, and its budget is {budget['amount']:g}: "
+            "do not compare it as one of equal compute"
+        )

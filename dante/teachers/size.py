@@ -1,0 +1,71 @@
+"""How many parameters a token goes through in a teacher: counted in its files, or as its YAML states."""
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from dante.manifest import read_json
+from dante.teachers.handle import FILE_NAME, load_teacher
+
+# One expert's matrix, or all experts' in one tensor; `.shared_experts.` serve every token and are no match.
+_EXPERTS = re.compile(r"\.experts\.")
+_EXPERTS_PER_TOKEN = ("num_experts_per_tok", "experts_per_token")
+_ALL_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
+
+
+@dataclass(frozen=True)
+class Size:
+    """Parameters that a token goes through, and whether they were counted one by one."""
+
+    parameters: float
+    counted: bool
+
+
+def teacher_size(stated: float | int | None, teacher: Path | None) -> Size | None:
+    """The size of a run's teacher; None where neither its files nor its YAML tell.
+
+    A dense teacher's own weights are counted and believed. Of a mixture of experts, of quantised weights and of a
+    teacher on a hub the stated number counts; a mixture's active parameters are estimated where none is stated.
+
+    Args:
+        stated: `teacher.parameters`.
+        teacher: the finished teacher step, or None.
+    """
+    folder = Path(load_teacher(teacher).location(teacher)) if teacher and (teacher / FILE_NAME).is_file() else None
+    found = size_of(folder) if folder is not None and folder.is_dir() else None
+    if stated is None or (found and found.counted):
+        return found
+    return Size(float(stated), counted=False)
+
+
+def size_of(folder: Path) -> Size | None:
+    """The size of a Hugging Face folder; None without safetensors, or where they are quantised (packed numbers).
+
+    Of n experts, k of which a token goes through, k/n of the experts' parameters are active; a tied head is stored
+    once, and counts once.
+    """
+    config: dict[str, Any] = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    files = sorted(folder.glob("*.safetensors"))
+    text = {**config, **(config.get("text_config") or {})}
+    if not files or text.get("quantization_config"):
+        return None
+    everyone = experts = 0
+    for path in files:
+        with safe_open(path, framework="numpy") as weights:
+            for name in weights.keys():  # noqa: SIM118  (no mapping: it has no iterator)
+                entries = math.prod(weights.get_slice(name).get_shape())
+                everyone += 0 if _EXPERTS.search(name) else entries
+                experts += entries if _EXPERTS.search(name) else 0
+    if not experts:
+        return Size(float(everyone), counted=True)
+    active, total = _first(text, _EXPERTS_PER_TOKEN), _first(text, _ALL_EXPERTS)
+    share = active / total if active and total else 1.0
+    return Size(everyone + experts * share, counted=False)
+
+
+def _first(config: dict[str, Any], names: tuple[str, ...]) -> int | None:
+    return next((config[name] for name in names if config.get(name)), None)
