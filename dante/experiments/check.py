@@ -8,6 +8,7 @@ from dante.experiments.index import INDEX, folders, with_index, with_results
 from dante.experiments.readme import OPENING, SECTIONS, TODO, Readme, read_readme
 from dante.experiments.schema import Configuration, Results, read_configuration, read_results
 
+FILES = ("README.md", "results.json", "config.yaml")
 # A figure or a table larger than this is data, which a repository is the wrong place for.
 MAX_FILE_BYTES = 300_000
 
@@ -31,7 +32,7 @@ def check(folder: Path) -> list[DanteError]:
     if not folder.is_dir():
         known = ", ".join(p.name for p in folders(folder.parent)) if folder.parent.is_dir() else ""
         raise DanteError(f"there is no experiment {folder.name!r}", where=str(folder), allowed=known)
-    missing = [name for name in ("README.md", "results.json", "config.yaml") if not (folder / name).is_file()]
+    missing = [name for name in FILES if not (folder / name).is_file()]
     faults = [
         DanteError(f"{folder.name} has no {name}", where=str(folder / name), fix="see experiments/README.md")
         for name in missing
@@ -97,7 +98,7 @@ def _files(folder: Path, readme: Readme) -> Iterator[DanteError]:
     path, root = str(folder / "README.md"), folder.parent.parent
     for name in readme.named_files():
         # A bare name lies in the folder or at the repository's root; `../other/README.md` is relative to the folder.
-        if not (folder / name).exists() and not (root / name).exists():
+        if name not in FILES and not (folder / name).exists() and not (root / name).exists():
             yield DanteError(f"the README names {name}, which does not exist", where=path, fix="correct the name")
     for name in readme.named_choices():
         if not (root / name).is_file():

@@ -3,6 +3,7 @@
 A value that was not recorded is null, never guessed; numbers are finite.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -10,7 +11,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dante.errors import DanteError
-from dante.manifest import read_json
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
@@ -137,7 +137,11 @@ def read_results(path: Path) -> Results:
     Raises:
         DanteError: it is not JSON, or not of this form.
     """
-    return validated(Results, read_json(path), path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DanteError(f"{path.name} is not JSON ({error})", where=str(path)) from None
+    return validated(Results, content, path)
 
 
 def read_configuration(path: Path) -> Configuration:
