@@ -2,8 +2,10 @@
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +191,11 @@ VALUES = {"sft": {1: 0.75, 2: 0.81}, "dante_mosaic": {1: 0.7, 2: 0.72}}
 REFERENCES = {"teacher": {"bits_per_byte": 0.25}}
 
 
+@cache
+def _smoke(arm: str, seed: int) -> dict[str, Any]:
+    return composed(f"+experiment={arm}", "scale=smoke", f"seed={seed}")
+
+
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
     """A sweep of two arms and two seeds with a comparison, and its runs' own records; one more point has failed."""
@@ -197,7 +204,7 @@ def sweep(tmp_path: Path) -> Path:
     for arm, seeds in VALUES.items():
         for seed in seeds:
             run = runs / f"{arm}-smoke-s{seed}"
-            cfg = composed(f"+experiment={arm}", "scale=smoke", f"seed={seed}", f"run.dir={run}")
+            cfg = _smoke(arm, seed)
             step = run / "fit" / "step.json"
             step.parent.mkdir(parents=True)
             step.write_text("{}")
@@ -274,7 +281,7 @@ def test_a_table_that_its_results_have_left_behind_is_stale(copy: Path, sweep: P
     _results(lambda r: r["arms"]["sft"]["bits_per_byte"].update({"1": 0.9}))(folder)
     assert "mine's table of results is not that of its results.json" in [fault.what for fault in check(folder)]
     assert folder / "README.md" in write_generated(copy.parent)
-    assert "| sft | 0.9 | 0.81 |" in (folder / "README.md").read_text(encoding="utf-8")
+    assert "| sft | 0.90000 | 0.81000 | 0.85500 | 0.064 |" in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_new_refuses_what_exists_and_leaves_nothing_behind(copy: Path, sweep: Path, tmp_path: Path) -> None:
@@ -310,6 +317,61 @@ def test_shared_and_changed_configuration_give_every_run_s_own_back() -> None:
     for arm, seeds in runs.items():
         for seed, cfg in seeds.items():
             again = dict(leaves(found.shared)) | found.arms[arm] | found.seeds.get(arm, {}).get(seed, {})
-            named = {key: value for key, value in leaves(cfg) if key.split(".")[0] in {k.split(".")[0] for k in again}}
-            assert again == named
-            assert {"fit", "losses", "student", "cache", "eval", "teacher"} <= {key.split(".")[0] for key in again}
+            nodes = ("fit", "losses", "student", "cache", "eval", "teacher", "fidelity", "budget", "trainer", "where")
+            for node in nodes:
+                its = {key: value for key, value in again.items() if key.startswith(f"{node}.")}
+                assert its == dict(leaves(cfg[node], node))
+            assert again["experiment.name"] == arm
+
+
+# --- what a recipe says of itself -------------------------------------------------------------------------------------
+
+RECIPES = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
+FIELDS = ("Hypothesis", "Source", "Command", "Expected", "Cost")
+
+
+def header(text: str) -> dict[str, str]:
+    """The fields of a recipe's opening comment: name → text, lines joined by newlines."""
+    found: dict[str, str] = {}
+    name = ""
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        start = re.fullmatch(r"# ([A-Z][a-z]+) {2,}(.+)", line)
+        if start:
+            name, found[start.group(1)] = start.group(1), start.group(2)
+        elif name and line.startswith("#   "):
+            found[name] += "\n" + line[1:].strip()
+    return found
+
+
+def leads_nowhere(expected: str) -> list[str]:
+    """Which of the places that `Expected` names do not exist: `README, "Section"` or a path, joined by semicolons."""
+    missing = []
+    for place in " ".join(expected.split()).removesuffix(".").split("; "):
+        section = re.fullmatch(r'(README|\S+\.md), "(.+)"', place)
+        if section is None:
+            there = (ROOT / place).exists()
+        else:
+            path = ROOT / f"{section.group(1).removesuffix('.md')}.md"
+            there = path.is_file() and section.group(2) in read_readme(path).sections
+        missing += [] if there else [place]
+    return missing
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_opens_with_its_hypothesis_source_command_expected_result_and_cost(recipe: Path) -> None:
+    fields = header(recipe.read_text(encoding="utf-8").removeprefix("# @package _global_\n"))
+    assert tuple(fields) == FIELDS
+    assert all(re.search(r"[A-Za-z]{3}", text) for text in fields.values()), fields
+    assert leads_nowhere(fields["Expected"]) == []
+    for command in fields["Command"].splitlines():
+        words = shlex.split(command)
+        assert words[:3] == ["python", "train.py", f"+experiment={recipe.stem}"]
+        composed(*words[2:])
+
+
+def test_a_place_that_does_not_exist_is_noticed() -> None:
+    assert leads_nowhere('README, "Results"; experiments/dante_retention.') == []
+    assert leads_nowhere('README, "Outcomes"; experiments/none.') == ['README, "Outcomes"', "experiments/none"]
+    assert leads_nowhere('experiments/README.md, "None".') == ['experiments/README.md, "None"']

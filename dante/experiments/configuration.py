@@ -7,6 +7,8 @@ from dante.experiments.schema import Configuration
 
 # What names a run or a start of it, what only shows it, and `steps`, which repeats the other nodes by interpolation.
 _LEFT_OUT = {"seed", "run", "steps", "only", "on_existing", "dry_run", "logger", "report"}
+# What an experiment says of itself in words; its name stays.
+_WORDS = {"experiment.title", "experiment.hypothesis", "experiment.source"}
 _ABSENT = object()
 
 
@@ -19,10 +21,7 @@ def configuration(
         configs: arm → seed → resolved configuration.
         origin: whether the runs recorded them, or they were composed later.
     """
-    flat = {
-        arm: {seed: dict(leaves({k: v for k, v in cfg.items() if k not in _LEFT_OUT})) for seed, cfg in seeds.items()}
-        for arm, seeds in configs.items()
-    }
+    flat = {arm: {seed: _kept(cfg) for seed, cfg in seeds.items()} for arm, seeds in configs.items()}
     every = [leaf for seeds in flat.values() for leaf in seeds.values()]
     keys = list(dict.fromkeys(key for leaf in every for key in leaf))
     shared = {key: every[0].get(key) for key in keys if _equal([leaf.get(key, _ABSENT) for leaf in every])}
@@ -59,6 +58,11 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
             node = node.setdefault(part, {})
         node[last] = value
     return tree
+
+
+def _kept(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    every = leaves({key: node for key, node in cfg.items() if key not in _LEFT_OUT})
+    return {key: value for key, value in every if key not in _WORDS}
 
 
 def _equal(values: list[Any]) -> bool:

@@ -26,7 +26,7 @@ def _metric_table(results: Results, metric: str) -> str:
     for arm, values in arms.items():
         cells = [number(values[seed]) if seed in values else "–" for seed in seeds]
         found = list(values.values())
-        rows.append([arm, *cells, number(fmean(found)), number(stdev(found)) if len(found) > 1 else "–"])
+        rows.append([arm, *cells, number(fmean(found)), f"{stdev(found):.2g}" if len(found) > 1 else "–"])
     if len(seeds) == 1 and not references:  # a mean of one value says nothing
         return _markdown(header, [row[:2] for row in rows])
     return _markdown([*header, "mean", "sd"], rows)
@@ -36,7 +36,7 @@ def _difference_table(differences: Iterable[Difference]) -> str:
     rows = []
     for one in differences:
         interval = "–" if one.low is None or one.high is None else f"{signed(one.low)} to {signed(one.high)}"
-        confidence = "" if one.confidence is None or interval == "–" else f" ({one.confidence:.0%})"
+        confidence = "" if one.confidence is None or interval == "–" else f" ({one.confidence * 100:g} %)"
         p = one.p if one.p_adjusted is None else one.p_adjusted
         rows.append(
             [one.name, one.metric, signed(one.difference), interval + confidence, "–" if p is None else f"{p:.3g}"]
@@ -56,7 +56,7 @@ def _markdown(header: list[str], rows: list[list[str]]) -> str:
 
 def number(value: float) -> str:
     """Five significant digits, whole numbers whole."""
-    return f"{value:.0f}" if float(value).is_integer() and abs(value) >= 1 else f"{value:.5g}"
+    return f"{value:.0f}" if float(value).is_integer() and value != 0 else f"{value:#.5g}"
 
 
 def signed(value: float) -> str:
