@@ -114,6 +114,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty free section": (_readme("## Verdict", "## Design\n\n## Verdict"), "section 'Design' is empty"),
     "unfilled TODO": (_readme("None was written", "TODO: write"), "section 'Hypothesis' has an unfilled TODO"),
     "verdict without its line": (_readme("**1e-3 of {5e-4, 1e-3, 2e-3}.**\n\n", ""), "'Verdict' does not open with"),
+    "verdict partly bold": (_readme("**1e-3 of {5e-4", "**1e-3** of **{5e-4"), "'Verdict' does not open with"),
     "figure that is missing": (_readme("## Verdict", "![effects](effects.png)\n\n## Verdict"), "names effects.png"),
     "figure that is not shown": (lambda f: (f / "loss.png").write_bytes(b"png"), "does not show loss.png"),
     "file that is not there": (_readme("## Verdict", "See `analyse.py`.\n\n## Verdict"), "names analyse.py"),
@@ -132,6 +133,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "results of another": (_results(lambda r: r.update(experiment="other")), "results.json is of 'other'"),
     "difference of no arm": (_difference(arms=["lr 1e-3", "lr 3e-3"]), "'lr 3e-3', which is no arm"),
+    "primary metric of no arm": (_results(lambda r: r.update(primary=["bits"])), "metric 'bits' is no arm's"),
     "interval backwards": (_difference(low=0.2, high=0.0), "ends before it begins"),
     "config that is not YAML": (lambda f: (f / "config.yaml").write_text("a: [1"), "config.yaml is not YAML"),
     "config without origin": (_config(lambda c: c.pop("origin")), "origin"),
@@ -188,7 +190,7 @@ def test_a_heading_inside_a_code_block_is_no_section() -> None:
 # --- a folder from a sweep -------------------------------------------------------------------------------------------
 
 VALUES = {"sft": {1: 0.75, 2: 0.81}, "dante_mosaic": {1: 0.7, 2: 0.72}}
-REFERENCES = {"teacher": {"bits_per_byte": 0.25}}
+BITS = "heldout bits_per_byte"
 
 
 @cache
@@ -196,15 +198,47 @@ def _smoke(arm: str, seed: int) -> dict[str, Any]:
     return composed(f"+experiment={arm}", "scale=smoke", f"seed={seed}")
 
 
+def _comparison(command: str) -> dict[str, Any]:
+    """What `python -m dante.report compare` writes of that sweep, as far as it is read."""
+    none = dict.fromkeys(("difference", "low", "high", "stderr", "n_items", "p", "p_corrected"))
+    effect = {"difference": -0.07, "low": -0.09, "high": -0.05, "stderr": 0.01, "n_items": 8, "p": 0.01}
+    cells = [
+        {"arm": arm, "baseline": "sft", "seed_values": {str(seed): value for seed, value in seeds.items()}} | none
+        for arm, seeds in VALUES.items()
+    ]
+    cells[1] |= effect | {"p_corrected": 0.02}
+    result = {
+        "task": "heldout",
+        "metric": "bits_per_byte",
+        "references": {"teacher": 0.25, "init": None},
+        "arms": cells,
+    }
+    arms = {
+        arm: {"runs": {str(seed): {"run": f"{arm}-smoke-s{seed}", "command": "python train.py"} for seed in seeds}}
+        for arm, seeds in VALUES.items()
+    }
+    results = [
+        result | {"primary": True},
+        result | {"metric": "kl_nats", "primary": False, "references": {}},
+        result | {"task": "heldout/domain=code", "primary": False},
+    ]
+    return {
+        "confidence": 0.95,
+        "tables": [{"table": 1, "arms": arms, "results": results}],
+        "absent": [{"run": "sft-smoke-s3", "arm": "sft", "seed": 3, "phase": "final", "why": "failed: x"}],
+        "sweeps": [{"sweep": "mine", "command": command}],
+    }
+
+
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
     """A sweep of two arms and two seeds with a comparison, and its runs' own records; one more point has failed."""
     runs = tmp_path / "runs"
     points = []
-    for arm, seeds in VALUES.items():
+    for arm, seeds in (*VALUES.items(), ("tune", {1: 0.9})):
         for seed in seeds:
             run = runs / f"{arm}-smoke-s{seed}"
-            cfg = _smoke(arm, seed)
+            cfg = _smoke("sft" if arm == "tune" else arm, seed)
             step = run / "fit" / "step.json"
             step.parent.mkdir(parents=True)
             step.write_text("{}")
@@ -215,20 +249,19 @@ def sweep(tmp_path: Path) -> Path:
             }
             environment = {"git": "abc", "python": "3.11", "packages": {"torch": "2"}, "hardware": None}
             (run / "manifest.json").write_text(json.dumps({"environment": environment, "steps": steps}))
-            points.append({"run": run.name, "arm": arm, "seed": seed, "phase": "final", "status": "done"})
+            phase = "tune" if arm == "tune" else "final"
+            points.append({"run": run.name, "arm": arm, "seed": seed, "phase": phase, "status": "done"})
     points.append({"run": "sft-smoke-s3", "arm": "sft", "seed": 3, "phase": "final", "status": "failed", "error": "x"})
     folder = runs / "mine"
     folder.mkdir()
-    command = "python train.py -m +experiment=sft,dante_mosaic seed=1,2,3"
-    content = {"sweep": "mine", "command": command, "baseline": "sft", "tuning": None, "points": points}
-    (folder / "sweep.json").write_text(json.dumps(content))
-    difference = {
-        "name": "dante_mosaic − sft", "metric": "bits_per_byte", "arms": ["dante_mosaic", "sft"], "difference": -0.07,
-        "low": -0.09, "high": -0.05, "confidence": 0.95, "p": 0.01, "p_adjusted": 0.02,
+    command = "python /somewhere/train.py -m +experiment=sft,dante_mosaic seed=1,2,3"
+    tuning = {
+        "grid": {"fit.lr": ["0.001"]}, "seed": 1, "metric": "validation bits per byte", "at_edge": {},
+        "scores": {"sft": {"0.001": 0.9, "0.002": None}}, "chosen": {"sft": {"fit.lr": "0.001"}},
     }  # fmt: skip
-    arms = {arm: {"bits_per_byte": seeds} for arm, seeds in VALUES.items()}
-    comparison = {"arms": arms, "references": REFERENCES, "differences": [difference]}
-    (folder / "comparison.json").write_text(json.dumps(comparison))
+    content = {"sweep": "mine", "command": command, "baseline": "sft", "tuning": tuning, "points": points}
+    (folder / "sweep.json").write_text(json.dumps(content))
+    (folder / "comparison.json").write_text(json.dumps(_comparison(command)))
     (folder / "curves.png").write_bytes(b"png")
     return folder
 
@@ -243,10 +276,16 @@ def test_new_makes_a_folder_that_fails_only_for_its_todos(copy: Path, sweep: Pat
     assert readme.figures() == ["curves.png"]
 
     results = read_results(folder / "results.json")
-    assert {arm: metrics["bits_per_byte"] for arm, metrics in results.arms.items()} == VALUES
-    assert results.references == REFERENCES
-    assert results.failed == ["sft-smoke-s3: x"]
-    assert results.wall_s == 43.0  # the init that all share counts once
+    assert {arm: metrics[BITS] for arm, metrics in results.arms.items()} == VALUES
+    assert list(results.arms["sft"]) == [BITS, "heldout kl_nats"]
+    assert results.references == {"teacher": {BITS: 0.25}}
+    assert [(one.arms, one.difference, one.p_adjusted) for one in results.differences if one.metric == BITS] == [
+        (("dante_mosaic", "sft"), -0.07, 0.02)
+    ]
+    assert results.failed == ["sft-smoke-s3: failed: x"]
+    assert results.tuning is not None
+    assert results.tuning.chosen == {"sft": {"fit.lr": "0.001"}}
+    assert results.wall_s == 53.0  # with the tuning run; the init that all share counts once
     assert (results.made_with.git, results.made_with.hardware) == ("abc", None)
     assert results_table(results) in readme.sections["Results"]
 
@@ -270,7 +309,7 @@ def test_a_question_can_be_written_down_before_its_runs(copy: Path, sweep: Path)
     _readme("TODO: what is expected", "I expect nothing: what is expected")(folder)
     fill(folder, sweep)
     assert "I expect nothing" in (folder / "README.md").read_text(encoding="utf-8")
-    assert read_results(folder / "results.json").arms["sft"]["bits_per_byte"] == VALUES["sft"]
+    assert read_results(folder / "results.json").arms["sft"][BITS] == VALUES["sft"]
     said = [fault.what for fault in check(folder)]
     assert "the README does not show curves.png" in said
     assert not any("results.json" in what or "Hypothesis" in what for what in said)
@@ -278,7 +317,7 @@ def test_a_question_can_be_written_down_before_its_runs(copy: Path, sweep: Path)
 
 def test_a_table_that_its_results_have_left_behind_is_stale(copy: Path, sweep: Path) -> None:
     folder = new(copy.parent, "mine", sweep)
-    _results(lambda r: r["arms"]["sft"]["bits_per_byte"].update({"1": 0.9}))(folder)
+    _results(lambda r: r["arms"]["sft"][BITS].update({"1": 0.9}))(folder)
     assert "mine's table of results is not that of its results.json" in [fault.what for fault in check(folder)]
     assert folder / "README.md" in write_generated(copy.parent)
     assert "| sft | 0.90000 | 0.81000 | 0.85500 | 0.064 |" in (folder / "README.md").read_text(encoding="utf-8")

@@ -117,6 +117,12 @@ def _results(folder: Path, results: Results, configuration: Configuration | None
     path = str(folder / "results.json")
     if results.experiment != folder.name:
         yield DanteError(f"results.json is of {results.experiment!r}", where=path, allowed=folder.name)
+    measured = {metric for values in results.arms.values() for metric in values}
+    for name in results.primary:
+        if name not in measured:
+            yield DanteError(
+                f"the primary metric {name!r} is no arm's", where=path, allowed=", ".join(sorted(measured))
+            )
     for one in results.differences:
         unknown = [arm for arm in one.arms or () if arm not in results.arms and arm not in results.references]
         if unknown:

@@ -89,6 +89,7 @@ def read(name: str, source: Path) -> Filled:
         references=found.references,
         arms=found.arms,
         differences=found.differences,
+        primary=found.primary,
         failed=found.failed,
     )
     configs = {arm: {seed: read_config(run) for seed, run in seeds.items()} for arm, seeds in found.runs.items()}

@@ -13,7 +13,7 @@ TODO = "TODO"
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"```.*?\n(.*?)```|`([^`\n]+)`", re.DOTALL)
 _LINK = re.compile(r"(!?)\[[^\]]*\]\(([^)\s#]+)[^)]*\)")
-_BOLD = re.compile(r"\*\*(.+?)\*\*", re.DOTALL)
+_BOLD = re.compile(r"\*\*((?:(?!\*\*).)+)\*\*", re.DOTALL)
 _FILE = re.compile(r"[\w./-]+\.(?:py|sh|json|ya?ml|md|png)\b(?![\w.*])")
 _CHOICE = re.compile(r"\+(experiment|sweep)=([\w,-]+)")
 

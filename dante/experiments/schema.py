@@ -95,6 +95,7 @@ class Results(Strict):
         wall_s: seconds that all steps of all runs took together, a shared step counted once.
         references: what no seed changes (teacher, initialisation, counting models) → metric → value.
         arms: arm → metric → seed → value.
+        primary: the metrics that the README's table shows; none: all.
         failed: runs that did not finish, in words.
     """
 
@@ -108,6 +109,7 @@ class Results(Strict):
         Field(min_length=1),
     ]
     differences: list[Difference]
+    primary: list[Text] = []
     failed: list[Text] = []
 
 

@@ -7,11 +7,13 @@ from dante.experiments.schema import Difference, Results
 
 
 def results_table(results: Results) -> str:
-    """A table per metric (arms × seeds, mean, spread over seeds), then one of the differences."""
-    metrics = list(dict.fromkeys(metric for values in results.arms.values() for metric in values))
+    """A table per primary metric (arms × seeds, mean, spread over seeds), then one of their differences."""
+    every = list(dict.fromkeys(metric for values in results.arms.values() for metric in values))
+    metrics = results.primary or every
     parts = [_metric_table(results, metric) for metric in metrics]
-    if results.differences:
-        parts.append(_difference_table(results.differences))
+    differences = [one for one in results.differences if not results.primary or one.metric in metrics]
+    if differences:
+        parts.append(_difference_table(differences))
     if results.failed:
         parts.append("Not finished:\n\n" + "\n".join(f"- {line}" for line in results.failed))
     return "\n\n".join(parts)
