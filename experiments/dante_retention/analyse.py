@@ -1,6 +1,5 @@
-"""Runs → results.json, table.md and effects.png: `python experiments/dante_retention/analyse.py`."""
+"""Runs → results.json, config.yaml, table.md and effects.png: `python experiments/dante_retention/analyse.py`."""
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +8,10 @@ import numpy as np
 
 from dante.evaluate.bootstrap import seeds_difference
 from dante.evaluate.ratio import Ratio
+from dante.experiments.configuration import configuration
+from dante.experiments.new import write_configuration, write_results
+from dante.experiments.runs import made_with, read_config, wall_s
+from dante.experiments.schema import Difference, Results
 from dante.jsonl import read_lines
 from dante.report.figures.effects import forest
 from dante.report.theme import png
@@ -25,10 +28,15 @@ TEXTS = {
 RESAMPLES, CONFIDENCE = 10_000, 0.95
 
 
+def run_of(rate: str, arm: str, seed: int) -> Path:
+    """Directory of one run."""
+    return RUNS / f"retention-{arm}-lr{rate}-s{seed}"
+
+
 def measured(rate: str, arm: str, seed: int, texts: str, model: str = "student") -> Ratio | None:
     """Bits per byte of one run on one kind of text; None where the run is missing."""
     file, wanted = TEXTS[texts]
-    lines = read_lines(RUNS / f"retention-{arm}-lr{rate}-s{seed}" / "eval" / file)
+    lines = read_lines(run_of(rate, arm, seed) / "eval" / file)
     chosen = sorted((line for line in lines if wanted(line)), key=lambda line: line["id"])
     if not chosen:
         return None
@@ -37,8 +45,9 @@ def measured(rate: str, arm: str, seed: int, texts: str, model: str = "student")
 
 
 def main() -> int:
-    values: dict[str, dict[str, list[float]]] = {}
-    effects, before = {}, {}
+    values: dict[str, dict[str, dict[int, float]]] = {}
+    used: dict[str, dict[int, Path]] = {}
+    effects, differences, before = {}, [], {}
     for rate in RATES:
         for texts in TEXTS:
             runs = {arm: [measured(rate, arm, seed, texts) for seed in SEEDS] for arm in ARMS}
@@ -50,33 +59,44 @@ def main() -> int:
             assert start is not None
             before[texts] = start.value
             for arm in ARMS:
-                values.setdefault(f"{rate} {arm}", {})[texts] = [one.value for one in found[arm]]
+                by_seed = {SEEDS[i]: one.value for i, one in zip(complete, found[arm], strict=True)}
+                values.setdefault(f"{arm}, lr {rate}", {})[texts] = by_seed
+                used[f"{arm}, lr {rate}"] = {seed: run_of(rate, arm, seed) for seed in by_seed}
             for arm in ARMS[1:]:
                 one = seeds_difference(found[arm], found["off"], resamples=RESAMPLES, confidence=CONFIDENCE, seed=0)
-                effects[f"{arm} − off, lr {rate}, {texts}"] = one
+                name, pair = f"{arm} − off, lr {rate}, {texts}", (f"{arm}, lr {rate}", f"off, lr {rate}")
+                effects[name] = one
+                differences.append(Difference(name=name, metric=texts, arms=pair, **asdict(one)))
     if not effects:
         print(f"no runs below {RUNS}: bash experiments/dante_retention/run.sh", file=sys.stderr)
         return 1
     lines = ["| lr | TEA | " + " | ".join(TEXTS) + " | seeds |", "|---|---|" + "--:|" * (len(TEXTS) + 1)]
     lines.append("| | before training | " + " | ".join(f"{before[texts]:.4f}" for texts in TEXTS) + " | |")
     for name, row in values.items():
-        rate, arm = name.split()
-        cells = " | ".join(f"{np.mean(row[t]):.4f} ({np.mean(row[t]) - before[t]:+.4f})" for t in TEXTS)
+        arm, rate = name.split(", lr ")
+        means = {texts: np.mean(list(row[texts].values())) for texts in TEXTS}
+        cells = " | ".join(f"{means[texts]:.4f} ({means[texts] - before[texts]:+.4f})" for texts in TEXTS)
         lines.append(f"| {rate} | {arm} | {cells} | {len(next(iter(row.values())))} |")
     lines += ["", "| difference in bits per byte | | 95 % interval |", "|---|--:|--:|"]
     lines += [f"| {n} | {one.difference:+.4f} | {one.low:+.4f} to {one.high:+.4f} |" for n, one in effects.items()]
     table = "\n".join(lines) + "\n"
-    written = {
-        "before_training": before,
-        "bits_per_byte": values,
-        "effects": {name: asdict(one) for name, one in effects.items()},
-    }
-    (HERE / "results.json").write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    every = [run for by_seed in used.values() for run in by_seed.values()]
+    results = Results(
+        experiment=HERE.name,
+        made_with=made_with(every),
+        wall_s=wall_s(every),
+        references={"before training": before},
+        arms=values,
+        differences=differences,
+    )
+    configs = {arm: {seed: read_config(run) for seed, run in by_seed.items()} for arm, by_seed in used.items()}
+    write_results(HERE / "results.json", results)
+    write_configuration(HERE / "config.yaml", configuration(configs, "recorded"))
     (HERE / "table.md").write_text(table, encoding="utf-8")
     axes = forest(effects, "What the anchor changes", "difference in bits per byte (left of zero: better)")
     (HERE / "effects.png").write_bytes(png(axes))
     print(table)
-    print(f"wrote {HERE / 'results.json'}, table.md and effects.png")
+    print(f"wrote {HERE / 'results.json'}, config.yaml, table.md and effects.png")
     return 0
 
 

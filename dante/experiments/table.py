@@ -1,0 +1,66 @@
+"""Values per seed and differences as Markdown tables, from `results.json` alone."""
+
+from collections.abc import Iterable
+from statistics import fmean, stdev
+
+from dante.experiments.schema import Difference, Results
+
+
+def results_table(results: Results) -> str:
+    """A table per primary metric (arms × seeds, mean, spread over seeds), then one of their differences."""
+    every = list(dict.fromkeys(metric for values in results.arms.values() for metric in values))
+    metrics = results.primary or every
+    parts = [_metric_table(results, metric) for metric in metrics]
+    differences = [one for one in results.differences if not results.primary or one.metric in metrics]
+    if differences:
+        parts.append(_difference_table(differences))
+    if results.failed:
+        parts.append("Not finished:\n\n" + "\n".join(f"- {line}" for line in results.failed))
+    return "\n\n".join(parts)
+
+
+def _metric_table(results: Results, metric: str) -> str:
+    arms = {arm: values[metric] for arm, values in results.arms.items() if metric in values}
+    seeds = sorted({seed for values in arms.values() for seed in values})
+    header = [metric, *(f"seed {seed}" for seed in seeds)]
+    references = {name: values[metric] for name, values in results.references.items() if metric in values}
+    rows = [[name, *("" for _ in seeds), number(value), ""] for name, value in references.items()]
+    for arm, values in arms.items():
+        cells = [number(values[seed]) if seed in values else "–" for seed in seeds]
+        found = list(values.values())
+        rows.append([arm, *cells, number(fmean(found)), f"{stdev(found):.2g}" if len(found) > 1 else "–"])
+    if len(seeds) == 1 and not references:  # a mean of one value says nothing
+        return _markdown(header, [row[:2] for row in rows])
+    return _markdown([*header, "mean", "sd"], rows)
+
+
+def _difference_table(differences: Iterable[Difference]) -> str:
+    rows = []
+    for one in differences:
+        interval = "–" if one.low is None or one.high is None else f"{signed(one.low)} to {signed(one.high)}"
+        confidence = "" if one.confidence is None or interval == "–" else f" ({one.confidence * 100:g} %)"
+        p = one.p if one.p_adjusted is None else one.p_adjusted
+        rows.append(
+            [one.name, one.metric, signed(one.difference), interval + confidence, "–" if p is None else f"{p:.3g}"]
+        )
+    if all(row[-1] == "–" for row in rows):
+        return _markdown(["difference", "metric", "", "interval"], [row[:-1] for row in rows])
+    return _markdown(["difference", "metric", "", "interval", "p, corrected"], rows)
+
+
+def _markdown(header: list[str], rows: list[list[str]]) -> str:
+    left = 2 if header[0] == "difference" else 1
+    rule = "|" + "---|" * left + "--:|" * (len(header) - left)
+    escaped = ([cell.replace("|", "\\|") for cell in row] for row in [header, *rows])
+    first, *rest = ("| " + " | ".join(row) + " |" for row in escaped)
+    return "\n".join([first, rule, *rest])
+
+
+def number(value: float) -> str:
+    """Five significant digits, whole numbers whole."""
+    return f"{value:.0f}" if float(value).is_integer() and value != 0 else f"{value:#.5g}"
+
+
+def signed(value: float) -> str:
+    """A difference: three significant digits with its sign."""
+    return f"{value:+.3g}"
