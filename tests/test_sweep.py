@@ -65,7 +65,7 @@ def test_six_runs_share_steps_and_survive_a_failing_point_and_a_kill(tmp_path: P
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.communicate(timeout=60)  # its workers end with it
     before = {
         name: (tmp_path / "runs/.steps" / name / "step.json").stat().st_mtime_ns for name in built(tmp_path, "fit")
     }

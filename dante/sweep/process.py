@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from rich.markup import escape
@@ -51,8 +53,9 @@ def run_point(train: Path, overrides: list[str], run_dir: Path, name: str) -> No
         PointFailed: it ended with another exit code than 0.
         Interrupted: this process was asked to stop; the point has been, too.
     """
-    if SWEEPER in os.environ:  # a worker of the sweep: what a terminal sends to all reaches the sweep, which tells us
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if SWEEPER in os.environ and int(os.environ[SWEEPER]) == os.getppid():  # a worker of the sweep
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what a terminal sends to all reaches the sweep, which tells us
+        _end_with_sweeper(os.getppid())
     _refuse_if_stopped()
     run_dir.mkdir(parents=True, exist_ok=True)
     log = run_dir / (LOG if rank() == 0 else f"log-rank{rank()}.txt")
@@ -83,23 +86,20 @@ def run_point(train: Path, overrides: list[str], run_dir: Path, name: str) -> No
 
 def _wait(child: subprocess.Popen[bytes], log: Path) -> int:
     """The exit code; shows the last line of the log meanwhile, where somebody is watching."""
-    sweeper = int(os.environ.get(SWEEPER, 0))
     if not console.is_terminal():
-        while (code := _poll(child, sweeper)) is None:
+        while (code := _poll(child)) is None:
             time.sleep(_POLL_S)
         return code
     with console.screen().status("starting") as line:
-        while (code := _poll(child, sweeper)) is None:
+        while (code := _poll(child)) is None:
             line.update(escape(_last_line(log)))
             time.sleep(_POLL_S)
     return code
 
 
-def _poll(child: subprocess.Popen[bytes], sweeper: int) -> int | None:
+def _poll(child: subprocess.Popen[bytes]) -> int | None:
     interrupt.check("in a sweep")
     _refuse_if_stopped()
-    if sweeper and os.getpid() != sweeper and os.getppid() != sweeper:
-        raise SystemExit("the sweep has ended")  # its worker: nobody collects what this returns
     return child.poll()
 
 
@@ -148,9 +148,19 @@ def stop_with_parent() -> None:
     if not parent:
         return
 
+    _when_orphaned(parent, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+@cache
+def _end_with_sweeper(sweeper: int) -> None:
+    """In a worker: nobody collects its results any more, and its point stops by itself when this process is gone."""
+    _when_orphaned(sweeper, lambda: os._exit(1))
+
+
+def _when_orphaned(parent: int, act: Callable[[], None]) -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_POLL_S)
-        os.kill(os.getpid(), signal.SIGTERM)
+        act()
 
-    threading.Thread(target=watch, daemon=True, name="stop-with-parent").start()
+    threading.Thread(target=watch, daemon=True, name="orphaned").start()
