@@ -62,6 +62,18 @@ def differences(arm: Arm, base: Arm) -> list[str]:
     return _shortened(top, mine, theirs)
 
 
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Name → the part of it in which the arms of a table differ, for figures and headings."""
+    words = [name.split("-") for name in names]
+    shortest = min(map(len, words))
+    if len(names) < 2 or shortest < 2:
+        return {name: name for name in names}
+    start = next((i for i in range(shortest - 1) if len({w[i] for w in words}) > 1), shortest - 1)
+    rest = shortest - start
+    end = next((i for i in range(rest - 1) if len({w[-1 - i] for w in words}) > 1), rest - 1)
+    return {name: "-".join(w[start : len(w) - end]) for name, w in zip(names, words, strict=True)}
+
+
 class _Absent:
     def __repr__(self) -> str:
         return "absent"

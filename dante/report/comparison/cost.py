@@ -84,24 +84,24 @@ def of_arm(arm: Arm) -> Cost:
 def equality(group: Group) -> Equality:
     """Whether all arms of a table used the same compute, by the largest ratio between two of them."""
     costs = [of_arm(arm) for arm in group.arms]
-    found = []
-    for kind, write in (("tokens", compact), ("flops", flops)):
+    if len(costs) < 2:
+        return Equality("", True)
+    spans = []
+    for kind, write, unit in (("tokens", compact, "tokens"), ("flops", flops, "FLOPs")):
         part = "total" if all(getattr(one, kind)["total"] is not None for one in costs) else "training"
         values = [getattr(one, kind)[part] for one in costs]
         known = [value for value in values if value is not None]
         if len(known) == len(values) and min(known) > 0:
-            name = {"tokens": "tokens", "flops": "FLOPs"}[kind]
-            found.append((max(known) / min(known) - 1, f"{name} ({part}): {write(min(known))} to {write(max(known))}"))
-    if len(group.arms) < 2:
-        return Equality("", True)
-    if not found:
+            spans.append((max(known) / min(known) - 1, part, unit, write(min(known)), write(max(known))))
+    if not spans:
         return Equality("What the arms cost is not recorded: nothing says that their compute was equal.", False)
-    apart = max(share for share, _ in found)
-    shares = "; ".join(f"{text}, {share:.1%} apart" for share, text in found)
+    apart = max(share for share, *_ in spans)
     if apart <= TOLERANCE:
-        return Equality(f"Equal compute: the arms differ by at most {apart:.1%} ({shares}).", True)
-    return Equality(f"Unequal compute: the arms differ by up to {apart:.0%} ({shares}). A difference in quality may be "
-                    "one in compute.", False)  # fmt: skip
+        used = " and ".join(f"{low if low == high else f'{low} to {high}'} {unit}" for _, _, unit, low, high in spans)
+        what = " in training; what the teacher cost is not recorded" if spans[0][1] == "training" else " a run in all"
+        return Equality(f"Equal compute: {used}{what}; the arms differ by {apart:.1%} at most.", True)
+    used = " and ".join(f"{low} to {high} {unit} ({part}, {share:.0%} apart)" for share, part, unit, low, high in spans)
+    return Equality(f"Unequal compute: {used}. A difference in quality may be one in compute.", False)
 
 
 def budget(sweep: Json, runs: Sequence[Trained]) -> Equality | None:

@@ -31,12 +31,12 @@ def headline(results: Sequence[Result]) -> str:
     if not primary.others:
         return f"{primary.baseline.arm} stands alone: there is nothing to compare it with."
     counts = {name: [c.arm for c in primary.others if c.verdict == name] for name in (BETTER, WORSE, UNDECIDED, "")}
-    parts = [f"{_listed(counts[BETTER])} better than {primary.baseline.arm}"] if counts[BETTER] else []
-    parts += [f"{_listed(counts[WORSE])} worse"] if counts[WORSE] else []
-    parts += [f"{_listed(counts[UNDECIDED])} undecided"] if counts[UNDECIDED] else []
-    parts += [f"{_listed(counts[''])} not judged"] if counts[""] else []
-    if not (counts[BETTER] or counts[WORSE]):
-        parts[0] += f" against {primary.baseline.arm}"
+    base = primary.baseline.arm
+    words = {BETTER: f"better than {base}", WORSE: f"worse than {base}", UNDECIDED: f"undecided against {base}",
+             "": "not judged"}  # fmt: skip
+    parts = [f"{_listed(names)} {words[name]}" for name, names in counts.items() if names]
+    # The baseline is named once.
+    parts = [parts[0], *(part.split(" than ")[0].split(" against ")[0] for part in parts[1:])]
     return f"On held-out bits per byte, {_joined(parts)}."
 
 
@@ -71,7 +71,8 @@ def design(group: Group, primary: Result | None) -> str:
     many = _number(min(seeds)) if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
     text = (
         f"With {many} seed{'' if seeds == {1} else 's'} per arm and {primary.baseline.items} answers, the smallest "
-        f"true difference found with {POWER:.0%} power is {reach}, after correction. A smaller one is found less often."
+        f"true difference found with {POWER:.0%} power is {reach}{', after correction' if len(known) > 1 else ''}. A "
+        "smaller one is found less often."
     )
     if max(seeds) == 1:
         return text + " One seed per arm: nothing here says how another training seed would turn out."
@@ -93,8 +94,9 @@ def method(results: Sequence[Result]) -> list[str]:
         "without items has its seeds alone; an arm with one seed has its items alone, and says so.",
         f"Intervals are {CONFIDENCE:.0%} each, uncorrected; a mark goes by the corrected p-value (below {LEVEL:g}). So "
         "an interval may exclude zero and its arm still be undecided.",
-        f"Held-out bits per byte are the primary metric, corrected by Holm's method for the {arms} comparison"
-        f"{'' if arms == 1 else 's'} of this table: the chance of even one false mark stays below {LEVEL:.0%}.",
+        "Held-out bits per byte are the primary metric"
+        + (f", corrected by Holm's method for the {arms} comparisons of this table: " if arms > 1 else ": ")
+        + f"the chance of even one false mark stays below {LEVEL:.0%}.",
     ]
     if others:
         found.append(
