@@ -135,15 +135,17 @@ def _without_seeds(config: Json) -> list[Leaf]:
 
 
 def _by_fixed_seeds(runs: list[Trained]) -> list[list[Trained]]:
-    """Splits runs by further seeds in their configuration (of a cache, of random weights) that are an arm's own.
+    """Splits runs by further seeds in their configuration (of a cache, of random weights).
 
-    Such a seed is part of the configuration, unless it is equal to the run's seed in every run: then it follows it.
+    One that is the same everywhere tells nothing. Else it follows the run's own seed where it is equal to it, and is
+    part of the configuration where it is not.
     """
     seeds = [{path: v for path, v in _recipe(run.config) if path.rsplit(".", 1)[-1] == "seed"} for run in runs]
-    follows = {path for path in seeds[0] if all(s[path] == run.seed for s, run in zip(seeds, runs, strict=True))}
+    varied = {path for path in seeds[0] if len({str(one[path]) for one in seeds}) > 1}
     parts: dict[str, list[Trained]] = {}
     for run, own in zip(runs, seeds, strict=True):
-        parts.setdefault(fingerprint({k: v for k, v in own.items() if k not in follows}), []).append(run)
+        fixed = {path: "the run's" if own[path] == run.seed else own[path] for path in varied}
+        parts.setdefault(fingerprint(fixed), []).append(run)
     return list(parts.values())
 
 

@@ -67,7 +67,7 @@ def of_run(run: Trained) -> Cost:
     else:
         tokens, work, estimated = _older(files, summaries)
     busy = [cost.device_hours(files.steps[fit.label], fit.summary) for fit in files.fits]
-    memory = [summary["peak_mem_gib"] for summary in summaries if summary.get("peak_mem_gib") is not None]
+    memory = [float(summary["peak_mem_gib"]) for summary in summaries if summary.get("peak_mem_gib") is not None]
     wall = _sum([summary.get("wall_s") for summary in summaries])
     return Cost(tokens, work, wall, _sum(busy), max(memory, default=None), estimated)
 
@@ -132,7 +132,7 @@ def _older(
     files: Run, summaries: Sequence[Json]
 ) -> tuple[dict[str, float | None], dict[str, float | None], tuple[str, ...]]:
     """Tokens and FLOPs by part from what older summaries and the cache say; prompts of the teacher are left out."""
-    generated = files.cache.get("counts", {}).get("teacher_tokens")
+    generated = _sum([files.cache.get("counts", {}).get("teacher_tokens")])
     made = cost.generation_flops(files)
     trained, work = (_sum([summary.get(kind) for summary in summaries]) for kind in KINDS)
     tokens = {"training": trained, "generation": generated, "scoring": None, "total": _sum([trained, generated])}
@@ -140,7 +140,7 @@ def _older(
     return tokens, spent, ("generation", "total") if made else ()
 
 
-def _sum(values: Sequence[float | None]) -> float | None:
+def _sum(values: Sequence[int | float | None]) -> float | None:
     """None where a summand is unknown."""
     known = [value for value in values if value is not None]
     return float(sum(known)) if known and len(known) == len(values) else None

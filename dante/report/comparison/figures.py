@@ -119,12 +119,14 @@ def _forest(group: Group, result: Result, theme: Theme) -> Axes | None:
 
 def _pareto(group: Group, result: Result, theme: Theme) -> Axes | None:
     spots, short = [], short_names([arm.name for arm in group.arms])
+    part = "total" if all(cost.of_arm(arm).flops["total"] is not None for arm in group.arms) else "training"
     for arm in group.arms:
         cell = next(one for one in result.cells if one.arm == arm.name)
-        spent = cost.of_arm(arm).flops["total"]
+        spent = cost.of_arm(arm).flops[part]
         if spent and cell.values and not cell.why_not:
             spots.append(Spot(short[arm.name], spent, cell.mean, cell.sd or 0.0, arm is group.baseline))
-    return arms.pareto(spots, "Quality against compute", "bits per byte (lower is better)", theme)
+    x = {"total": "FLOPs of one run, teacher included", "training": "training FLOPs; the teacher's are not recorded"}
+    return arms.pareto(spots, "Quality against compute", x[part], "bits per byte (lower is better)", theme)
 
 
 def _learning(group: Group, key: str, theme: Theme) -> Axes | None:

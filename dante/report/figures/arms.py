@@ -11,10 +11,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from dante.report.figures.curves import Points, label_ends
+from dante.report.figures.curves import label_ends
 from dante.report.theme import SIZE_IN, Theme, grid, panel
 from dante.report.words import compact, flops
 
+# Positions and values; curves of several runs have different lengths.
+Curve = tuple[Any, Any]
 # More lines than this in one panel are a tangle: then every arm has a panel of its own.
 MOST_LINES = 4
 COLUMNS = 3
@@ -74,7 +76,7 @@ def forest(bars: Sequence[Bar], title: str, label: str, baseline: str, theme: Th
 
 
 def learning(
-    arms: Mapping[str, Sequence[Points]], title: str, x: str, y: str, baseline: str, theme: Theme
+    arms: Mapping[str, Sequence[Curve]], title: str, x: str, y: str, baseline: str, theme: Theme
 ) -> Axes | None:
     """Mean over seeds with a band from the lowest to the highest; many arms have panels of their own.
 
@@ -113,7 +115,7 @@ def learning(
     return every[0]
 
 
-def pareto(spots: Sequence[Spot], title: str, y: str, theme: Theme) -> Axes | None:
+def pareto(spots: Sequence[Spot], title: str, x: str, y: str, theme: Theme) -> Axes | None:
     """Quality (lower is better) against compute; arms that no other beats in both are joined."""
     known = sorted((spot for spot in spots if spot.cost > 0), key=lambda spot: (spot.cost, spot.value))
     if not known:
@@ -185,7 +187,7 @@ def tuning(scores: Mapping[str, Mapping[str, float]], chosen: Mapping[str, str],
     return every[0]
 
 
-def band(curves: Sequence[Points]) -> tuple[Any, Any, Any, Any]:
+def band(curves: Sequence[Curve]) -> tuple[Any, Any, Any, Any]:
     """Positions, lowest, mean and highest over seeds, where all seeds have values."""
     start, end = max(float(x[0]) for x, _ in curves), min(float(x[-1]) for x, _ in curves)
     at = np.linspace(start, end, MEAN_POINTS)
