@@ -97,9 +97,14 @@ def equality(group: Group) -> Equality:
         return Equality("What the arms cost is not recorded: nothing says that their compute was equal.", False)
     apart = max(share for share, *_ in spans)
     if apart <= TOLERANCE:
-        used = " and ".join(f"{low if low == high else f'{low} to {high}'} {unit}" for _, _, unit, low, high in spans)
-        what = " in training; what the teacher cost is not recorded" if spans[0][1] == "training" else " a run in all"
-        return Equality(f"Equal compute: {used}{what}; the arms differ by {apart:.1%} at most.", True)
+        used = " and ".join(
+            f"{low if low == high else f'{low} to {high}'} {'' if part == 'total' else 'training '}{unit}"
+            for _, part, unit, low, high in spans
+        )
+        left_out = [unit for _, part, unit, _, _ in spans if part != "total"]
+        what = f"; the teacher's {' and '.join(left_out)} are not recorded" if left_out else ", the teacher's included"
+        near = f"within {apart:.1%}" if apart >= 0.0005 else "the same for all arms"
+        return Equality(f"Equal compute: {used} a run ({near}){what}.", True)
     used = " and ".join(f"{low} to {high} {unit} ({part}, {share:.0%} apart)" for share, part, unit, low, high in spans)
     return Equality(f"Unequal compute: {used}. A difference in quality may be one in compute.", False)
 

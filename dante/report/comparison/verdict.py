@@ -49,7 +49,7 @@ def sentence(result: Result, cell: Cell) -> str:
     if effect.low is None or effect.high is None or cell.p_corrected is None:
         why = effect.notes[-1] if effect.notes else "nothing to judge it by"
         return f"not judged, {difference}: {why}"
-    p = f"p {probability(cell.p_corrected)}" if cell.p_corrected < 0.001 else f"p = {probability(cell.p_corrected)}"
+    p = f"p = {probability(cell.p_corrected)}".replace("= <", "< ")
     judged = f"{CONFIDENCE:.0%} interval {span(how, effect.low, effect.high, places)}, {p}"
     if cell.verdict in (BETTER, WORSE):
         gap = f"{signed(how, abs(effect.difference), places)[1:]} {unit(how)}".strip()
