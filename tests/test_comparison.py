@@ -209,12 +209,19 @@ def test_an_arm_that_lacks_a_seed_is_compared_on_the_common_ones(tmp_path: Path)
     assert "without 1, 4" in write_comparison(paths, tmp_path / "out").read_text()
 
 
-def test_one_seed_each_is_compared_over_items_and_says_so(tmp_path: Path) -> None:
-    paths = write_arm(tmp_path, "control", (1,)) + write_arm(tmp_path, "other", (1,), shift=-0.1, config=TEA)
+def test_one_seed_is_compared_over_items_and_never_marked(tmp_path: Path) -> None:
+    """However far apart: it says that two students differ, not that two recipes do."""
+    paths = write_arm(tmp_path, "control", (1,)) + write_arm(tmp_path, "other", (1,), shift=-0.3, config=TEA)
     page = write_comparison(paths, tmp_path / "out")
-    line = next(line for line in lines_of(page) if line["arm"] == "other")
-    assert (line["covers"], line["n_seeds"]) == ("items", "1")
+    lines = [line for line in lines_of(page) if line["arm"] == "other" and line["task"] == "heldout"]
+    items = [line for line in lines if line["covers"] == "items"]
+    assert [line["metric"] for line in items] == ["bits_per_byte", "top1_accuracy"]
+    assert float(items[0]["high"]) < 0
+    assert all(
+        (line["verdict"], line["significant"], line["p_corrected"]) == ("one seed", "False", "") for line in items
+    )
     text = page.read_text()
+    assert "other is undecided against control with one seed" in text
     assert "the interval does not cover another seed" in text
     assert "nothing here says how another training seed would turn out" in text
 
