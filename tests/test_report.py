@@ -13,11 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
-from dante.errors import DanteError
 from dante.pipeline import Step
 from dante.report import stage
-from dante.report.__main__ import main
-from dante.report.compare import compare
 from tests.report_run import HOSTILE, NAME, evaluation, write, write_run
 
 
@@ -152,36 +149,3 @@ def test_report_imports_no_stage_and_no_model_code() -> None:
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-@pytest.fixture
-def runs(tmp_path: Path) -> list[Path]:
-    for name, shift in (("a", 0.0), ("b", 0.1)):
-        write(tmp_path / name / "eval/items.jsonl", evaluation(np.random.default_rng(1), 40, shift)[1])
-    return [tmp_path / "a", tmp_path / "b"]
-
-
-def test_compare_joins_by_record(runs: list[Path], tmp_path: Path) -> None:
-    lines = (runs[1] / "eval/items.jsonl").read_text().splitlines(keepends=True)
-    (runs[1] / "eval/items.jsonl").write_text("".join(reversed(lines)))
-    first, second = compare(runs)
-    assert first["difference"] is None
-    assert second["difference"].difference == pytest.approx(second["bits_per_byte"] - first["bits_per_byte"])
-    assert 0.05 < second["difference"].low < second["difference"].high < 0.15  # rows joined by place would spread wide
-    assert main(["compare", str(runs[0]), str(runs[1]), "--out", str(tmp_path / "x" / "table.md")]) == 0
-    assert "| b |" in (tmp_path / "x" / "table.md").read_text()
-
-
-@pytest.mark.parametrize("change", ["text", "missing", "absent"])
-def test_compare_refuses_other_answers(runs: list[Path], change: str) -> None:
-    path = runs[1] / "eval/items.jsonl"
-    lines = path.read_text().splitlines(keepends=True)
-    if change == "text":
-        path.write_text("".join([lines[0].replace("0000000000000000", "1111111111111111"), *lines[1:]]))
-    elif change == "missing":
-        path.write_text("".join(lines[1:]))
-    else:
-        path.unlink()
-    with pytest.raises(DanteError):
-        compare(runs)
-    assert main(["compare", *map(str, runs)]) == 2

@@ -6,7 +6,7 @@ records for both), which makes the interval cover another training run as well a
 
 Source: percentile bootstrap, Efron and Tibshirani (1993), chapter 13. A bootstrap of n seeds is too narrow by about
 sqrt((n − 1)/n), and its tails are those of a normal and not of a t distribution: with three seeds it tells equal runs
-apart in about 17 % of comparisons instead of 5 % (measured: experiments/statistics_calibration). So between arms it is
+apart in 19 % of comparisons instead of 5 % (measured: experiments/statistics_calibration). So between arms it is
 shown, and `dante.statistics.crossed` judges.
 """
 

@@ -3,10 +3,12 @@
 Reads files only (see `dante.report.read`); no network, no script, every text escaped.
 """
 
+import re
 import shutil
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from dante import console
 from dante.pipeline import Step
@@ -65,6 +67,11 @@ def cell(text: str) -> str:
     return str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
+def breakable(text: str) -> Markup:
+    """A name that may be broken after its marks."""
+    return Markup(re.sub(r"([-_./])", r"\1<wbr>", str(escape(text))))
+
+
 def templates(autoescape: bool) -> Environment:
     """Where pages and Markdown are laid out; a name that is not given is an error."""
     environment = Environment(
@@ -74,5 +81,5 @@ def templates(autoescape: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"fenced": fenced, "cell": cell}
+    environment.filters |= {"fenced": fenced, "cell": cell, "breakable": breakable}
     return environment

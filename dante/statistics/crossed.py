@@ -11,10 +11,10 @@ For paired differences d[s, i] of S seeds and I items, with the mean squares of 
 which estimates σ²_seed/S + σ²_item/I + σ²_residual/(S·I): another set of seeds and another choice of items. Degrees of
 freedom are Satterthwaite's. Where MS_residual exceeds one of the others, the larger of the two stands alone.
 
-With two or three seeds MS_seed is often small by luck, and this test alone then finds too much: a difference in up to
-7 % of comparisons of equals at 3 seeds and 12 % at 2 (simulated). So a difference has to hold over the seeds alone as
-well (a t test on the runs' values, S − 1 degrees of freedom): the wider of the two intervals is given, and the larger
-p-value [I].
+With two or three seeds MS_seed is often small by luck, and this test alone then finds too much: a difference in 7 % of
+comparisons of equal runs at 3 seeds and in 11 % at 2 (experiments/statistics_calibration). So a difference has to hold
+over the seeds alone as well (a t test on the runs' values, S − 1 degrees of freedom): the wider of the two intervals is
+given, and the larger p-value [I]. That errs in 5.5 % and 4 %.
 
 Sources: quasi-F, Clark (1973), "The language-as-fixed-effect fallacy", J. Verbal Learning and Verbal Behavior 12 [S];
 Satterthwaite (1946), Biometrics Bulletin 2 [S]; Welch (1947), Biometrika 34 [S]; ratio: see `dante.evaluate.ratio`.

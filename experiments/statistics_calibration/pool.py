@@ -1,18 +1,25 @@
-"""One arm with 24 seeds, and what every held-out answer cost: `python experiments/statistics_calibration/pool.py`.
+"""Runs → what every held-out answer cost in each of them, small enough to keep beside the tests.
 
-The runs are real and tiny (scale=smoke: one minute in all on two cores). Whatever differs between two groups of them
-is chance, so a comparison that reports a difference is wrong. Writes `tests/fixtures/seeds_pool.json`.
+    python experiments/statistics_calibration/pool.py smoke        trains one arm with 24 seeds, one minute on 2 cores
+    python experiments/statistics_calibration/pool.py pocket RUNS  reads the runs of an ablation: final-<arm>-s<seed>
+
+The first writes `tests/fixtures/seeds_pool.json`: runs are real and tiny, and whatever differs between two groups of
+them is chance. The second writes `pocket.json`: real runs of the pocket pair, three seeds of each arm.
 """
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dante.jsonl import read_lines
 
-ROOT = Path(__file__).parents[2]
-FIXTURE = ROOT / "tests" / "fixtures" / "seeds_pool.json"
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+FIXTURE, POCKET = ROOT / "tests" / "fixtures" / "seeds_pool.json", HERE / "pocket.json"
 SEEDS = range(1, 25)
 # As many held-out answers as at pocket scale; nothing that bits per byte do not need.
 OVERRIDES = [
@@ -23,23 +30,39 @@ OVERRIDES = [
 ]  # fmt: skip
 
 
-def main() -> int:
+def smoke() -> None:
+    """Trains and stores the pool."""
     command = [sys.executable, str(ROOT / "train.py"), "-m", *OVERRIDES, "seed=" + ",".join(map(str, SEEDS))]
     subprocess.run(command, check=True)
-    runs = [read_lines(Path("runs") / f"pool-s{seed}" / "eval" / "items.jsonl") for seed in SEEDS]
-    first = runs[0]
-    assert all([i["text_sha256"] for i in run] == [i["text_sha256"] for i in first] for run in runs), "other texts"
-    content = {
-        "made by": "experiments/statistics_calibration/pool.py",
-        "seeds": list(SEEDS),
-        "bytes": [item["bytes"] for item in first],
-        "bits": [[round(item["bits"]["student"], 3) for item in run] for run in runs],
-    }
-    FIXTURE.parent.mkdir(exist_ok=True)
-    FIXTURE.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
-    print(f"wrote {FIXTURE}")
-    return 0
+    runs = [Path("runs") / f"pool-s{seed}" for seed in SEEDS]
+    store(FIXTURE, {"seeds": list(SEEDS)}, runs, digits=3)
+
+
+def pocket(folder: Path) -> None:
+    """Stores the runs of an ablation."""
+    runs = sorted(path for path in folder.glob("final-*-s*") if (path / "eval" / "items.jsonl").is_file())
+    parts = [re.fullmatch(r"final-(.+)-s(\d+)", run.name) for run in runs]
+    known = {"arms": [p[1] for p in parts if p], "seeds": [int(p[2]) for p in parts if p]}
+    store(POCKET, known, runs, digits=2)
+
+
+def store(path: Path, known: dict[str, Any], runs: Sequence[Path], digits: int) -> None:
+    """Writes bits of every run and answer, and the answers' bytes; all runs scored the same texts."""
+    tables = [sorted(read_lines(run / "eval" / "items.jsonl"), key=lambda item: item["id"]) for run in runs]
+    first = tables[0]
+    assert all([i["text_sha256"] for i in one] == [i["text_sha256"] for i in first] for one in tables), "other texts"
+    content = {"made by": "experiments/statistics_calibration/pool.py", **known}
+    content["bytes"] = [item["bytes"] for item in first]
+    content["bits"] = [[round(item["bits"]["student"], digits) for item in one] for one in tables]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
+    print(f"wrote {path}: {len(runs)} runs of {len(first)} answers")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if sys.argv[1:] == ["smoke"]:
+        smoke()
+    elif len(sys.argv) == 3 and sys.argv[1] == "pocket":
+        pocket(Path(sys.argv[2]))
+    else:
+        sys.exit(__doc__)

@@ -62,6 +62,18 @@ def differences(arm: Arm, base: Arm) -> list[str]:
     return _shortened(top, mine, theirs)
 
 
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Name → the part of it in which the arms of a table differ, for figures and headings."""
+    words = [name.split("-") for name in names]
+    shortest = min(map(len, words))
+    if len(names) < 2 or shortest < 2:
+        return {name: name for name in names}
+    start = next((i for i in range(shortest - 1) if len({w[i] for w in words}) > 1), shortest - 1)
+    rest = shortest - start
+    end = next((i for i in range(rest - 1) if len({w[-1 - i] for w in words}) > 1), rest - 1)
+    return {name: "-".join(w[start : len(w) - end]) for name, w in zip(names, words, strict=True)}
+
+
 class _Absent:
     def __repr__(self) -> str:
         return "absent"
@@ -123,15 +135,17 @@ def _without_seeds(config: Json) -> list[Leaf]:
 
 
 def _by_fixed_seeds(runs: list[Trained]) -> list[list[Trained]]:
-    """Splits runs by further seeds in their configuration (of a cache, of random weights) that are an arm's own.
+    """Splits runs by further seeds in their configuration (of a cache, of random weights).
 
-    Such a seed is part of the configuration, unless it is equal to the run's seed in every run: then it follows it.
+    One that is the same everywhere tells nothing. Else it follows the run's own seed where it is equal to it, and is
+    part of the configuration where it is not.
     """
     seeds = [{path: v for path, v in _recipe(run.config) if path.rsplit(".", 1)[-1] == "seed"} for run in runs]
-    follows = {path for path in seeds[0] if all(s[path] == run.seed for s, run in zip(seeds, runs, strict=True))}
+    varied = {path for path in seeds[0] if len({str(one[path]) for one in seeds}) > 1}
     parts: dict[str, list[Trained]] = {}
     for run, own in zip(runs, seeds, strict=True):
-        parts.setdefault(fingerprint({k: v for k, v in own.items() if k not in follows}), []).append(run)
+        fixed = {path: "the run's" if own[path] == run.seed else own[path] for path in varied}
+        parts.setdefault(fingerprint(fixed), []).append(run)
     return list(parts.values())
 
 

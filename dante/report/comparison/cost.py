@@ -67,7 +67,7 @@ def of_run(run: Trained) -> Cost:
     else:
         tokens, work, estimated = _older(files, summaries)
     busy = [cost.device_hours(files.steps[fit.label], fit.summary) for fit in files.fits]
-    memory = [summary["peak_mem_gib"] for summary in summaries if summary.get("peak_mem_gib") is not None]
+    memory = [float(summary["peak_mem_gib"]) for summary in summaries if summary.get("peak_mem_gib") is not None]
     wall = _sum([summary.get("wall_s") for summary in summaries])
     return Cost(tokens, work, wall, _sum(busy), max(memory, default=None), estimated)
 
@@ -84,24 +84,29 @@ def of_arm(arm: Arm) -> Cost:
 def equality(group: Group) -> Equality:
     """Whether all arms of a table used the same compute, by the largest ratio between two of them."""
     costs = [of_arm(arm) for arm in group.arms]
-    found = []
-    for kind, write in (("tokens", compact), ("flops", flops)):
+    if len(costs) < 2:
+        return Equality("", True)
+    spans = []
+    for kind, write, unit in (("tokens", compact, "tokens"), ("flops", flops, "FLOPs")):
         part = "total" if all(getattr(one, kind)["total"] is not None for one in costs) else "training"
         values = [getattr(one, kind)[part] for one in costs]
         known = [value for value in values if value is not None]
         if len(known) == len(values) and min(known) > 0:
-            name = {"tokens": "tokens", "flops": "FLOPs"}[kind]
-            found.append((max(known) / min(known) - 1, f"{name} ({part}): {write(min(known))} to {write(max(known))}"))
-    if len(group.arms) < 2:
-        return Equality("", True)
-    if not found:
+            spans.append((max(known) / min(known) - 1, part, unit, write(min(known)), write(max(known))))
+    if not spans:
         return Equality("What the arms cost is not recorded: nothing says that their compute was equal.", False)
-    apart = max(share for share, _ in found)
-    shares = "; ".join(f"{text}, {share:.1%} apart" for share, text in found)
+    apart = max(share for share, *_ in spans)
     if apart <= TOLERANCE:
-        return Equality(f"Equal compute: the arms differ by at most {apart:.1%} ({shares}).", True)
-    return Equality(f"Unequal compute: the arms differ by up to {apart:.0%} ({shares}). A difference in quality may be "
-                    "one in compute.", False)  # fmt: skip
+        used = " and ".join(
+            f"{low if low == high else f'{low} to {high}'} {'' if part == 'total' else 'training '}{unit}"
+            for _, part, unit, low, high in spans
+        )
+        left_out = [unit for _, part, unit, _, _ in spans if part != "total"]
+        what = f"; the teacher's {' and '.join(left_out)} are not recorded" if left_out else ", the teacher's included"
+        near = f"within {apart:.1%}" if apart >= 0.0005 else "the same for all arms"
+        return Equality(f"Equal compute: {used} a run ({near}){what}.", True)
+    used = " and ".join(f"{low} to {high} {unit} ({part}, {share:.0%} apart)" for share, part, unit, low, high in spans)
+    return Equality(f"Unequal compute: {used}. A difference in quality may be one in compute.", False)
 
 
 def budget(sweep: Json, runs: Sequence[Trained]) -> Equality | None:
@@ -132,7 +137,7 @@ def _older(
     files: Run, summaries: Sequence[Json]
 ) -> tuple[dict[str, float | None], dict[str, float | None], tuple[str, ...]]:
     """Tokens and FLOPs by part from what older summaries and the cache say; prompts of the teacher are left out."""
-    generated = files.cache.get("counts", {}).get("teacher_tokens")
+    generated = _sum([files.cache.get("counts", {}).get("teacher_tokens")])
     made = cost.generation_flops(files)
     trained, work = (_sum([summary.get(kind) for summary in summaries]) for kind in KINDS)
     tokens = {"training": trained, "generation": generated, "scoring": None, "total": _sum([trained, generated])}
@@ -140,7 +145,7 @@ def _older(
     return tokens, spent, ("generation", "total") if made else ()
 
 
-def _sum(values: Sequence[float | None]) -> float | None:
+def _sum(values: Sequence[int | float | None]) -> float | None:
     """None where a summand is unknown."""
     known = [value for value in values if value is not None]
     return float(sum(known)) if known and len(known) == len(values) else None

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from dante.report.comparison import cost
-from dante.report.comparison.arms import Arm
+from dante.report.comparison.arms import Arm, short_names
 from dante.report.comparison.find import Found, Json
 from dante.report.comparison.judge import CONFIDENCE, Result
 from dante.report.comparison.page import Judged, edges
@@ -40,11 +40,12 @@ def all_figures(tables: Sequence[Judged], found: Found) -> dict[str, Drawing]:
         number, suffix = group.number, f"-{group.number}" if len(tables) > 1 else ""
         primary = next((result for result in results if result.primary), None)
         if primary is not None:
-            drawings[f"differences{suffix}"] = Drawing(f"result-{number}", partial(_forest, primary), FOREST)
-            drawings[f"pareto{suffix}"] = Drawing(f"cost-{number}", partial(_pareto, group, primary), PARETO)
+            drawings[f"differences{suffix}"] = Drawing(f"result-{number}", partial(_forest, group, primary), FOREST)
+            drawings[f"pareto{suffix}"] = Drawing(f"result-{number}", partial(_pareto, group, primary), PARETO)
         metric = training_metric(group)
         if metric:
-            caption = LEARNING[metric == CROSS_ENTROPY]
+            grey = f" Grey: {group.baseline.name}." if len(group.arms) > 1 else ""
+            caption = LEARNING[metric == CROSS_ENTROPY] + grey
             drawings[f"learning{suffix}"] = Drawing(f"training-{number}", partial(_learning, group, metric), caption)
     for place, sweep in enumerate(found.sweeps):
         for key in (sweep.get("tuning") or {}).get("grid", {}):
@@ -58,8 +59,9 @@ FOREST = (
     "holds after correction for all arms."
 )
 PARETO = (
-    "Filled, bold and joined: no other arm is at least as good at no more compute. Vertical lines: standard deviation "
-    "between seeds. Differences between arms are judged in the result's table, not here."
+    "Filled, bold and joined: no other arm's mean is at least as good at no more compute. Vertical lines: standard "
+    "deviation between seeds (left out where all arms cost the same). Whether arms differ is judged in the result's "
+    "table, not here."
 )
 LEARNING = {
     True: "Plain cross-entropy of the train answers: losses are weighted differently from arm to arm and cannot be "
@@ -99,41 +101,45 @@ def _curve(fit: Fit, key: str) -> Points | None:
     return at, smooth(values, SMOOTHING)
 
 
-def _forest(result: Result, theme: Theme) -> Axes | None:
-    sign = -1 if result.how.better == "higher" else 1
+def _forest(group: Group, result: Result, theme: Theme) -> Axes | None:
+    sign, short = -1 if result.how.better == "higher" else 1, short_names([arm.name for arm in group.arms])
     bars = [
-        Bar(cell.arm, effect.difference, effect.low, effect.high, cell.verdict)
+        Bar(short[cell.arm], effect.difference, effect.low, effect.high, cell.verdict)
         for cell in sorted(result.others, key=lambda cell: sign * cell.mean)
         if (effect := cell.effect) is not None and effect.low is not None and effect.high is not None
     ]
-    title = "Difference from the baseline in bits per byte"
-    return arms.forest(bars, title, "difference in bits per byte", result.baseline.arm, result.how.better, theme)
+    return arms.forest(
+        bars,
+        "Difference from the baseline",
+        "difference in bits per byte (left: better)",
+        short[result.baseline.arm],
+        theme,
+    )
 
 
 def _pareto(group: Group, result: Result, theme: Theme) -> Axes | None:
-    spots = []
+    spots, short = [], short_names([arm.name for arm in group.arms])
+    part = "total" if all(cost.of_arm(arm).flops["total"] is not None for arm in group.arms) else "training"
     for arm in group.arms:
         cell = next(one for one in result.cells if one.arm == arm.name)
-        spent = cost.of_arm(arm).flops["total"]
+        spent = cost.of_arm(arm).flops[part]
         if spent and cell.values and not cell.why_not:
-            spots.append(Spot(arm.name, spent, cell.mean, cell.sd or 0.0, arm is group.baseline))
-    leading = arms.front(spots)
-    title = f"{leading[0].arm} leads at every compute" if len(leading) == 1 else "Quality against compute"
-    return arms.pareto(spots, title if len(spots) > 1 else "Quality against compute", "bits per byte", theme)
+            spots.append(Spot(short[arm.name], spent, cell.mean, cell.sd or 0.0, arm is group.baseline))
+    x = {"total": "FLOPs of one run, teacher included", "training": "training FLOPs; the teacher's are not recorded"}
+    return arms.pareto(spots, "Quality against compute", x[part], "bits per byte (lower is better)", theme)
 
 
 def _learning(group: Group, key: str, theme: Theme) -> Axes | None:
-    found = {arm.name: curves(arm, key) for arm in group.arms}
+    short = short_names([arm.name for arm in group.arms])
+    found = {short[arm.name]: curves(arm, key) for arm in group.arms}
     name = {CROSS_ENTROPY: "cross-entropy (nats per token)", "loss": "loss"}[key]
     title = "Training cross-entropy" if key == CROSS_ENTROPY else "Training loss"
-    several = " (grey: the baseline)" if len(found) > arms.MOST_LINES else ""
-    return arms.learning(found, title + several, "supervised tokens", name, group.baseline.name, theme)
+    base = short[group.baseline.name]
+    return arms.learning(found, title, "supervised tokens", name, base, theme)
 
 
 def _tuning(tuning: Json, key: str, theme: Theme) -> Axes | None:
     chosen = {arm: values[key] for arm, values in tuning.get("chosen", {}).items() if key in values}
     edge = edges(tuning, key)
-    title = (
-        f"{key}: {len(edge)} of {len(chosen)} arms chose the edge of the grid" if edge else f"{key} by validation score"
-    )
+    title = f"{key}: {len(edge)} of {len(chosen)} arms chose the edge of the grid" if edge else f"Tuning of {key}"
     return arms.tuning(tuning.get("scores", {}), chosen, title, key, str(tuning.get("metric", "score")), theme)

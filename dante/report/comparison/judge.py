@@ -4,6 +4,9 @@ The interval and the p-value are `dante.statistics.crossed`'s; the bootstrap's i
 nothing. One metric is primary (held-out bits per byte): its comparisons are corrected so that even one false finding in
 the table is unlikely (Holm). All others are exploratory: of what is marked there, a twentieth may be chance
 (Benjamini and Hochberg).
+
+An arm with one seed is never marked. Its interval covers other items but no other seed, and over items alone two runs
+of one and the same arm are told apart in 70 % of comparisons (experiments/statistics_calibration).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +29,7 @@ CONFIDENCE = 0.95
 LEVEL = 0.05
 POWER = 0.8
 RESAMPLES = 10_000
-UNDECIDED, BETTER, WORSE, DIFFERENT = "undecided", "better", "worse", "different"
+UNDECIDED, BETTER, WORSE, DIFFERENT, ONE_SEED = "undecided", "better", "worse", "different", "one seed"
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Cell:
         p_corrected: see the module.
         detectable: smallest difference that this comparison finds with 80 % power, at the level that judges it.
         bootstrap: percentile interval over seeds and items, or None.
-        verdict: `better`, `worse`, `different` (no direction is better), `undecided`, or empty without a judgement.
+        verdict: `better`, `worse`, `different` (no direction is better), `undecided`, `one seed` (two students are
+            compared, not two recipes), or empty without a judgement.
     """
 
     arm: str
@@ -181,13 +185,13 @@ def _corrected(results: Sequence[Result]) -> list[Result]:
     for primary, correct in ((True, holm), (False, benjamini_hochberg)):
         places = [(i, j) for i, r in enumerate(judged) if r.primary == primary for j in range(1, len(r.cells))]
         effects = [judged[i].cells[j].effect for i, j in places]
-        p = [effect.p if effect else None for effect in effects]
+        p = [effect.p if effect and effect.covers != "items" else None for effect in effects]
         # Holm's first step is its strictest; exploratory metrics have no level of their own before they are seen.
         level = LEVEL / max(1, sum(one is not None for one in p)) if primary else LEVEL
         for (i, j), corrected in zip(places, correct(p), strict=True):
             cell = judged[i].cells[j]
             one = cell.effect
-            found = detectable(one.parts, level=level, power=POWER) if one else None
+            found = detectable(one.parts, level=level, power=POWER) if one and one.covers != "items" else None
             cell = replace(cell, p_corrected=corrected, detectable=found)
             cell = replace(cell, verdict=_verdict(cell, judged[i].how))
             cells = list(judged[i].cells)
@@ -197,6 +201,8 @@ def _corrected(results: Sequence[Result]) -> list[Result]:
 
 
 def _verdict(cell: Cell, how: Metric) -> str:
+    if cell.effect is not None and cell.effect.covers == "items":
+        return ONE_SEED
     if cell.effect is None or cell.p_corrected is None:
         return ""
     if not cell.significant:

@@ -22,6 +22,8 @@ STUDENT = "student"
 SETTINGS = ("decoding", "n_shot", "harness", "harness_version", "n")
 Key = tuple[str, str]
 Line = Json
+# Numerator and denominator of an item.
+Part = tuple[int | float, int | float]
 
 
 @dataclass(frozen=True)
@@ -141,25 +143,25 @@ def _damaged(folder: Path, what: str) -> DanteError:
     )
 
 
-def _per_token(field: str) -> Callable[[Line], tuple[float, float]]:
+def _per_token(field: str) -> Callable[[Line], Part]:
     return lambda line: (line[field][STUDENT], line["tokens"][STUDENT])
 
 
-def _of_answer(field: str) -> Callable[[Line], tuple[float, float]]:
+def _of_answer(field: str) -> Callable[[Line], Part]:
     return lambda line: (float(line["answers"][STUDENT][field]), 1.0)
 
 
-def _bits(line: Line) -> tuple[float, float]:
+def _bits(line: Line) -> Part:
     return line["bits"][STUDENT], line["bytes"]
 
 
-def _length(line: Line) -> tuple[float, float]:
+def _length(line: Line) -> Part:
     written, wanted = (line["answers"][model]["text"] for model in (STUDENT, "teacher"))
     return len(written.encode()), len(wanted.encode())
 
 
 # (first part of the task, metric) → numerator and denominator of one item.
-PARTS: dict[Key, Callable[[Line], tuple[float, float]]] = {
+PARTS: dict[Key, Callable[[Line], Part]] = {
     ("heldout", "bits_per_byte"): _bits,
     ("heldout", "top1_accuracy"): _per_token("top1"),
     ("heldout", "teacher_agreement"): _per_token("agree"),

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from dante.report.comparison import cost, recipe, verdict
-from dante.report.comparison.arms import Arm, differences
+from dante.report.comparison.arms import Arm, differences, short_names
 from dante.report.comparison.cost import PARTS, Cost
 from dante.report.comparison.find import Found, Json
 from dante.report.comparison.judge import Cell, Result
 from dante.report.comparison.tables import Group
-from dante.report.comparison.words import digits, direction, probability, signed, span, title, unit
+from dante.report.comparison.words import digits, direction, made, probability, signed, span, title, unit
 from dante.report.words import MODELS, TASKS, compact, duration, flops, hours, task_name
 
 Judged = tuple[Group, list[Result]]
@@ -93,6 +93,7 @@ def _table(group: Group, results: list[Result], figures: dict[str, list[Json]]) 
         "equality": {"text": equality.sentence, "equal": equality.equal},
         "primary": _full(primary, group) if primary else None,
         "arms": [arm.name for arm in group.arms[1:]],
+        "short": short_names([arm.name for arm in group.arms]),
         "overview": _by_task(whole),
         "details": [_full(result, group) for result in whole],
         "slices": _by_task(parts),
@@ -123,7 +124,7 @@ def _full(result: Result, group: Group) -> Json:
         "direction": direction(how),
         "meaning": how.meaning,
         "unit": unit(how),
-        "settings": ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in result.settings.items() if k != "items"),
+        "settings": made(result.settings),
         "references": [(MODELS.get(model, model), how.value(v, places)) for model, v in result.references.items()],
         "rows": [_row(result, cell, places, differences(arms[cell.arm], group.baseline)) for cell in ranked],
     }

@@ -15,7 +15,7 @@ def digits(result: Result) -> int:
 def signed(how: Metric, number: float, decimals: int) -> str:
     """`−0.0336`, or `−3.4` points for a share; a true minus, and no sign for nothing."""
     text = f"{100 * number:+.{max(decimals - 2, 1)}f}" if how.share else f"{number:+.{decimals}f}"
-    return text.replace("-", "−")
+    return text.replace("-", "−") if text.strip("+-0.") else text[1:]
 
 
 def unit(how: Metric) -> str:
@@ -45,3 +45,10 @@ def title(result: Result) -> str:
 def direction(how: Metric) -> str:
     """`lower is better`."""
     return f"{how.better} is better" if how.better else "neither direction is better as such"
+
+
+def made(settings: dict[str, str]) -> str:
+    """How a number was measured: `teacher-forced, n = 200, 0-shot, dante 0.1.0, bf16`."""
+    known = {"decoding": "{}", "n": "n = {}", "n_shot": "{}-shot", "harness": "{}", "harness_version": "version {}",
+             "precision": "weights in {}"}  # fmt: skip
+    return ", ".join(form.format(settings[name]) for name, form in known.items() if name in settings)

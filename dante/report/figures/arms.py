@@ -11,14 +11,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from dante.report.figures.curves import Points, label_ends
+from dante.report.figures.curves import label_ends
 from dante.report.theme import SIZE_IN, Theme, grid, panel
 from dante.report.words import compact, flops
 
+# Positions and values; curves of several runs have different lengths.
+Curve = tuple[Any, Any]
 # More lines than this in one panel are a tangle: then every arm has a panel of its own.
 MOST_LINES = 4
 COLUMNS = 3
 MEAN_POINTS = 200
+# Costs nearer than this factor are drawn as one, and their spreads would cover each other.
+APART = 1.02
+# Height of a line of names beside an axis, and how many of their characters fit beside it.
+LINE_IN, NAME_CHARACTERS = 0.145, 22
 
 
 @dataclass(frozen=True)
@@ -43,18 +49,19 @@ class Spot:
     baseline: bool
 
 
-def forest(bars: Sequence[Bar], title: str, label: str, baseline: str, better: str, theme: Theme) -> Axes | None:
+def forest(bars: Sequence[Bar], title: str, label: str, baseline: str, theme: Theme) -> Axes | None:
     """Differences, best on top; a coloured one is significant after correction."""
     if not bars:
         return None
     axes = panel(theme, title, label, size_in=(SIZE_IN[0], 1.25 + 0.4 * len(bars)))
     for place, bar in enumerate(reversed(bars)):
         colour = theme.verdicts.get(bar.verdict, theme.muted)
-        axes.plot([bar.low, bar.high], [place, place], color=colour, linewidth=2.6, solid_capstyle="round")
-        axes.scatter([bar.difference], [place], color=colour, s=34, zorder=3)
+        axes.plot([bar.low, bar.high], [place, place], color=colour, linewidth=2.6, solid_capstyle="round", zorder=4)
+        axes.scatter([bar.difference], [place], color=colour, s=34, zorder=5)
         text = f"{bar.arm}: {bar.verdict}" if bar.verdict else bar.arm
         axes.annotate(text, (0, place), (0, 5), xycoords=("axes fraction", "data"), textcoords="offset points",
-                      color=colour if bar.verdict != "undecided" else theme.ink, fontsize=8.5)  # fmt: skip
+                      color=colour if bar.verdict != "undecided" else theme.ink, fontsize=8.5,
+                      bbox={"facecolor": theme.paper, "edgecolor": "none", "pad": 0.6})  # fmt: skip
     axes.axvline(0, color=theme.ink, linewidth=1)
     axes.annotate(baseline, (0, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
                   ha="center", color=theme.muted, fontsize=8.5, annotation_clip=False)  # fmt: skip
@@ -65,16 +72,11 @@ def forest(bars: Sequence[Bar], title: str, label: str, baseline: str, better: s
     axes.set_yticks([])
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.grid(visible=True, axis="x", color=theme.grid, linewidth=0.8)
-    for side, sign in (("lower", -1), ("higher", 1)):
-        if better == side:
-            where = (0.0, "← better", "left") if sign < 0 else (1.0, "better →", "right")
-            axes.annotate(where[1], (where[0], 0), (0, -24), xycoords="axes fraction", textcoords="offset points",
-                          ha=where[2], va="top", color=theme.verdicts["better"], fontsize=8.5)  # fmt: skip
     return axes
 
 
 def learning(
-    arms: Mapping[str, Sequence[Points]], title: str, x: str, y: str, baseline: str, theme: Theme
+    arms: Mapping[str, Sequence[Curve]], title: str, x: str, y: str, baseline: str, theme: Theme
 ) -> Axes | None:
     """Mean over seeds with a band from the lowest to the highest; many arms have panels of their own.
 
@@ -113,24 +115,30 @@ def learning(
     return every[0]
 
 
-def pareto(spots: Sequence[Spot], title: str, y: str, theme: Theme) -> Axes | None:
+def pareto(spots: Sequence[Spot], title: str, x: str, y: str, theme: Theme) -> Axes | None:
     """Quality (lower is better) against compute; arms that no other beats in both are joined."""
     known = sorted((spot for spot in spots if spot.cost > 0), key=lambda spot: (spot.cost, spot.value))
     if not known:
         return None
-    axes = panel(theme, title, "FLOPs of one run, teacher included", y, size_in=(SIZE_IN[0], 2.3 + 0.13 * len(known)))
+    axes = panel(
+        theme,
+        title,
+        "FLOPs of one run, teacher included",
+        y,
+        size_in=(SIZE_IN[0], max(2.8, 1.0 + _lines(known) * LINE_IN)),
+    )
     leading = front(known)
+    low, high = known[0].cost, known[-1].cost
     for spot in known:
         colour = theme.muted if spot.baseline else theme.models["student"]
         first = spot in leading
-        if spot.spread:
+        if spot.spread and high > APART * low:
             axes.plot([spot.cost] * 2, [spot.value - spot.spread, spot.value + spot.spread], color=colour, alpha=0.45,
                       linewidth=1.4)  # fmt: skip
         axes.scatter([spot.cost], [spot.value], s=46, color=colour if first else theme.paper, edgecolors=colour,
                      linewidths=1.6, zorder=3)  # fmt: skip
     if len(leading) > 1:
         axes.step([s.cost for s in leading], [s.value for s in leading], where="post", color=theme.ink, linewidth=1.1)
-    low, high = known[0].cost, known[-1].cost
     if high > 3 * low:
         axes.set_xscale("log")
         axes.set_xlim(low / 1.6, high * 1.6)
@@ -138,7 +146,7 @@ def pareto(spots: Sequence[Spot], title: str, y: str, theme: Theme) -> Axes | No
     else:
         reach = max(high - low, 0.06 * high)
         axes.set_xlim(low - 0.35 * reach, high + 0.35 * reach)
-        axes.set_xticks(np.unique([low, high]) if high > 1.01 * low else [high])
+        axes.set_xticks([low, high] if high > APART * low else [high])
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: flops(value)))
     _names_beside(axes, theme, known, leading)
     return axes
@@ -179,7 +187,7 @@ def tuning(scores: Mapping[str, Mapping[str, float]], chosen: Mapping[str, str],
     return every[0]
 
 
-def band(curves: Sequence[Points]) -> tuple[Any, Any, Any, Any]:
+def band(curves: Sequence[Curve]) -> tuple[Any, Any, Any, Any]:
     """Positions, lowest, mean and highest over seeds, where all seeds have values."""
     start, end = max(float(x[0]) for x, _ in curves), min(float(x[-1]) for x, _ in curves)
     at = np.linspace(start, end, MEAN_POINTS)
@@ -214,8 +222,8 @@ def _multiples(theme: Theme, title: str, x: str, count: int) -> list[Axes]:
 
 
 def _tidy(axes: Axes, bands: Any) -> None:
-    """The last nine tenths of the curves decide the height: the first steps are far above everything else."""
-    late = [(low[len(low) // 10 :], high[len(high) // 10 :]) for _, low, _, high in bands]
+    """The last four fifths of the curves decide the height: the first steps are far above everything else."""
+    late = [(low[len(low) // 5 :], high[len(high) // 5 :]) for _, low, _, high in bands]
     bottom, top = min(float(low.min()) for low, _ in late), max(float(high.max()) for _, high in late)
     axes.set_ylim(bottom - 0.05 * (top - bottom), top + 0.05 * (top - bottom))
     axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -233,17 +241,30 @@ def _wrapped(arm: str, width: int = 19) -> str:
     return "\n".join([*lines, line])
 
 
+def _lines(spots: Sequence[Spot]) -> int:
+    """Lines that all names take beside an axis."""
+    return sum(_wrapped(spot.arm, NAME_CHARACTERS).count("\n") + 1 for spot in spots)
+
+
 def _names_beside(axes: Axes, theme: Theme, spots: Sequence[Spot], leading: Sequence[Spot]) -> None:
     """Names right of the axes in the order of their values, each with a thin line to its point."""
     bottom, top = axes.get_ylim()
-    gap = (top - bottom) / max(1, len(spots))
+    figure: Any = axes.figure
+    line = (top - bottom) * LINE_IN / (figure.get_size_inches()[1] - 0.95)
+    ordered = sorted(spots, key=lambda one: one.value)
+    names = [_wrapped(spot.arm, NAME_CHARACTERS) for spot in ordered]
+    half = [line * (name.count("\n") + 1) / 2 for name in names]
     places: list[float] = []
-    for spot in sorted(spots, key=lambda one: one.value):
-        places.append(max(spot.value, places[-1] + gap * 0.9) if places else spot.value)
-    shift = max(0.0, places[-1] - top)
-    for spot, place in zip(sorted(spots, key=lambda one: one.value), places, strict=True):
-        bold = "bold" if spot in leading else "normal"
-        axes.annotate(_wrapped(spot.arm, 24), (spot.cost, spot.value), (1.04, place - shift), xycoords="data",
-                      textcoords=("axes fraction", "data"), va="center", fontsize=7.5, fontweight=bold,
-                      color=theme.muted if spot.baseline else theme.ink, annotation_clip=False,
-                      arrowprops={"arrowstyle": "-", "color": theme.grid, "linewidth": 0.9})  # fmt: skip
+    for index, spot in enumerate(ordered):
+        least = places[-1] + half[index - 1] + half[index] if places else bottom + half[0]
+        places.append(max(spot.value, least))
+    most = top + line / 2
+    for index in reversed(range(len(places))):
+        places[index] = min(places[index], most - half[index])
+        most = places[index] - half[index]
+    for spot, name, place in zip(ordered, names, places, strict=True):
+        axes.annotate(name, (spot.cost, spot.value), (1.05, place), xycoords="data", va="center", fontsize=8,
+                      textcoords=("axes fraction", "data"), fontweight="bold" if spot in leading else "normal",
+                      color=theme.muted if spot.baseline else theme.ink, annotation_clip=False, zorder=1,
+                      arrowprops={"arrowstyle": "-", "color": theme.muted, "linewidth": 0.5, "shrinkB": 4,
+                                  "relpos": (0, 0.5)})  # fmt: skip
