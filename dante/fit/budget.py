@@ -90,14 +90,18 @@ def bill_of(step: Step, data: DistillData, source: Path) -> Bill:
     return Bill(
         data=data,
         shape=shape_of(meta_of(source)),
-        teacher=_writer(step, manifest.get("teacher")),
+        teacher=size_of_writer(step, manifest.get("teacher")),
         scored=any(loss.needs_scoring for loss in losses),
         same_tokens=(manifest.get("tokenizer") or {}) == own,
     )
 
 
-def _writer(step: Step, written: dict[str, Any] | None) -> Size | None:
-    """Size of who wrote the answers: as `cache.teacher_parameters` says, or of the run's teacher if it wrote them."""
+def size_of_writer(step: Step, written: dict[str, Any] | None) -> Size | None:
+    """Size of who wrote the answers: as `cache.teacher_parameters` says, or of the run's teacher if it wrote them.
+
+    Args:
+        written: the entry `teacher` of the cache's manifest; None where it names nobody.
+    """
     stated, folder = step.settings["fit"]["teacher_parameters"], step.inputs.get("teacher")
     if stated["cache"] is not None:
         return Size(float(stated["cache"]), counted=False)
@@ -162,7 +166,8 @@ def with_steps(step: Step, bill: Bill) -> Step:
     fit = step.settings["fit"]
     if fit["compute"] is None:
         return step
-    steps = paid_for(fit["compute"], bill)
+    with console.screen().status("looking for the number of steps that the budget pays for"):
+        steps = paid_for(fit["compute"], bill)
     spent = bill.of(bill.data.plan_of(steps))
     told = console.compute_sentence(spent, fit["compute"]["unit"])
     console.info(f"  {steps:,} steps for {console.budget_words(fit['compute'])}: {told}")
