@@ -179,17 +179,14 @@ def measured(planned: Compute, totals: dict[str, Any]) -> Compute:
     return replace(planned, training=Work(totals["tokens"], totals["flops"]))
 
 
-def check_spent(spent: Compute, budget: dict[str, Any] | None, bill: Bill) -> None:
-    """Say so where the fit did not cost what the budget gave."""
+def check_spent(spent: Compute, budget: dict[str, Any] | None, steps: int) -> None:
+    """Say so where the fit did not cost what the budget gave: with few steps one more can cost more than is left."""
     if budget is None:
         return
-    plan = bill.data.plan
-    assert plan is not None
-    unit = budget["unit"]
-    one_more = bill.of(bill.data.plan_of(plan.steps + 1))
-    found = _known(spent.spent(unit))
-    if compute.misses(found, budget["amount"], _known(one_more.spent(unit)) - _known(bill.of(plan).spent(unit))):
+    found, amount = _known(spent.spent(budget["unit"])), budget["amount"]
+    if compute.misses(found, amount, found / steps):
         console.note(
-            f"the fit cost {found:.4g} {unit}, teacher included, and its budget is {budget['amount']:g}: "
-            "do not compare it as one of equal compute"
+            f"the fit used {found / amount:.1%} of its budget of {console.budget_words(budget)}, teacher included: "
+            f"{steps:,} steps are too few to come closer. Give smaller steps (fit.batch.size) or a larger budget before "
+            "you compare it with others"
         )
