@@ -187,6 +187,6 @@ def check_spent(spent: Compute, budget: dict[str, Any] | None, steps: int) -> No
     if compute.misses(found, amount, found / steps):
         console.note(
             f"the fit used {found / amount:.1%} of its budget of {console.budget_words(budget)}, teacher included: "
-            f"{steps:,} steps are too few to come closer. Give smaller steps (fit.batch.size) or a larger budget before "
-            "you compare it with others"
+            f"{steps:,} steps are too few to come closer. Compare it with others after smaller steps (fit.batch.size) "
+            "or a larger budget"
         )
