@@ -90,14 +90,18 @@ def bill_of(step: Step, data: DistillData, source: Path) -> Bill:
     return Bill(
         data=data,
         shape=shape_of(meta_of(source)),
-        teacher=_writer(step, manifest.get("teacher")),
+        teacher=size_of_writer(step, manifest.get("teacher")),
         scored=any(loss.needs_scoring for loss in losses),
         same_tokens=(manifest.get("tokenizer") or {}) == own,
     )
 
 
-def _writer(step: Step, written: dict[str, Any] | None) -> Size | None:
-    """Size of who wrote the answers: as `cache.teacher_parameters` says, or of the run's teacher if it wrote them."""
+def size_of_writer(step: Step, written: dict[str, Any] | None) -> Size | None:
+    """Size of who wrote the answers: as `cache.teacher_parameters` says, or of the run's teacher if it wrote them.
+
+    Args:
+        written: the entry `teacher` of the cache's manifest; None where it names nobody.
+    """
     stated, folder = step.settings["fit"]["teacher_parameters"], step.inputs.get("teacher")
     if stated["cache"] is not None:
         return Size(float(stated["cache"]), counted=False)
@@ -162,7 +166,8 @@ def with_steps(step: Step, bill: Bill) -> Step:
     fit = step.settings["fit"]
     if fit["compute"] is None:
         return step
-    steps = paid_for(fit["compute"], bill)
+    with console.screen().status("looking for the number of steps that the budget pays for"):
+        steps = paid_for(fit["compute"], bill)
     spent = bill.of(bill.data.plan_of(steps))
     told = console.compute_sentence(spent, fit["compute"]["unit"])
     console.info(f"  {steps:,} steps for {console.budget_words(fit['compute'])}: {told}")
@@ -174,17 +179,14 @@ def measured(planned: Compute, totals: dict[str, Any]) -> Compute:
     return replace(planned, training=Work(totals["tokens"], totals["flops"]))
 
 
-def check_spent(spent: Compute, budget: dict[str, Any] | None, bill: Bill) -> None:
-    """Say so where the fit did not cost what the budget gave."""
+def check_spent(spent: Compute, budget: dict[str, Any] | None, steps: int) -> None:
+    """Say so where the fit did not cost what the budget gave: with few steps one more can cost more than is left."""
     if budget is None:
         return
-    plan = bill.data.plan
-    assert plan is not None
-    unit = budget["unit"]
-    one_more = bill.of(bill.data.plan_of(plan.steps + 1))
-    found = _known(spent.spent(unit))
-    if compute.misses(found, budget["amount"], _known(one_more.spent(unit)) - _known(bill.of(plan).spent(unit))):
+    found, amount = _known(spent.spent(budget["unit"])), budget["amount"]
+    if compute.misses(found, amount, found / steps):
         console.note(
-            f"the fit cost {found:.4g} {unit}, teacher included, and its budget is {budget['amount']:g}: "
-            "do not compare it as one of equal compute"
+            f"the fit used {found / amount:.1%} of its budget of {console.budget_words(budget)}, teacher included: "
+            f"{steps:,} steps are too few to come closer. Compare it with others after smaller steps (fit.batch.size) "
+            "or a larger budget"
         )

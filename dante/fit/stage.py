@@ -217,7 +217,7 @@ def _write_result(step: Step, trainer: Trainer, module: DistillModule, bill: Bil
         raise RuntimeError(f"the fit ended after step {recorder.steps_done} of {fit['steps']}")
     assert data.plan is not None
     spent = measured(bill.of(data.plan), recorder.accounting.totals)
-    check_spent(spent, fit["compute"], bill)
+    check_spent(spent, fit["compute"], fit["steps"])
     write_json(
         step.out / "summary.json",
         {

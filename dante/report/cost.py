@@ -98,12 +98,22 @@ def generated_here(run: Run) -> bool:
 
 
 def generation_flops(run: Run) -> float | None:
-    """Estimate 2·N·T: N the teacher's parameters, T its kept answers' tokens; prompts and dropped answers left out.
+    """Estimate for all kept answers; dropped ones are left out.
 
-    None where N is unknown. A mixture of experts would need its active parameters, and gets no estimate here.
+    Where a fit says what the answers that it drew cost, the others cost as much per token, prompts included. Otherwise
+    2·N·T: N the teacher's parameters, T the answers' tokens alone; None where N is unknown.
     """
     tokens = run.cache.get("counts", {}).get("teacher_tokens")
+    drawn = _drawn(run)
+    if tokens and drawn:
+        return float(drawn["flops"] / drawn["tokens"] * tokens)
     return forward_flops(run.teacher_parameters, tokens) if tokens and run.teacher_parameters else None
+
+
+def _drawn(run: Run) -> Json | None:
+    """What the last fit says of the answers that it drew, if it knows their FLOPs."""
+    found: Json = (run.fits[-1].summary.get("compute") or {}).get("generation", {}) if run.fits else {}
+    return found if found.get("flops") and found.get("tokens") else None
 
 
 def evaluation_flops(run: Run) -> float | None:
@@ -126,7 +136,8 @@ def generation_sentence(run: Run) -> str:
         return ""
     amount = f"{counts['records']:,} answers of {compact(counts['teacher_tokens'])} teacher tokens"
     work = generation_flops(run)
-    estimate = f"about {flops(work)} FLOPs (estimate: 2 × teacher's parameters × tokens kept)" if work else ""
+    how = "tokens of prompts and answers kept" if _drawn(run) else "tokens kept"
+    estimate = f"about {flops(work)} FLOPs (estimate: 2 × teacher's parameters × {how})" if work else ""
     if generated_here(run):
         wall = run.cache_step.get("wall_s")
         took = f"took {duration(wall)} (measured)" if wall else "were generated in this run"
