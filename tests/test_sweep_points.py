@@ -79,6 +79,7 @@ def test_factors_multiply_and_the_command_line_wins_over_params() -> None:
     assert [p.arm_name for p in points] == ["sorted-ce", "sorted-off", "shuffled-ce", "shuffled-off"]
     assert points[0].overrides == ("+experiment=sft", "fit.steps=9", "a.b=1", "loss=[ce]")
     assert found.seeds() == ["7"]
+    assert points[1].levels() == {"order": "sorted", "loss": "off"}
     some = settings.model_copy(update={"only_arms": [["shuffled", "off"], ["sorted", "ce"]]})
     assert names(some, found) == ["shuffled-off", "sorted-ce"]
 
@@ -187,7 +188,7 @@ def test_two_points_in_one_directory_are_refused(tmp_path: Path) -> None:
 
 def test_budgets_of_a_sweep_are_equal_or_refused() -> None:
     def point(budget: Any) -> PlannedPoint:
-        return PlannedPoint("r", "a", 1, "final", {}, [], {"budget": {"compute": budget}})
+        return PlannedPoint("r", "a", 1, "final", {}, {}, [], {"budget": {"compute": budget}})
 
     some = {"unit": "flops", "amount": 1e12}
     assert shared_compute([point(some), point(dict(some))]) == some

@@ -51,6 +51,7 @@ def plan_point(point: Point, compose: Compose, sweep: str | None, own_name: bool
         arm=point.arm_name,
         seed=seed,
         phase=point.phase,
+        levels=point.levels(),
         tuned=point.tuned,
         overrides=overrides,
         config=config,

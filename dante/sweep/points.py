@@ -44,6 +44,10 @@ class Point:
         # A factor's level says by itself what it is; a swept key has to be named.
         return [("" if k.startswith("factor:") else k, v) for k, v in self.arm.items()] or [("", "all")]
 
+    def levels(self) -> dict[str, str]:
+        """Factor → level: of the sweep's factors, and of every swept key."""
+        return {bare(key.removeprefix("factor:")): _slug(value) for key, value in self.arm.items()}
+
     def extras(self) -> str:
         """What a run's own name does not say of the point: everything but experiment, scale and seed."""
         shown = [(k, v) for k, v in self.arm.items() if bare(k) not in (EXPERIMENT, SCALE)]

@@ -20,6 +20,7 @@ class PlannedPoint:
         arm: its arm's name.
         seed: its seed.
         phase: `tune` or `final`.
+        levels: of the factors that make its arm.
         tuned: values of the tuning grid by key.
         overrides: the command line that runs it, its name included.
         config: the checked configuration; None where it could not be composed.
@@ -31,6 +32,7 @@ class PlannedPoint:
     arm: str
     seed: int | None
     phase: str
+    levels: dict[str, str]
     tuned: dict[str, str]
     overrides: list[str]
     config: dict[str, Any] | None
@@ -44,7 +46,7 @@ class PlannedPoint:
 
     def summary(self) -> dict[str, Any]:
         """For `sweep.json`."""
-        names = ("run", "arm", "seed", "phase", "tuned", "overrides", "status", "error")
+        names = ("run", "arm", "seed", "phase", "levels", "tuned", "overrides", "status", "error")
         return {name: getattr(self, name) for name in names}
 
 
