@@ -2,12 +2,15 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
+import train
 from dante import pipeline
 from dante.estimate import estimate
+from dante.sweep.arguments import is_sweep
 from tests.test_config import CONF, composed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,17 +25,21 @@ def test_ci_runs_the_readme_s_test_command() -> None:
     assert command in LINES
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [c for c in COMMANDS if not is_sweep(shlex.split(c, comments=True))])
 def test_every_command_of_the_readme_composes(command: str, tmp_path: Path) -> None:
-    arguments = [a for a in shlex.split(command, comments=True) if a != "-m"]
-    # A sweep's points are composed one by one.
-    lists = {a.split("=")[0]: a.split("=")[1].split(",") for a in arguments if "," in a and "[" not in a}
-    points: list[list[str]] = [[a for a in arguments if a.split("=")[0] not in lists]]
-    for key, values in lists.items():
-        points = [[*point, f"{key}={value}"] for point in points for value in values]
-    for point in points:
-        cfg = composed(*point, f"run.dir={tmp_path}/run")
-        assert estimate(cfg, pipeline.plan_steps(cfg)).parameters > 0
+    cfg = composed(*shlex.split(command, comments=True), f"run.dir={tmp_path}/run")
+    assert estimate(cfg, pipeline.plan_steps(cfg)).parameters > 0
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if is_sweep(shlex.split(c, comments=True))])
+def test_every_sweep_of_the_readme_is_planned(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", *shlex.split(command, comments=True), "dry_run=true"])
+    assert train.main() == 0
+    assert "sweep " in capsys.readouterr().out
+    assert not any(tmp_path.rglob("sweep.json"))
 
 
 def test_every_script_in_launch_is_named_in_the_readme() -> None:

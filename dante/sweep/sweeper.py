@@ -114,9 +114,9 @@ class GridSweep(Sweeper):
             best = choices.best(arm.arm_name)
             if best is None:
                 why = "none of its tuning runs finished"
-                lost.append(PlannedPoint(
-                        arm.arm_name, arm.arm_name, None, "final", arm.levels(), {}, [], None, "failed", why
-                    ))
+                lost.append(
+                    PlannedPoint(arm.arm_name, arm.arm_name, None, "final", arm.levels(), {}, [], None, "failed", why)
+                )
             else:
                 final += [point.with_tuned(best, [NEEDED], "final") for point in seeded(arm, self.listed.seeds())]
         return [*self._planned(final), *lost]
