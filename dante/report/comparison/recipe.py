@@ -1,8 +1,8 @@
 """The commands that repeat each run."""
 
 import shlex
-from pathlib import Path
 
+from dante import console
 from dante.report import recipe
 from dante.report.comparison.read import Trained
 
@@ -26,8 +26,8 @@ def command(run: Trained) -> str:
     return shlex.join(words)
 
 
-def exact(run: Trained, shown: Path | None = None) -> str:
+def exact(run: Trained) -> str:
     """From the stored configuration, every key of it; beside the old run, which it leaves alone."""
-    folder = shown or run.point.path
+    folder = console.short(run.point.path.absolute())
     words = ["python", "train.py", f"--config-dir={folder}", "--config-name=config", *HERE]
     return shlex.join([*words, f"run.dir=runs/again/{run.name}"])

@@ -17,8 +17,7 @@ def forest(differences: dict[str, PairedDifference], title: str, label: str) -> 
     size_in = (6.4, 1.2 + 0.27 * len(differences))
     axes = panel(LIGHT, title, label, size_in=size_in)
     for place, one in enumerate(reversed(differences.values())):
-        undecided = one.low <= 0 <= one.high
-        colour = LIGHT.muted if undecided else LIGHT.cycle[2] if one.high < 0 else LIGHT.cycle[5]
+        colour = LIGHT.verdicts["better" if one.high < 0 else "worse" if one.low > 0 else "undecided"]
         axes.plot([one.low, one.high], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
         axes.scatter([one.difference], [place], color=colour, s=36, zorder=3)
     axes.axvline(0, color=LIGHT.ink, linewidth=1)
