@@ -288,6 +288,8 @@ def test_new_makes_a_folder_that_fails_only_for_its_todos(copy: Path, sweep: Pat
     assert results.wall_s == 53.0  # with the tuning run; the init that all share counts once
     assert (results.made_with.git, results.made_with.hardware) == ("abc", None)
     assert results_table(results) in readme.sections["Results"]
+    assert BITS in readme.sections["Results"]
+    assert "kl_nats" not in readme.sections["Results"]  # not a primary metric
 
     config = read_configuration(folder / "config.yaml")
     assert config.origin == "recorded"
