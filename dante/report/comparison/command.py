@@ -11,6 +11,7 @@ from dante import console
 from dante.manifest import write_text
 from dante.report.comparison.arms import group
 from dante.report.comparison.export import csv_text, json_text
+from dante.report.comparison.factors import FactorEffect, effects
 from dante.report.comparison.figures import all_figures
 from dante.report.comparison.find import Found, Json, find
 from dante.report.comparison.judge import CONFIDENCE, Result, judge
@@ -63,9 +64,10 @@ def write(tables: list[Judged], found: Found, out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     for old in [*out.glob("*.png"), out / "index.html"]:
         old.unlink(missing_ok=True)
-    facts = content(tables, found, _drawn(tables, found, out))
-    write_text(out / "comparison.csv", csv_text(tables))
-    write_text(out / "comparison.json", json_text(tables, found))
+    factors = [effects(group, results, found.sweeps) for group, results in tables]
+    facts = content(tables, factors, found, _drawn(tables, factors, found, out))
+    write_text(out / "comparison.csv", csv_text(tables, factors))
+    write_text(out / "comparison.json", json_text(tables, factors, found))
     markdown = templates(autoescape=False).get_template("comparison/comparison.md.jinja")
     write_text(out / "comparison.md", markdown.render(facts))
     page = templates(autoescape=True).get_template("comparison/index.html.jinja")
@@ -73,10 +75,10 @@ def write(tables: list[Judged], found: Found, out: Path) -> Path:
     return out / "index.html"
 
 
-def _drawn(tables: list[Judged], found: Found, out: Path) -> dict[str, list[Json]]:
+def _drawn(tables: list[Judged], factors: list[list[FactorEffect]], found: Found, out: Path) -> dict[str, list[Json]]:
     """Section → figures, in light and dark; the light ones as files, too."""
     figures: dict[str, list[Json]] = {}
-    drawings = all_figures(tables, found)
+    drawings = all_figures(tables, factors, found)
     for stem, drawing in track(drawings.items(), "drawing", console=console.screen(), transient=True, disable=_quiet()):
         light, dark = drawing.draw(LIGHT), drawing.draw(DARK)
         if light is None or dark is None:

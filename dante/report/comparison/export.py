@@ -10,8 +10,9 @@ from typing import Any
 
 from dante.report.comparison import cost, recipe
 from dante.report.comparison.arms import differences
+from dante.report.comparison.factors import FactorEffect
 from dante.report.comparison.find import Found, Json
-from dante.report.comparison.judge import CONFIDENCE, LEVEL, POWER, RESAMPLES, Cell, Result
+from dante.report.comparison.judge import CONFIDENCE, LEVEL, POWER, PRIMARY, RESAMPLES, Cell, Result
 from dante.report.comparison.tables import Group
 
 COLUMNS = ("table", "task", "metric", "arm", "baseline", "seed_values", "mean", "sd", "difference", "low", "high", "p",
@@ -19,34 +20,40 @@ COLUMNS = ("table", "task", "metric", "arm", "baseline", "seed_values", "mean", 
            "n_seeds", "covers", "note")  # fmt: skip
 
 
-def csv_text(tables: Sequence[tuple[Group, list[Result]]]) -> str:
-    """One line per table, metric and arm; empty where there is nothing to say."""
+def csv_text(tables: Sequence[tuple[Group, list[Result]]], factors: Sequence[list[FactorEffect]]) -> str:
+    """One line per table, metric and arm, then one per effect of a factor; empty where there is nothing to say."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for group, results in tables:
-        for result in results:
-            for cell in result.cells:
-                line = {"table": group.number, "task": result.task, "metric": result.metric} | _line(result, cell)
-                writer.writerow({key: _text(line[key]) for key in COLUMNS})
+    for (group, results), changed in zip(tables, factors, strict=True):
+        lines = [
+            {"table": group.number, "task": result.task, "metric": result.metric} | _line(result, cell)
+            for result in results
+            for cell in result.cells
+        ]
+        for one in changed:
+            place = {"table": group.number, "task": PRIMARY[0], "metric": PRIMARY[1]}
+            lines.append(place | {"arm": f"{one.factor}: {one.level}", "baseline": one.against} | _effect(one))
+        for line in lines:
+            writer.writerow({key: _text(line.get(key)) for key in COLUMNS})
     return stream.getvalue()
 
 
-def json_text(tables: Sequence[tuple[Group, list[Result]]], found: Found) -> str:
+def json_text(tables: Sequence[tuple[Group, list[Result]]], factors: Sequence[list[FactorEffect]], found: Found) -> str:
     """Everything: settings of the judgement, tables, arms with their runs, results per seed, costs, absent points."""
     content = {
         "confidence": CONFIDENCE,
         "level": LEVEL,
         "power": POWER,
         "bootstrap_resamples": RESAMPLES,
-        "tables": [_table(group, results) for group, results in tables],
+        "tables": [_table(*table, changed) for table, changed in zip(tables, factors, strict=True)],
         "absent": [asdict(one) for one in found.absent],
         "sweeps": [{k: s.get(k) for k in ("sweep", "command", "baseline", "compute", "tuning")} for s in found.sweeps],
     }
     return json.dumps(_finite(content), indent=1, ensure_ascii=False) + "\n"
 
 
-def _table(group: Group, results: list[Result]) -> Json:
+def _table(group: Group, results: list[Result], changed: list[FactorEffect]) -> Json:
     equality = cost.equality(group)
     return {
         "table": group.number,
@@ -77,6 +84,32 @@ def _table(group: Group, results: list[Result]) -> Json:
             }
             for result in results
         ],
+        "factors": [
+            {"factor": one.factor, "level": one.level, "against": one.against, "pairs": one.pairs} | _effect(one)
+            for one in changed
+        ],
+    }
+
+
+def _effect(one: FactorEffect) -> Json:
+    """What is known of a factor's effect."""
+    effect = one.effect
+    return {
+        "difference": effect.difference,
+        "low": effect.low,
+        "high": effect.high,
+        "stderr": effect.stderr,
+        "df": effect.df,
+        "p": effect.p,
+        "p_corrected": one.p_corrected,
+        "correction": "holm" if one.p_corrected is not None else None,
+        "significant": one.p_corrected is not None and one.p_corrected < LEVEL,
+        "verdict": one.verdict or None,
+        "mde": one.detectable,
+        "n_items": effect.items,
+        "n_seeds": len(effect.seeds_a),
+        "covers": effect.covers,
+        "note": "; ".join([f"mean over {one.pairs} pairs of arms", *effect.notes]),
     }
 
 

@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 
 from dante.report.comparison import cost
 from dante.report.comparison.arms import Arm, short_names
+from dante.report.comparison.factors import FactorEffect
 from dante.report.comparison.find import Found, Json
 from dante.report.comparison.judge import CONFIDENCE, Result
-from dante.report.comparison.page import Judged, edges
+from dante.report.comparison.page import Judged, edges, numbers
 from dante.report.comparison.tables import Group
 from dante.report.figures import arms
 from dante.report.figures.arms import Bar, Spot
@@ -33,12 +34,14 @@ class Drawing:
     caption: str
 
 
-def all_figures(tables: Sequence[Judged], found: Found) -> dict[str, Drawing]:
+def all_figures(tables: Sequence[Judged], factors: Sequence[list[FactorEffect]], found: Found) -> dict[str, Drawing]:
     """File stem → figure."""
     drawings: dict[str, Drawing] = {}
-    for group, results in tables:
+    for (group, results), changed in zip(tables, factors, strict=True):
         number, suffix = group.number, f"-{group.number}" if len(tables) > 1 else ""
         primary = next((result for result in results if result.primary), None)
+        if changed:
+            drawings[f"factors{suffix}"] = Drawing(f"factors-{number}", partial(_factors, changed), FACTORS)
         if primary is not None:
             drawings[f"differences{suffix}"] = Drawing(f"result-{number}", partial(_forest, group, primary), FOREST)
             drawings[f"pareto{suffix}"] = Drawing(f"result-{number}", partial(_pareto, group, primary), PARETO)
@@ -48,7 +51,9 @@ def all_figures(tables: Sequence[Judged], found: Found) -> dict[str, Drawing]:
             caption = LEARNING[metric == CROSS_ENTROPY] + grey
             drawings[f"learning{suffix}"] = Drawing(f"training-{number}", partial(_learning, group, metric), caption)
     for place, sweep in enumerate(found.sweeps):
-        for key in (sweep.get("tuning") or {}).get("grid", {}):
+        grid = (sweep.get("tuning") or {}).get("grid", {})
+        # One key, of numbers: a score has no one axis where several are tuned.
+        for key in grid if len(grid) == 1 and numbers(next(iter(grid.values()))) else ():
             stem = f"tuning{f'-{place + 1}' if len(found.sweeps) > 1 else ''}-{key.replace('.', '-')}"
             drawings[stem] = Drawing("tuning", partial(_tuning, sweep["tuning"], key), TUNING)
     return drawings
@@ -57,6 +62,10 @@ def all_figures(tables: Sequence[Judged], found: Found) -> dict[str, Drawing]:
 FOREST = (
     f"Dots: mean difference over seeds. Lines: {CONFIDENCE:.0%} intervals over seeds and items, uncorrected. Coloured: "
     "holds after correction for all arms."
+)
+FACTORS = (
+    f"Mean difference over all pairs of arms that differ in nothing else, with its {CONFIDENCE:.0%} interval, "
+    "uncorrected. Coloured: holds after correction for all effects."
 )
 PARETO = (
     "Filled, bold and joined: no other arm's mean is at least as good at no more compute. Vertical lines: standard "
@@ -117,6 +126,16 @@ def _forest(group: Group, result: Result, theme: Theme) -> Axes | None:
     )
 
 
+def _factors(changed: list[FactorEffect], theme: Theme) -> Axes | None:
+    bars = [
+        Bar(f"{one.factor}: {one.level} − {one.against}", e.difference, e.low, e.high, one.verdict)
+        for one in changed
+        if (e := one.effect).low is not None and e.high is not None
+    ]
+    label = "difference in bits per byte (left: better)"
+    return arms.forest(bars, "What each factor changes", label, "no difference", theme)
+
+
 def _pareto(group: Group, result: Result, theme: Theme) -> Axes | None:
     spots, short = [], short_names([arm.name for arm in group.arms])
     part = "total" if all(cost.of_arm(arm).flops["total"] is not None for arm in group.arms) else "training"
@@ -139,7 +158,7 @@ def _learning(group: Group, key: str, theme: Theme) -> Axes | None:
 
 
 def _tuning(tuning: Json, key: str, theme: Theme) -> Axes | None:
-    chosen = {arm: values[key] for arm, values in tuning.get("chosen", {}).items() if key in values}
+    chosen = {arm: values[key] for arm, values in tuning.get("chosen", {}).items() if values and key in values}
     edge = edges(tuning, key)
     title = f"{key}: {len(edge)} of {len(chosen)} arms chose the edge of the grid" if edge else f"Tuning of {key}"
     return arms.tuning(tuning.get("scores", {}), chosen, title, key, str(tuning.get("metric", "score")), theme)

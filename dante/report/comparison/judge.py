@@ -193,20 +193,21 @@ def _corrected(results: Sequence[Result]) -> list[Result]:
             one = cell.effect
             found = detectable(one.parts, level=level, power=POWER) if one and one.covers != "items" else None
             cell = replace(cell, p_corrected=corrected, detectable=found)
-            cell = replace(cell, verdict=_verdict(cell, judged[i].how))
+            cell = replace(cell, verdict=verdict_of(one, corrected, judged[i].how))
             cells = list(judged[i].cells)
             cells[j] = cell
             judged[i] = replace(judged[i], cells=tuple(cells))
     return judged
 
 
-def _verdict(cell: Cell, how: Metric) -> str:
-    if cell.effect is not None and cell.effect.covers == "items":
+def verdict_of(effect: Effect | None, p_corrected: float | None, how: Metric) -> str:
+    """What a corrected p-value says of a difference; see `Cell.verdict`."""
+    if effect is not None and effect.covers == "items":
         return ONE_SEED
-    if cell.effect is None or cell.p_corrected is None:
+    if effect is None or p_corrected is None:
         return ""
-    if not cell.significant:
+    if p_corrected >= LEVEL:
         return UNDECIDED
     if not how.better:
         return DIFFERENT
-    return BETTER if (cell.effect.difference < 0) == (how.better == "lower") else WORSE
+    return BETTER if (effect.difference < 0) == (how.better == "lower") else WORSE

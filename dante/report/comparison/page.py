@@ -8,6 +8,7 @@ import numpy as np
 from dante.report.comparison import cost, recipe, verdict
 from dante.report.comparison.arms import Arm, differences, short_names
 from dante.report.comparison.cost import PARTS, Cost
+from dante.report.comparison.factors import FactorEffect
 from dante.report.comparison.find import Found, Json
 from dante.report.comparison.judge import Cell, Result
 from dante.report.comparison.tables import Group
@@ -17,11 +18,14 @@ from dante.report.words import MODELS, TASKS, compact, duration, flops, hours, t
 Judged = tuple[Group, list[Result]]
 
 
-def content(tables: Sequence[Judged], found: Found, figures: dict[str, list[Json]]) -> dict[str, Any]:
+def content(
+    tables: Sequence[Judged], factors: Sequence[list[FactorEffect]], found: Found, figures: dict[str, list[Json]]
+) -> dict[str, Any]:
     """What the templates show.
 
     Args:
         tables: groups of arms with their results.
+        factors: of every table, what its factors change.
         found: where the runs came from.
         figures: section → drawn figures; sections of a table are called `result-1`, `training-1`, `cost-1`.
     """
@@ -35,7 +39,9 @@ def content(tables: Sequence[Judged], found: Found, figures: dict[str, list[Json
         "counts": f"{len(arms)} arm{_s(arms)}, {len(runs)} run{_s(runs)}",
         "sweep_commands": [sweep["command"] for sweep in found.sweeps if sweep.get("command")],
         "why_tables": verdict.why_tables(groups),
-        "tables": [_table(group, results, figures) for group, results in tables],
+        "tables": [
+            _table(group, results, changed, figures) for (group, results), changed in zip(tables, factors, strict=True)
+        ],
         "several": len(groups) > 1,
         "budgets": [{"text": one.sentence, "equal": one.equal} for one in budgets],
         "absent": found.absent,
@@ -52,7 +58,8 @@ def tuning_sentences(sweep: Json) -> list[str]:
         return []
     found = []
     for key, values in tuning["grid"].items():
-        grid = ", ".join(map(str, values))
+        searched = (tuning.get("search") or {}).get(key)
+        grid = f"a search in {searched}" if searched else ", ".join(map(str, values))
         found.append(
             f"{key} was chosen from {grid} for every arm alike, by {tuning['metric']} at seed {tuning['seed']}."
         )
@@ -65,10 +72,20 @@ def tuning_sentences(sweep: Json) -> list[str]:
 
 
 def edges(tuning: Json, key: str) -> list[str]:
-    """`arm (value)` where the chosen value is the smallest or the largest tried."""
-    tried = sorted(float(value) for value in tuning["grid"][key])
-    chosen = {arm: values[key] for arm, values in tuning.get("chosen", {}).items() if key in values}
-    return [f"{arm} ({value})" for arm, value in chosen.items() if float(value) in (tried[0], tried[-1])]
+    """`arm (value)` where the chosen value is the smallest or the largest of a grid of numbers."""
+    tried = numbers(tuning["grid"][key])
+    if tried is None or (tuning.get("search") or {}).get(key):
+        return []
+    chosen = {arm: values[key] for arm, values in tuning.get("chosen", {}).items() if values and key in values}
+    return [f"{arm} ({value})" for arm, value in chosen.items() if float(value) in (min(tried), max(tried))]
+
+
+def numbers(values: Sequence[str]) -> list[float] | None:
+    """Values of a grid as numbers; None where one is none."""
+    try:
+        return [float(value) for value in values]
+    except (TypeError, ValueError):
+        return None
 
 
 def _heading(found: Found, arms: Sequence[Arm]) -> str:
@@ -77,7 +94,7 @@ def _heading(found: Found, arms: Sequence[Arm]) -> str:
     return " against ".join(arm.name for arm in reversed(arms)) if len(arms) == 2 else f"{len(arms)} arms compared"
 
 
-def _table(group: Group, results: list[Result], figures: dict[str, list[Json]]) -> Json:
+def _table(group: Group, results: list[Result], changed: list[FactorEffect], figures: dict[str, list[Json]]) -> Json:
     primary = next((result for result in results if result.primary), None)
     equality = cost.equality(group)
     whole = [r for r in results if "/" not in r.task and not r.primary]
@@ -90,6 +107,7 @@ def _table(group: Group, results: list[Result], figures: dict[str, list[Json]]) 
         "sentences": _sentences(primary),
         "corrected_for": verdict.corrected_for(primary),
         "design": verdict.design(group, primary),
+        "factors": [_factor(one, primary) for one in changed] if primary else [],
         "equality": {"text": equality.sentence, "equal": equality.equal},
         "primary": _full(primary, group) if primary else None,
         "arms": [arm.name for arm in group.arms[1:]],
@@ -101,7 +119,9 @@ def _table(group: Group, results: list[Result], figures: dict[str, list[Json]]) 
         "estimated": any(cost.of_arm(arm).estimated for arm in group.arms),
         "method": verdict.method(results),
         "notes": [note for arm in group.arms for note in arm.notes],
-        "figures": {name: figures.get(f"{name}-{group.number}", []) for name in ("result", "training", "cost")},
+        "figures": {
+            name: figures.get(f"{name}-{group.number}", []) for name in ("result", "factors", "training", "cost")
+        },
     }
 
 
@@ -149,6 +169,24 @@ def _row(result: Result, cell: Cell, places: int, differs: list[str]) -> Json:
         "detectable": signed(how, cell.detectable, places)[1:] if cell.detectable else "–",
         "covers": effect.covers if effect else "",
         "notes": [note for note in (cell.why_not, *(effect.notes if effect else ())) if note],
+    }
+
+
+def _factor(one: FactorEffect, primary: Result) -> Json:
+    how, effect, places = primary.how, one.effect, digits(primary)
+    known = effect.low is not None and effect.high is not None
+    return {
+        "factor": one.factor,
+        "level": one.level,
+        "against": one.against,
+        "pairs": one.pairs,
+        "sentence": verdict.of_factor(one, how, places),
+        "difference": signed(how, effect.difference, places),
+        "interval": span(how, effect.low, effect.high, places) if known else "–",  # type: ignore[arg-type]
+        "p": probability(one.p_corrected),
+        "verdict": one.verdict or "not judged",
+        "detectable": signed(how, one.detectable, places)[1:] if one.detectable else "–",
+        "notes": list(effect.notes),
     }
 
 

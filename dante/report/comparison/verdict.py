@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from dante.report.comparison.factors import FactorEffect
 from dante.report.comparison.judge import (
     BETTER,
     CONFIDENCE,
@@ -16,6 +17,7 @@ from dante.report.comparison.judge import (
 )
 from dante.report.comparison.tables import Group
 from dante.report.comparison.words import digits, probability, signed, span, unit
+from dante.report.words import Metric
 
 ONE_SEED_SENTENCE = (
     "An arm with one seed is not judged: its interval speaks of other texts, and nothing here says how another "
@@ -66,6 +68,21 @@ def sentence(result: Result, cell: Cell) -> str:
         gap = f"{signed(how, abs(effect.difference), places)[1:]} {unit(how)}".strip()
         return f"{cell.verdict} by {gap} ({judged})"
     return f"{cell.verdict}, {difference} ({judged})"
+
+
+def of_factor(one: FactorEffect, how: Metric, places: int) -> str:
+    """One level of a factor against another, over all pairs of arms that differ in nothing else."""
+    effect = one.effect
+    difference = f"{signed(how, effect.difference, places)} {unit(how)}".strip()
+    pairs = f"over {one.pairs} pairs of arms" if one.pairs > 1 else "in one pair of arms"
+    if effect.low is None or effect.high is None or one.p_corrected is None:
+        return f"not judged, {difference} {pairs}"
+    p = f"p = {probability(one.p_corrected)}".replace("= <", "< ")
+    judged = f"{CONFIDENCE:.0%} interval {span(how, effect.low, effect.high, places)}, {p}"
+    if one.verdict in (BETTER, WORSE):
+        gap = f"{signed(how, abs(effect.difference), places)[1:]} {unit(how)}".strip()
+        return f"{one.verdict} by {gap} {pairs} ({judged})"
+    return f"{one.verdict}, {difference} {pairs} ({judged})"
 
 
 def design(group: Group, primary: Result | None) -> str:
