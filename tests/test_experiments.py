@@ -21,6 +21,8 @@ from dante.experiments.new import fill, new
 from dante.experiments.readme import SECTIONS, parse, read_readme
 from dante.experiments.schema import read_configuration, read_results
 from dante.experiments.table import results_table
+from dante.report.comparison.command import write_comparison
+from tests.comparison_runs import point, write_arm, write_sweep
 from tests.test_config import composed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -416,3 +418,31 @@ def test_a_place_that_does_not_exist_is_noticed() -> None:
     assert leads_nowhere('README, "Results"; experiments/dante_retention.') == []
     assert leads_nowhere('README, "Outcomes"; experiments/none.') == ['README, "Outcomes"', "experiments/none"]
     assert leads_nowhere('experiments/README.md, "None".') == ['experiments/README.md, "None"']
+
+
+def test_new_reads_what_a_comparison_really_writes(tmp_path: Path) -> None:
+    """Not a hand-written comparison: small finished runs, compared; their factors come along."""
+    runs = tmp_path / "runs"
+    points = []
+    for order, of_order in (("shuffled", 0.0), ("sorted", 0.01)):
+        for anchor, of_anchor in (("off", 0.0), ("on", -0.1)):
+            arm = f"{order}-{anchor}"
+            paths = write_arm(runs, arm, shift=of_order + of_anchor, config={"fit.order": order, "fit.anchor": anchor})
+            levels = {"order": order, "anchor": anchor}
+            points += [point(run, arm, seed, levels=levels) for seed, run in enumerate(paths, start=1)]
+            for run in paths:
+                (run / "manifest.json").write_text(json.dumps({"steps": {}, "environment": {"git": "abc"}}))
+    source = write_sweep(runs, "factorial", points, baseline="shuffled-off")
+    write_comparison([source], source)
+    folder = new(tmp_path / "experiments", "factorial", source)
+    results = read_results(folder / "results.json")
+    assert set(results.arms) == {"shuffled-off", "shuffled-on", "sorted-off", "sorted-on"}
+    assert results.primary == ["heldout bits_per_byte"]
+    named = {one.name: one for one in results.differences if one.metric == "heldout bits_per_byte"}
+    anchor = named["anchor: on − off (2 pairs of arms)"]
+    assert (anchor.pairs, anchor.arms) == (2, None)
+    assert anchor.difference == pytest.approx(-0.1, abs=0.01)
+    assert named["sorted-on − shuffled-off"].p_adjusted is not None
+    assert {str(fault).split(" has an unfilled TODO")[0] for fault in check(folder) if "TODO" in str(fault)} == {
+        f"the section {name!r}" for name in ("Question", "Hypothesis", "Verdict")
+    }

@@ -73,7 +73,10 @@ def read_comparison(source: Path) -> Comparison:
             arms=_values(tables),
             primary=list(dict.fromkeys(_metric(result) for _, result in _results(tables) if result["primary"])),
             references=_references(tables),
-            differences=[one for _, result in _results(tables) for one in _differences(result, content)],
+            differences=[
+                *(one for _, result in _results(tables) for one in _differences(result, content)),
+                *(one for table in tables for one in _factors(table, content)),
+            ],
             tuning=_tuning(sweep.get("tuning")),
             failed=[f"{one['run']}: {one['why']}" for one in content["absent"]],
             figures=sorted(path.parent.glob("*.png")),
@@ -171,6 +174,27 @@ def _differences(result: Json, content: Json) -> Iterator[Difference]:
             )
 
 
+def _factors(table: Json, content: Json) -> Iterator[Difference]:
+    """Effects of a factorial sweep's factors, over all pairs of arms that differ in nothing else."""
+    primary = next((_metric(result) for result in table["results"] if result["primary"]), "")
+    for one in table.get("factors", []):
+        pairs = f" ({one['pairs']} pairs of arms)" if one["pairs"] > 1 else ""
+        yield Difference(
+            name=f"{one['factor']}: {one['level']} − {one['against']}{pairs}",
+            metric=primary,
+            arms=None,
+            difference=one["difference"],
+            low=one["low"],
+            high=one["high"],
+            confidence=content["confidence"],
+            stderr=one["stderr"],
+            n=one["n_items"],
+            pairs=one["pairs"],
+            p=one["p"],
+            p_adjusted=one["p_corrected"],
+        )
+
+
 def _tuning(tuning: Json | None) -> Tuning | None:
     if not tuning:
         return None
@@ -182,7 +206,9 @@ def _tuning(tuning: Json | None) -> Tuning | None:
             arm: {str(value): float(score) for value, score in scores.items() if score is not None}
             for arm, scores in tuning["scores"].items()
         },
-        chosen={arm: {key: str(value) for key, value in keys.items()} for arm, keys in tuning["chosen"].items()},
+        chosen={
+            arm: {key: str(value) for key, value in keys.items()} for arm, keys in tuning["chosen"].items() if keys
+        },
     )
 
 

@@ -6,6 +6,7 @@ calibration.png. Two minutes on one core; every number follows from the seed bel
 
 import json
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from scipy import stats
 
 from dante.evaluate.bootstrap import seeds_difference
 from dante.evaluate.ratio import Ratio, mean
+from dante.experiments.new import write_configuration, write_results
+from dante.experiments.schema import Configuration, Hardware, MadeWith, Results
+from dante.manifest import environment
 from dante.report.figures.curves import label_ends
 from dante.report.theme import LIGHT, panels, png
 from dante.statistics.crossed import compare_ratios, influence
@@ -108,7 +112,7 @@ def main() -> None:
     pool = json.loads(POOL.read_text())
     bits, size = np.array(pool["bits"]), np.array(pool["bytes"], dtype=np.float64)
     planted = spreads(bits, size, [(i, j) for i in range(len(bits)) for j in range(i)])
-    found: dict[str, Any] = {"level": LEVEL, "draws": DRAWS, "bootstrap_resamples": RESAMPLES, "bits_per_byte": planted}
+    found: dict[str, Any] = {"planted": planted}
     found["equal runs, smoke"] = {
         n: rates(from_pool(bits, size, n), 0.0, DRAWS, f"equal runs, {n} seeds") for n in SEEDS
     }
@@ -127,18 +131,49 @@ def main() -> None:
         }
         for of_seed, of_item in SIMULATED
     }
-    (HERE / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_results(HERE / "results.json", results(found))
+    write_configuration(HERE / "config.yaml", configuration(planted))
     table = markdown(found)
     (HERE / "table.md").write_text(table, encoding="utf-8")
     (HERE / "calibration.png").write_bytes(figure(found))
     print(table)
-    print(f"wrote {HERE / 'results.json'}, table.md and calibration.png")
+    print(f"wrote {HERE / 'results.json'}, config.yaml, table.md and calibration.png")
+
+
+def results(found: dict[str, Any]) -> Results:
+    """Rates by way of judging, in the form of an experiment's; the seed is that of the draws."""
+    groups = {k: v for k, v in found.items() if k not in ("simulated", "planted")}
+    groups |= {f"simulated, {name}": by_seeds for name, by_seeds in found["simulated"].items()}
+    arms: dict[str, dict[str, dict[int, float]]] = {}
+    for name, by_seeds in groups.items():
+        for seeds, ways in by_seeds.items():
+            for way, rate in ways.items():
+                arms.setdefault(way, {})[f"{name}, {seeds} seeds: reported"] = {SEED: rate}
+    here = environment()
+    made = MadeWith(
+        git=here["git"],
+        date=datetime.now(UTC).date().isoformat(),
+        python=here["python"],
+        packages=here["packages"],
+        hardware=Hardware.model_validate(here["hardware"]),
+    )
+    shown = ["equal runs, smoke, 3 seeds: reported", "one standard deviation of an answer, 3 seeds: reported"]
+    return Results(experiment=HERE.name, made_with=made, wall_s=None, arms=arms, differences=[], primary=shown)
+
+
+def configuration(planted: dict[str, float]) -> Configuration:
+    """What all ways of judging share, and how each judges."""
+    shared = {"level": LEVEL, "draws": DRAWS, "draws_of_planted_effects": DRAWS // 4, "bootstrap_resamples": RESAMPLES,
+              "simulated_draws": SIMULATED_DRAWS, "planted_bits_per_byte": planted}  # fmt: skip
+    judge = {"bootstrap": "dante.evaluate.bootstrap.seeds_difference", "ours": "dante.statistics.crossed"}
+    judge["crossed alone"] = "dante.statistics.crossed, without the test over seeds"
+    return Configuration(origin="recorded", shared=shared, arms={way: {"judge": text} for way, text in judge.items()})
 
 
 def markdown(found: dict[str, Any]) -> str:
     lines = ["| runs | seeds | bootstrap | crossed alone | ours |", "|---|--:|--:|--:|--:|"]
     for name, by_seeds in found.items():
-        if isinstance(by_seeds, dict) and name not in ("simulated", "bits_per_byte"):
+        if isinstance(by_seeds, dict) and name not in ("simulated", "planted"):
             lines += [_line(name, n, ways) for n, ways in by_seeds.items()]
     lines += [_line(f"simulated: {name}", n, ways) for name, by in found["simulated"].items() for n, ways in by.items()]
     return "\n".join(lines) + "\n"
@@ -164,7 +199,7 @@ def figure(found: dict[str, Any]) -> bytes:
     label_ends(above, LIGHT, ends)
     above.set_title("equal runs told apart, % (dashed: the 5% promised)", loc="left", color=LIGHT.muted, fontsize=8.5)
     ends = []
-    for name, colour in zip(found["bits_per_byte"], (LIGHT.models["student"], LIGHT.cycle[1]), strict=True):
+    for name, colour in zip(found["planted"], (LIGHT.models["student"], LIGHT.cycle[1]), strict=True):
         rate = [100 * found[name][n]["ours"] for n in shown]
         below.plot(shown, rate, color=colour, linewidth=2, marker="o", markersize=4)
         ends.append((shown[-1], rate[-1], "1 SD of an\nanswer" if "answer" in name else "1 SD between\nseeds", colour))
