@@ -159,19 +159,8 @@ def _references(tables: list[Json]) -> dict[str, dict[str, float]]:
 def _differences(result: Json, content: Json) -> Iterator[Difference]:
     for cell in result["arms"]:
         if cell["difference"] is not None:
-            yield Difference(
-                name=f"{cell['arm']} − {cell['baseline']}",
-                metric=_metric(result),
-                arms=(cell["arm"], cell["baseline"]),
-                difference=cell["difference"],
-                low=cell["low"],
-                high=cell["high"],
-                confidence=content["confidence"],
-                stderr=cell["stderr"],
-                n=cell["n_items"],
-                p=cell["p"],
-                p_adjusted=cell["p_corrected"],
-            )
+            arms = (cell["arm"], cell["baseline"])
+            yield _difference(" − ".join(arms), _metric(result), cell, content, arms=arms)
 
 
 def _factors(table: Json, content: Json) -> Iterator[Difference]:
@@ -179,20 +168,27 @@ def _factors(table: Json, content: Json) -> Iterator[Difference]:
     primary = next((_metric(result) for result in table["results"] if result["primary"]), "")
     for one in table.get("factors", []):
         pairs = f" ({one['pairs']} pairs of arms)" if one["pairs"] > 1 else ""
-        yield Difference(
-            name=f"{one['factor']}: {one['level']} − {one['against']}{pairs}",
-            metric=primary,
-            arms=None,
-            difference=one["difference"],
-            low=one["low"],
-            high=one["high"],
-            confidence=content["confidence"],
-            stderr=one["stderr"],
-            n=one["n_items"],
-            pairs=one["pairs"],
-            p=one["p"],
-            p_adjusted=one["p_corrected"],
-        )
+        name = f"{one['factor']}: {one['level']} − {one['against']}{pairs}"
+        yield _difference(name, primary, one, content, pairs=one["pairs"])
+
+
+def _difference(
+    name: str, metric: str, one: Json, content: Json, arms: tuple[str, str] | None = None, pairs: int | None = None
+) -> Difference:
+    return Difference(
+        name=name,
+        metric=metric,
+        arms=arms,
+        difference=one["difference"],
+        low=one["low"],
+        high=one["high"],
+        confidence=content["confidence"],
+        stderr=one["stderr"],
+        n=one["n_items"],
+        pairs=pairs,
+        p=one["p"],
+        p_adjusted=one["p_corrected"],
+    )
 
 
 def _tuning(tuning: Json | None) -> Tuning | None:

@@ -1,14 +1,13 @@
 """Runs → what every held-out answer cost in each of them, small enough to keep beside the tests.
 
-    python experiments/statistics_calibration/pool.py smoke        trains one arm with 24 seeds, one minute on 2 cores
-    python experiments/statistics_calibration/pool.py pocket RUNS  reads the runs of an ablation: final-<arm>-s<seed>
+    python experiments/statistics_calibration/pool.py smoke         trains one arm with 24 seeds, minutes on 2 cores
+    python experiments/statistics_calibration/pool.py pocket SWEEP  reads the runs of a sweep
 
 The first writes `tests/fixtures/seeds_pool.json`: runs are real and tiny, and whatever differs between two groups of
 them is chance. The second writes `pocket.json`: real runs of the pocket pair, three seeds of each arm.
 """
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dante.jsonl import read_lines
+from dante.manifest import read_json
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -32,18 +32,19 @@ OVERRIDES = [
 
 def smoke() -> None:
     """Trains and stores the pool."""
-    command = [sys.executable, str(ROOT / "train.py"), "-m", *OVERRIDES, "seed=" + ",".join(map(str, SEEDS))]
+    seeds = "seed=" + ",".join(map(str, SEEDS))
+    two = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *OVERRIDES, seeds, *two]
     subprocess.run(command, check=True)
     runs = [Path("runs") / f"pool-s{seed}" for seed in SEEDS]
     store(FIXTURE, {"seeds": list(SEEDS)}, runs, digits=3)
 
 
 def pocket(folder: Path) -> None:
-    """Stores the runs of an ablation."""
-    runs = sorted(path for path in folder.glob("final-*-s*") if (path / "eval" / "items.jsonl").is_file())
-    parts = [re.fullmatch(r"final-(.+)-s(\d+)", run.name) for run in runs]
-    known = {"arms": [p[1] for p in parts if p], "seeds": [int(p[2]) for p in parts if p]}
-    store(POCKET, known, runs, digits=2)
+    """Stores the runs of a sweep."""
+    points = [p for p in read_json(folder / "sweep.json")["points"] if (p["phase"], p["status"]) == ("final", "done")]
+    known = {"arms": [p["arm"] for p in points], "seeds": [p["seed"] for p in points]}
+    store(POCKET, known, [folder.parent / p["run"] for p in points], digits=2)
 
 
 def store(path: Path, known: dict[str, Any], runs: Sequence[Path], digits: int) -> None:
