@@ -149,6 +149,27 @@ def test_submitit_runs_a_sweep_on_this_machine(tmp_path: Path) -> None:
     assert len(built(tmp_path, "init")) == 1
 
 
+@pytest.mark.slow
+def test_a_job_that_the_queue_kills_is_one_failed_point(tmp_path: Path) -> None:
+    launcher = ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10", "hydra.launcher.cpus_per_task=1")
+    process = start(tmp_path, "-m", "+experiment=sft", "seed=1,2", *PREPARED, *launcher)
+    owner = tmp_path / "runs" / "sft-smoke-s2" / ".lock.owner"
+    deadline = time.monotonic() + 200
+    while not owner.is_file():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    point = json.loads(owner.read_text())["pid"]
+    worker = subprocess.run(["ps", "-o", "ppid=", "-p", str(point)], capture_output=True, text=True, check=True).stdout
+    os.kill(int(worker), signal.SIGKILL)
+    said, _ = process.communicate(timeout=200)
+    assert process.returncode == 2, said
+    assert "1 run done, 1 failed" in said
+    one, other = record(tmp_path)["points"]
+    assert (one["status"], other["status"]) == ("done", "failed")
+    assert "ended without a result: killed" in other["error"]
+
+
 # Stand-ins for SLURM's commands: sbatch writes the script down and runs each task of its array, srun its command.
 SBATCH = """#!/usr/bin/env bash
 cp "$1" "{folder}/submitted.sh"

@@ -10,9 +10,15 @@ from omegaconf import OmegaConf
 
 from dante.errors import DanteError
 from dante.sweep.arguments import is_sweep, lifted
-from dante.sweep.plan import plan_point, refuse_shared_directories, refuse_tuned_and_listed, shared_compute
+from dante.sweep.plan import (
+    plan_point,
+    refuse_shared_directories,
+    refuse_tuned_and_listed,
+    refuse_unknown_baseline,
+    shared_compute,
+)
 from dante.sweep.points import Listed, Point, arms, seeded, shortened
-from dante.sweep.proposals import Grid, Search, proposals
+from dante.sweep.proposals import Grid, Search, proposals, refuse_unclear
 from dante.sweep.record import PlannedPoint
 from dante.sweep.settings import SweepSettings, Tune, as_text, sweep_settings
 from tests.test_config import unchecked
@@ -243,6 +249,18 @@ def test_a_search_finds_the_valley_and_goes_on_after_a_kill(tmp_path: Path) -> N
 def test_tuning_is_a_grid_or_a_search(tmp_path: Path) -> None:
     for tune in (Tune(seed=1), Tune(seed=1, grid={"a": [1, 2]}, search={"b": "interval(1,2)"})):
         with pytest.raises(DanteError, match="a grid or a search"):
-            proposals(tune, tmp_path)
+            refuse_unclear(tune)
     with pytest.raises(DanteError, match="is no range to search"):
-        proposals(Tune(seed=1, search={"a": "3"}), tmp_path)
+        refuse_unclear(Tune(seed=1, search={"a": "3"}))
+    grid, search = Tune(seed=1, grid={"a": [1, 2]}), Tune(seed=1, search={"a": "interval(1,2)"})
+    for tune in (grid, search):
+        refuse_unclear(tune)
+    assert isinstance(proposals(grid, tmp_path), Grid)
+    assert isinstance(proposals(search, tmp_path), Search)
+
+
+def test_the_baseline_is_an_arm() -> None:
+    with pytest.raises(DanteError, match="did you mean 'sft'"):
+        refuse_unknown_baseline("stf", ["sft", "dante"])
+    refuse_unknown_baseline("sft", ["sft"])
+    refuse_unknown_baseline(None, ["sft"])

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dante.config import check
+from dante.config import check, did_you_mean
 from dante.errors import DanteError
 from dante.sweep.points import NAME, Listed, Point, bare, shortened
 from dante.sweep.record import PlannedPoint
@@ -104,6 +104,22 @@ def refuse_tuned_and_listed(tune: Tune, listed: Listed) -> None:
                 where=f"hydra.sweeper.tune: {key}",
                 fix=f"leave {key} out, or turn tuning off: hydra.sweeper.tune=null",
             )
+
+
+def refuse_unknown_baseline(baseline: str | None, arms: Sequence[str]) -> None:
+    """The arm that the others are compared with has to be one.
+
+    Raises:
+        DanteError: it is none.
+    """
+    if baseline is not None and baseline not in arms:
+        raise DanteError(
+            f"the baseline {baseline!r} is none of the sweep's arms",
+            where="hydra.sweeper.baseline",
+            allowed=", ".join(arms),
+            fix=did_you_mean(baseline, list(arms))
+            or "name one of them, or leave the choice: hydra.sweeper.baseline=null",
+        )
 
 
 def shared_compute(points: Sequence[PlannedPoint]) -> dict[str, Any] | None:

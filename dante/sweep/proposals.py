@@ -3,6 +3,7 @@
 Every arm is tuned by itself and gets as much: the same grid, or the same number of trials over the same ranges.
 """
 
+import importlib.util
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -31,12 +32,8 @@ class Proposals(Protocol):
         """The score of a place, lower is better; None: it failed."""
 
 
-def proposals(tune: Tune, folder: Path) -> Proposals:
-    """By grid or by search.
-
-    Args:
-        tune: the settings; exactly one of its `grid` and `search` is filled.
-        folder: the sweep's directory; a search keeps its journal there, and goes on from it.
+def refuse_unclear(tune: Tune) -> None:
+    """Tuning is by a grid or by a search, over ranges that are ones.
 
     Raises:
         DanteError: neither or both are filled, a range is not one, or Optuna is not installed.
@@ -49,6 +46,23 @@ def proposals(tune: Tune, folder: Path) -> Proposals:
             "hydra/sweeper=optuna",
             fix="give one of them",
         )
+    if tune.search and importlib.util.find_spec("optuna") is None:
+        raise DanteError(
+            "a search needs Optuna, which is not installed",
+            where="hydra/sweeper=optuna",
+            fix="pip install -e '.[sweep]'",
+        )
+    for key, text in tune.search.items():
+        _distribution(key, text)
+
+
+def proposals(tune: Tune, folder: Path) -> Proposals:
+    """By grid or by search.
+
+    Args:
+        tune: the settings.
+        folder: the sweep's directory; a search keeps its journal there, and goes on from it.
+    """
     return Grid(tune) if tune.grid else Search(tune, folder)
 
 
@@ -74,14 +88,7 @@ class Search:
     """Optuna's tree-structured Parzen estimator, one study per arm, kept in a journal that survives a kill."""
 
     def __init__(self, tune: Tune, folder: Path) -> None:
-        try:
-            import optuna
-        except ImportError:
-            raise DanteError(
-                "a search needs Optuna, which is not installed",
-                where="hydra/sweeper=optuna",
-                fix="pip install -e '.[sweep]'",
-            ) from None
+        import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 

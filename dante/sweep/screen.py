@@ -1,5 +1,7 @@
 """What a sweep says on the terminal: its points before they start, what tuning chose, and how it ended."""
 
+import math
+
 from rich.markup import escape
 from rich.table import Table
 
@@ -11,19 +13,20 @@ from dante.sweep.settings import Tune
 from dante.sweep.tuning import METRIC, Choices, place
 
 
-def plan(record: SweepRecord, points: list[PlannedPoint], tune: Tune | None) -> None:
+def plan(record: SweepRecord, points: list[PlannedPoint], tune: Tune | None, seeds: list[str]) -> None:
     """The points, with what is finished already and what cannot run.
 
     Args:
         record: the sweep.
         points: that are known before anything has run; with tuning, one per arm.
         tune: the tuning, or None.
+        seeds: of every arm.
     """
     out = console.screen()
     finished = [point for point in points if point.config is not None and is_finished(point.config)]
     arms = len({point.arm for point in points})
-    runs = "" if tune else f" · {_count(len(points), 'run')}"
-    out.print(f"\n[bold]sweep[/] {escape(record.folder.name)} · {_count(arms, 'arm')}{runs}")
+    runs = _tuned_runs(arms, tune, seeds) if tune else _count(len(points), "run")
+    out.print(f"\n[bold]sweep[/] {escape(record.folder.name)} · {_count(arms, 'arm')} · {runs}")
     if tune:
         places = [f"{key} of {{{', '.join(map(str, values))}}}" for key, values in tune.grid.items()]
         places += [f"{tune.trials} trials of {key} in {text}" for key, text in tune.search.items()]
@@ -50,6 +53,13 @@ def plan(record: SweepRecord, points: list[PlannedPoint], tune: Tune | None) -> 
         if point.error:
             console.error(DanteError(f"{point.run}: {point.error}"))
     out.print(f"[dim]what a run prints: {escape(console.short(record.folder.parent))}/<run>/{LOG}[/]\n")
+
+
+def _tuned_runs(arms: int, tune: Tune, seeds: list[str]) -> str:
+    """The chosen runs of the tuning's seed are not trained twice, unless tuning changes more than the grid."""
+    each = math.prod(len(values) for values in tune.grid.values()) if tune.grid else tune.trials
+    shared = str(tune.seed) in seeds and not tune.overrides
+    return f"{_count(arms * each, 'run')} to choose by, then {arms * (max(1, len(seeds)) - shared)} more"
 
 
 def choices(found: Choices, tune: Tune) -> None:

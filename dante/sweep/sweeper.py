@@ -17,17 +17,18 @@ from omegaconf import DictConfig, open_dict
 from dante import console, locks
 from dante.errors import DanteError, PointsFailed
 from dante.sweep import arguments as command_line
-from dante.sweep import screen, stop
+from dante.sweep import lost_jobs, screen, stop
 from dante.sweep.plan import (
     plan_point,
     refuse_shared_directories,
     refuse_tuned_and_listed,
+    refuse_unknown_baseline,
     shared_compute,
     sweep_folder,
 )
 from dante.sweep.points import NAME, Listed, Point, arms, overrides_of, seeded
 from dante.sweep.process import POINT, SWEEPER
-from dante.sweep.proposals import proposals
+from dante.sweep.proposals import proposals, refuse_unclear
 from dante.sweep.record import PlannedPoint, SweepRecord, is_finished
 from dante.sweep.settings import SweepSettings, sweep_settings
 from dante.sweep.stop import STOP
@@ -64,9 +65,11 @@ class GridSweep(Sweeper):
         self.listed = Listed(params, parser.parse_overrides(arguments), search=self.tune is not None)
         if self.tune:
             self.tune = self.tune.model_copy(update={"search": {**self.tune.search, **self.listed.ranges}})
+            refuse_unclear(self.tune)
             refuse_tuned_and_listed(self.tune, self.listed)
         self.batch = 0
         self.arms = list(arms(self.settings, self.listed))
+        refuse_unknown_baseline(self.settings.baseline, [arm.arm_name for arm in self.arms])
         # Without tuning these are all points; with it, they tell where the sweep lies and whether its arms compose.
         known = self._planned([point for arm in self.arms for point in self._seeded(arm)])
         record = SweepRecord(
@@ -75,7 +78,7 @@ class GridSweep(Sweeper):
             baseline=self.settings.baseline,
             compute=shared_compute(known),
         )
-        screen.plan(record, known, self.tune)
+        screen.plan(record, known, self.tune, self.listed.seeds())
         if any(point.config is not None and point.config["dry_run"] for point in known):
             return record
         with _alone(record):
@@ -172,7 +175,7 @@ class GridSweep(Sweeper):
             environment = told | {POINT: f"{number}/{len(points)}"}
             jobs.append([*point.overrides, *(f"+hydra.job.env_set.{k}='{v}'" for k, v in environment.items())])
         first, self.batch = self.batch, self.batch + len(jobs)
-        with stop.through(file) if own else nullcontext():
+        with stop.through(file) if own else nullcontext(), lost_jobs.are_failures():
             return self.launcher.launch(jobs, initial_job_idx=first)
 
 
