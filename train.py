@@ -39,7 +39,9 @@ failures: list[DanteError | StepFailed] = []
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def compose_and_run(cfg: DictConfig) -> None:
     if POINT in os.environ:  # in a sweep, perhaps in a worker of a launcher
-        run_point(SCRIPT, list(HydraConfig.get().overrides.task), Path(cfg.run.dir), cfg.run.name)
+        own = HydraConfig.get().overrides
+        found = [override for override in own.hydra if override.startswith("hydra.searchpath")]
+        run_point(SCRIPT, [*found, *own.task], Path(cfg.run.dir), cfg.run.name)
         return
     # Caught here, so that Hydra adds no line of its own.
     try:

@@ -130,6 +130,6 @@ def most_steps(price: Callable[[int], float | int], amount: float | int) -> int:
     return low
 
 
-def misses(found: float | int, amount: float | int, step: float | int) -> bool:
-    """Whether a total is off the amount by more than the tolerance and by more than one step's worth, `step`."""
-    return abs(found - amount) > max(TOLERANCE * amount, step)
+def misses(found: float | int, amount: float | int) -> bool:
+    """Whether a total is off the amount by more than the tolerance; a comparison asks the same."""
+    return abs(found - amount) > TOLERANCE * amount

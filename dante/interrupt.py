@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGUSR1 (SLURM's warning before a job is taken away): stop in an orderly way.
+"""SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 (SLURM's warning, submitit's): stop in an orderly way.
 
 Outside a fit's loop a signal raises `Interrupted` where it arrives: every lock is released on the way out, and a step
 that is not complete stays a `.partial` directory. Inside the loop (`deferred`) it only leaves a note, and the loop
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138}
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138, signal.SIGUSR2: 140}
 # A terminal, torchrun and SLURM send one request to every process, and launchers forward it: seconds within which a
 # second signal is taken for the same request.
 SAME_REQUEST_S = 2.0

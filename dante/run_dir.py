@@ -68,7 +68,9 @@ def _check_configuration(run_dir: Path, cfg: dict[str, Any]) -> None:
         raise DanteError(
             f"the run {cfg['run']['name']!r} was started with another configuration: {shown}",
             where=str(stored),
-            fix=f"run.name={cfg['run']['name']}-2 for a run of its own, or on_existing=overwrite",
+            fix="a name for the sweep, which its runs then carry: hydra.sweeper.name=NAME"
+            if os.environ.get(WAIT_FOR_RUN)
+            else f"run.name={cfg['run']['name']}-2 for a run of its own, or on_existing=overwrite",
         )
 
 

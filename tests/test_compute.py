@@ -197,9 +197,8 @@ def test_a_total_that_misses_its_budget_is_told(
         check_spent(spent, {"unit": "tokens", "amount": total}, 20)
         assert ("smaller steps" in " ".join(capsys.readouterr().out.split())) is told
     check_spent(spent, None, 20)
-    assert not compute.misses(90, 100, step=11)  # less than a step's worth
-    assert not compute.misses(99, 100, step=0.1)  # within the tolerance
-    assert compute.misses(90, 100, step=9)
+    assert not compute.misses(99, 100)  # within the tolerance
+    assert compute.misses(90, 100)
 
 
 # --- whole fits at smoke scale -------------------------------------------------------------------------------------

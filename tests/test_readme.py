@@ -42,6 +42,27 @@ def test_every_sweep_of_the_readme_is_planned(
     assert not any(tmp_path.rglob("sweep.json"))
 
 
+ONE_ARM = 'hydra.sweeper.only_arms=[[shuffled,ce,"off"]]'
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["+sweep=dante_ablation", ONE_ARM, "hydra/launcher=basic"],
+        ["+sweep=dante_ablation", ONE_ARM, "hydra/launcher=slurm", "hydra.launcher.partition=gpu"],
+        ["+sweep=dante_ablation", ONE_ARM, "hydra.launcher.n_jobs=1"],
+        ["+sweep=equal_tuning", "+experiment=sft", "hydra.sweeper.tune.grid={fit.lr:[1e-5,2e-5]}"],
+    ],
+)
+def test_a_named_sweep_takes_another_launcher_and_another_grid(
+    typed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Points are composed without what was typed of the sweep itself."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", *typed, "scale=smoke", "dry_run=true"])
+    assert train.main() == 0, capsys.readouterr().err
+
+
 def test_every_script_in_launch_is_named_in_the_readme() -> None:
     for script in (ROOT / "launch").iterdir():
         assert script.name in README, script.name

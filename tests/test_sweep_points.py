@@ -9,18 +9,22 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from dante.errors import DanteError
-from dante.sweep.arguments import is_sweep, lifted
+from dante.sweep.arguments import config_flags, is_sweep, lifted
 from dante.sweep.plan import (
     plan_point,
+    refuse_overwriting,
     refuse_shared_directories,
     refuse_tuned_and_listed,
     refuse_unknown_baseline,
+    refuse_without_validation,
     shared_compute,
+    sweep_folder,
 )
 from dante.sweep.points import Listed, Point, arms, seeded, shortened
 from dante.sweep.proposals import Grid, Search, proposals, refuse_unclear
 from dante.sweep.record import PlannedPoint
 from dante.sweep.settings import SweepSettings, Tune, as_text, sweep_settings
+from dante.sweep.tuning import Choices
 from tests.test_config import unchecked
 
 
@@ -43,6 +47,7 @@ def names(settings: SweepSettings, found: Listed) -> list[str]:
         (["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], None),
         (["-m", "fit.lr=choice(1,2)", "fit.clip=range(1,3)", "fit.eps=interval(1,2)"], None),
         (["-m", "~losses.tea", "run.name=", "--config-dir", "x"], None),
+        (["-m", "student.layers=null"], ["-m", "student.layers=choice(__null__)"]),  # Hydra takes no choice of null
         (["-m", "fit.lr=["], None),  # Hydra says what is wrong with it
     ],
 )
@@ -57,6 +62,12 @@ def test_lifted_values_are_the_ones_that_were_typed() -> None:
         [key] = listed(text).values
         [again] = OverridesParser.create().parse_overrides([f"{key}={listed(text).values[key][0]}"])
         assert again.value() == override.value(), text
+
+
+def test_points_are_started_with_the_same_configuration_directory() -> None:
+    flags = ["-m", "--config-dir", "mine", "+experiment=own", "--config-name=other"]
+    assert config_flags(flags) == ["--config-dir", "mine", "--config-name=other"]
+    assert config_flags(["-m", "seed=1"]) == []
 
 
 def test_is_sweep() -> None:
@@ -106,6 +117,11 @@ def test_a_key_of_a_factor_cannot_be_set_as_well() -> None:
     settings = SweepSettings(factors={"loss": {"ce": {"loss": ["ce"]}, "off": {"loss": ["x"]}}})
     with pytest.raises(DanteError, match="loss is set on the command line .* and by the factor 'loss'"):
         names(settings, listed("loss=[ce]"))
+    tuned = settings.model_copy(update={"tune": Tune(grid={"loss": ["[a]", "[b]"]}, seed=1)})
+    twice = SweepSettings(factors={"a": {"x": {"+fit.lr": 1}, "y": {}}, "b": {"x": {"fit.lr": 2}, "y": {}}})
+    for one in (tuned, twice):
+        with pytest.raises(DanteError, match="by another factor or the tuning"):
+            names(one, listed())
 
 
 def test_a_range_needs_a_search() -> None:
@@ -201,6 +217,51 @@ def test_budgets_of_a_sweep_are_equal_or_refused() -> None:
     assert shared_compute([point(None)]) is None
     with pytest.raises(DanteError, match="different budgets"):
         shared_compute([point(some), point(None)])
+
+
+def test_tuning_needs_validation_answers_and_their_evaluation(tmp_path: Path) -> None:
+    [arm] = arms(SweepSettings(), listed("+experiment=sft"))
+    refuse_without_validation([planned(arm, tmp_path)])
+    without = Point(arm.arm, (*arm.overrides, "cache.source.validation=0"))
+    with pytest.raises(DanteError, match="the cache keeps none"):
+        refuse_without_validation([planned(without, tmp_path)])
+    only = Point(arm.arm, (*arm.overrides, "only=[teacher,cache,init,fit]"))
+    with pytest.raises(DanteError, match="leaves the evaluation out"):
+        refuse_without_validation([planned(only, tmp_path)])
+
+
+def test_a_sweep_does_not_overwrite(tmp_path: Path) -> None:
+    [arm] = arms(SweepSettings(), listed("+experiment=sft"))
+    refuse_overwriting([planned(arm, tmp_path)])
+    again = Point(arm.arm, (*arm.overrides, "on_existing=overwrite"))
+    with pytest.raises(DanteError, match="make the steps that all share again"):
+        refuse_overwriting([planned(again, tmp_path)])
+
+
+def test_another_grid_is_another_sweep(tmp_path: Path) -> None:
+    found = listed("+experiment=sft", "seed=1,2")
+    points = [planned(p, tmp_path) for arm in arms(SweepSettings(), found) for p in seeded(arm, found.seeds())]
+    tuned = [SweepSettings(tune=Tune(grid={"fit.lr": rates}, seed=1)) for rates in ([1, 2], [1, 3])]
+    folders = [sweep_folder(points, settings, found) for settings in (SweepSettings(), *tuned)]
+    assert len(set(folders)) == 3
+    assert sweep_folder(points, SweepSettings(), found) == folders[0]
+    assert sweep_folder(points, SweepSettings(name="mine"), found).name == "mine-smoke"
+
+
+def test_what_no_point_survives_is_told() -> None:
+    lost = PlannedPoint("r", "a", 1, "final", {}, {}, [], None, "failed", "unknown key 'fit.lrr'")
+    with pytest.raises(DanteError, match=r"no point of the sweep can be run.*unknown key 'fit.lrr'"):
+        sweep_folder([lost], SweepSettings(), listed())
+
+
+def test_a_choice_at_the_edge_of_a_grid_of_numbers_is_told() -> None:
+    choices = Choices()
+    choices.scores = {"a": {"1e-3": 1.0, "2e-3": 0.5, "4e-3": 0.9}, "b": {"1e-3": 0.1, "2e-3": 0.5}, "c": {}}
+    choices.places = {place: {"fit.lr": place} for place in ("1e-3", "2e-3", "4e-3")}
+    tune = Tune(grid={"fit.lr": [4e-3, 1e-3, 2e-3]}, seed=1)
+    assert [choices.at_edge(arm, tune) for arm in "abc"] == [[], ["fit.lr"], []]
+    words = Tune(grid={"fit.lr": ["x", "y"]}, seed=1)
+    assert choices.at_edge("b", words) == []
 
 
 def test_what_is_tuned_is_not_listed() -> None:

@@ -63,13 +63,14 @@ def read_comparison(source: Path) -> Comparison:
         )
     content = read_json(path)
     sweep = read_json(source / SWEEP) if (source / SWEEP).is_file() else {}
+    known = {p["run"]: source / p["directory"] for p in sweep.get("points", []) if "directory" in p}
     try:
         tables = content["tables"]
         _refuse_doubled_arms(tables, path)
         return Comparison(
             commands=_commands(content, tables),
-            runs={arm: runs for table in tables for arm, runs in _runs(source, table).items()},
-            tuning_runs=[_place(source, p["run"]) for p in sweep.get("points", []) if _tuned(p)],
+            runs={arm: runs for table in tables for arm, runs in _runs(source, table, known).items()},
+            tuning_runs=[_place(source, p["run"], known) for p in sweep.get("points", []) if _tuned(p)],
             arms=_values(tables),
             primary=list(dict.fromkeys(_metric(result) for _, result in _results(tables) if result["primary"])),
             references=_references(tables),
@@ -111,14 +112,17 @@ def _commands(content: Json, tables: list[Json]) -> list[str]:
     return [re.sub(r"^python \S*/train\.py", "python train.py", command) for command in found]
 
 
-def _runs(source: Path, table: Json) -> Runs:
+def _runs(source: Path, table: Json, known: dict[str, Path]) -> Runs:
     return {
-        arm: {int(seed): _place(source, run["run"]) for seed, run in facts["runs"].items()}
+        arm: {int(seed): _place(source, run["run"], known) for seed, run in facts["runs"].items()}
         for arm, facts in table["arms"].items()
     }
 
 
-def _place(source: Path, name: str) -> Path:
+def _place(source: Path, name: str, known: dict[str, Path]) -> Path:
+    """Where a run lies: as the sweep says, else beside what is read, else in `runs/`."""
+    if name in known:
+        return known[name]
     beside = source.resolve().parent / name
     return beside if beside.is_dir() else Path("runs") / name
 

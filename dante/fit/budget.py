@@ -184,7 +184,7 @@ def check_spent(spent: Compute, budget: dict[str, Any] | None, steps: int) -> No
     if budget is None:
         return
     found, amount = _known(spent.spent(budget["unit"])), budget["amount"]
-    if compute.misses(found, amount, found / steps):
+    if compute.misses(found, amount):
         console.note(
             f"the fit used {found / amount:.1%} of its budget of {console.budget_words(budget)}, teacher included: "
             f"{steps:,} steps are too few to come closer. Compare it with others after smaller steps (fit.batch.size) "

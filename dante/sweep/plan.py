@@ -7,11 +7,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dante.config import check, did_you_mean
+from dante.config import check, did_you_mean, labels_of
 from dante.errors import DanteError
 from dante.sweep.points import NAME, Listed, Point, bare, shortened
 from dante.sweep.record import PlannedPoint
-from dante.sweep.settings import Tune
+from dante.sweep.settings import SweepSettings, Tune
 
 Compose = Callable[[list[str]], DictConfig]
 # Where and how a sweep runs, not what: they do not change its name.
@@ -140,19 +140,67 @@ def shared_compute(points: Sequence[PlannedPoint]) -> dict[str, Any] | None:
     return budgets[0] if budgets else None
 
 
-def sweep_folder(points: Sequence[PlannedPoint], name: str | None, listed: Listed) -> Path:
+def refuse_overwriting(points: Sequence[PlannedPoint]) -> None:
+    """Points that share steps would each make them again, under the hands of those that read them.
+
+    Raises:
+        DanteError: on_existing=overwrite is set.
+    """
+    if any(point.config is not None and point.config["on_existing"] == "overwrite" for point in points):
+        raise DanteError(
+            "on_existing=overwrite in a sweep: every point would make the steps that all share again",
+            where="on_existing",
+            allowed="resume, error",
+            fix="give the sweep another name (hydra.sweeper.name=NAME), or delete the steps that shall be made again",
+        )
+
+
+def refuse_without_validation(points: Sequence[PlannedPoint]) -> None:
+    """What is tuned is chosen on validation answers: they have to exist, and to be scored.
+
+    Raises:
+        DanteError: a cache has none, or `only` leaves the evaluation out.
+    """
+    for point in points:
+        config = point.config
+        if config is None:
+            continue
+        if config["cache"]["source"].get("validation") == 0:
+            raise DanteError(
+                "this sweep chooses by validation answers, and the cache keeps none",
+                where="cache.source.validation",
+                fix="cache.source.validation=200",
+            )
+        stages = {step["stage"] for label, step in config["steps"].items() if _runs(config, label)}
+        if "eval" not in stages:
+            raise DanteError(
+                "this sweep chooses by validation answers, and `only` leaves the evaluation out",
+                where="only",
+                fix="add the step eval (with eval-teacher and eval-init) to `only`",
+            )
+
+
+def _runs(config: dict[str, Any], label: str) -> bool:
+    return config["only"] is None or label in labels_of(config["only"])
+
+
+def sweep_folder(points: Sequence[PlannedPoint], settings: SweepSettings, listed: Listed) -> Path:
     """The sweep's directory, beside its runs; a sweep without a name gets one that is always the same for it."""
     parents = {point.run_dir.parent for point in points if point.config is not None}
     if len(parents) != 1:
+        if not parents:
+            raise DanteError(f"no point of the sweep can be run. The first, {points[0].run}: {points[0].error}")
         raise DanteError(
-            "no point of the sweep can be run" if not parents else "the points' runs lie in different directories",
+            "the points' runs lie in different directories",
             where="run.dir",
-            fix="see the errors above" if not parents else "let run.dir differ in its last part alone",
+            fix="let run.dir differ in its last part alone",
         )
     scales = {point.config["where"]["scale"] for point in points if point.config is not None}
-    if name:
-        return parents.pop() / (f"{name}-{scales.pop()}" if len(scales) == 1 else name)
+    if settings.name:
+        return parents.pop() / (f"{settings.name}-{scales.pop()}" if len(scales) == 1 else settings.name)
     known = (listed.values | listed.ranges).items()
     identity = sorted((bare(k), str(v)) for k, v in known if bare(k).split(".")[0] not in _NOT_IDENTITY)
+    # Another grid is another sweep: a search goes on from what it keeps there.
+    own = settings.model_dump(include={"tune", "factors", "only_arms"}, exclude_defaults=True)
     swept = "-".join(bare(key).rpartition(".")[2] for key in (*listed.swept, *listed.ranges)) or "points"
-    return parents.pop() / f"sweep-{swept}-{hashlib.sha256(str(identity).encode()).hexdigest()[:6]}"
+    return parents.pop() / f"sweep-{swept}-{hashlib.sha256(str((identity, own)).encode()).hexdigest()[:6]}"

@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Override, QuotedString
 
 from dante.config import did_you_mean
 from dante.errors import DanteError
+from dante.sweep.arguments import NULL
 from dante.sweep.settings import SweepSettings, as_override
 
 SEED, EXPERIMENT, SCALE, NAME = "seed", "experiment", "scale", "run.name"
@@ -132,7 +133,7 @@ def _values(override: Override) -> list[str]:
             allowed="a list (1,2,3), choice(…), range(…); with hydra/sweeper=optuna also interval(…)",
             fix="list the values, or add hydra/sweeper=optuna",
         )
-    return list(override.sweep_string_iterator())
+    return ["null" if value == NULL else value for value in override.sweep_string_iterator()]
 
 
 def arms(settings: SweepSettings, listed: Listed) -> Iterator[Point]:
@@ -163,9 +164,17 @@ def _check_factors(settings: SweepSettings, listed: Listed) -> None:
                 allowed="one level of each factor: " + " × ".join("|".join(levels) for levels in known),
                 fix=guess or "name one level per factor, in their order",
             )
+    tuned = settings.tune.keys if settings.tune else []
     for factor, by_level in settings.factors.items():
+        others = {bare(k) for f, known in settings.factors.items() if f != factor for o in known.values() for k in o}
         for level, overrides in by_level.items():
             for key in overrides:
+                if bare(key) in {*others, *map(bare, tuned)}:
+                    raise DanteError(
+                        f"{bare(key)} is set by the factor {factor!r} and by another factor or the tuning",
+                        where=f"hydra.sweeper.factors.{factor}.{level}",
+                        fix="set it in one of the two",
+                    )
                 if listed.holds(key):
                     raise DanteError(
                         f"{bare(key)} is set on the command line (or in params) and by the factor {factor!r}",

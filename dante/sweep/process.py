@@ -5,6 +5,7 @@ time are its own; and one with several devices starts them as any run does. What
 its steps. The process stops in an orderly way when whoever waits for it is gone.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from rich.markup import escape
 from dante import console, interrupt
 from dante.distributed import rank
 from dante.run_dir import WAIT_FOR_RUN
+from dante.sweep.arguments import CONFIG_FLAGS
 from dante.sweep.stop import STOP
 
 LOG = "log.txt"
@@ -64,7 +66,7 @@ def run_point(train: Path, overrides: list[str], run_dir: Path, name: str) -> No
     began_s, offset = time.perf_counter(), log.stat().st_size if log.exists() else 0
     with log.open("ab") as stream:
         child = subprocess.Popen(
-            [sys.executable, str(train), *overrides],
+            [sys.executable, str(train), *json.loads(os.environ.get(CONFIG_FLAGS, "[]")), *overrides],
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,

@@ -97,7 +97,7 @@ class Search:
         self.space = {key: _distribution(key, text) for key, text in tune.search.items()}
         self.storage = JournalStorage(JournalFileBackend(str(folder / "search.journal")))
         self.studies: dict[str, Any] = {}
-        self.open: dict[tuple[str, str], int] = {}
+        self.open: dict[tuple[str, str], list[int]] = {}
 
     def next(self, arm: str) -> list[dict[str, str]]:
         study, first = self._study(arm)
@@ -115,13 +115,11 @@ class Search:
         return places
 
     def tell(self, arm: str, values: dict[str, str], score: float | None) -> None:
-        number = self.open.pop((arm, str(values)), None)
-        if number is None:  # proposed twice: both have the same score
-            return
-        if score is None:
-            self.studies[arm].tell(number, state=self.optuna.trial.TrialState.FAIL)
-        else:
-            self.studies[arm].tell(number, score)
+        for number in self.open.pop((arm, str(values)), []):  # several, where one place was proposed twice
+            if score is None:
+                self.studies[arm].tell(number, state=self.optuna.trial.TrialState.FAIL)
+            else:
+                self.studies[arm].tell(number, score)
 
     def _study(self, arm: str) -> tuple[Any, bool]:
         first = arm not in self.studies
@@ -134,7 +132,7 @@ class Search:
 
     def _opened(self, arm: str, trial: Any) -> dict[str, str]:
         values = {key: _text(trial.params[key]) for key in self.space}
-        self.open[arm, str(values)] = trial.number
+        self.open.setdefault((arm, str(values)), []).append(trial.number)
         return values
 
 

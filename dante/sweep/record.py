@@ -1,5 +1,6 @@
 """`sweep.json`: what a sweep consists of and how far it is, for the comparison and for its next start."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,13 @@ class SweepRecord:
             "baseline": self.baseline,
             "compute": self.compute,
             "tuning": self.tuning,
-            "points": [point.summary() for point in self.points],
+            "points": [point.summary() | self._place(point) for point in self.points],
         }
         write_json(self.folder / FILE, content)
+
+    def _place(self, point: PlannedPoint) -> dict[str, str]:
+        """Where the run lies, seen from the sweep's directory."""
+        return {} if point.config is None else {"directory": os.path.relpath(point.run_dir, self.folder)}
 
 
 def is_finished(config: dict[str, Any]) -> bool:

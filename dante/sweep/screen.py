@@ -119,7 +119,7 @@ def _compare(record: SweepRecord) -> None:
 
 
 def _evaluated(point: PlannedPoint) -> bool:
-    return point.status == "done" and point.phase == "final" and (point.run_dir / "eval" / "eval.json").is_file()
+    return point.status == "done" and point.phase == "final" and any(point.run_dir.glob("*/eval.json"))
 
 
 def _count(number: int, what: str) -> str:

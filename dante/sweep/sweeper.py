@@ -12,7 +12,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, open_dict, read_write
 
 from dante import console, locks
 from dante.errors import DanteError, PointsFailed
@@ -20,9 +20,11 @@ from dante.sweep import arguments as command_line
 from dante.sweep import lost_jobs, screen, stop
 from dante.sweep.plan import (
     plan_point,
+    refuse_overwriting,
     refuse_shared_directories,
     refuse_tuned_and_listed,
     refuse_unknown_baseline,
+    refuse_without_validation,
     shared_compute,
     sweep_folder,
 )
@@ -47,9 +49,9 @@ class GridSweep(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.settings: SweepSettings = sweep_settings(**self.nodes)
         self.context = hydra_context
-        self.master: DictConfig = config
+        self.master = _for_points(config)
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
+            hydra_context=hydra_context, task_function=task_function, config=self.master
         )
 
     def sweep(self, arguments: list[str]) -> SweepRecord:
@@ -60,7 +62,7 @@ class GridSweep(Sweeper):
             PointsFailed: at its end, if a point has no result.
         """
         parser = OverridesParser.create(config_loader=self.context.config_loader)
-        params = parser.parse_overrides([f"{key}={value}" for key, value in self.settings.params.items()])
+        params = parser.parse_overrides(overrides_of(self.settings.params))
         self.tune = self.settings.tune
         self.listed = Listed(params, parser.parse_overrides(arguments), search=self.tune is not None)
         if self.tune:
@@ -72,14 +74,19 @@ class GridSweep(Sweeper):
         refuse_unknown_baseline(self.settings.baseline, [arm.arm_name for arm in self.arms])
         # Without tuning these are all points; with it, they tell where the sweep lies and whether its arms compose.
         known = self._planned([point for arm in self.arms for point in self._seeded(arm)])
+        refuse_overwriting(known)
+        if self.tune:
+            refuse_without_validation(known)
         record = SweepRecord(
-            folder=sweep_folder(known, self.settings.name, self.listed),
+            folder=sweep_folder(known, self.settings, self.listed),
             command=command_line.typed(),
             baseline=self.settings.baseline,
             compute=shared_compute(known),
         )
         screen.plan(record, known, self.tune, self.listed.seeds())
         if any(point.config is not None and point.config["dry_run"] for point in known):
+            if any(point.error for point in known):
+                raise PointsFailed
             return record
         with _alone(record):
             self._run(record, known if self.tune is None else self._tuned(record))
@@ -177,6 +184,18 @@ class GridSweep(Sweeper):
         first, self.batch = self.batch, self.batch + len(jobs)
         with stop.through(file) if own else nullcontext(), lost_jobs.are_failures():
             return self.launcher.launch(jobs, initial_job_idx=first)
+
+
+def _for_points(config: DictConfig) -> DictConfig:
+    """The sweep's configuration as its points are composed with: without what was typed of the sweep itself.
+
+    Hydra would repeat it for every point, where there is no named sweep and perhaps another launcher to set it in.
+    """
+    own = config.copy()
+    kept = [override for override in own.hydra.overrides.hydra if override.startswith("hydra.searchpath")]
+    with read_write(own), open_dict(own):
+        own.hydra.overrides.hydra = kept
+    return own
 
 
 def _take(point: PlannedPoint, outcome: JobReturn) -> None:

@@ -3,13 +3,14 @@
 The validation answers are neither trained on nor reported on, so what is chosen by them does not flatter a result.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
 from dante.errors import DanteError
 from dante.jsonl import read_lines
 from dante.sweep.record import PlannedPoint
-from dante.sweep.settings import Tune, as_text
+from dante.sweep.settings import Tune
 
 METRIC = "validation bits per byte"
 # What a point has to measure so that it can be chosen by.
@@ -51,7 +52,15 @@ class Choices:
         self.places[place(point.tuned)] = point.tuned
         if point.status != "done":
             return None
-        by_place[place(point.tuned)] = score = validation_bits_per_byte(point.run_dir)
+        try:
+            score = validation_bits_per_byte(point.run_dir)
+        except DanteError as error:
+            point.status, point.error = "failed", str(error)
+            return None
+        if not math.isfinite(score):
+            point.status, point.error = "failed", f"its {METRIC} are {score}"
+            return None
+        by_place[place(point.tuned)] = score
         return score
 
     def best(self, arm: str) -> dict[str, str] | None:
@@ -60,10 +69,14 @@ class Choices:
         return self.places[min(scores, key=lambda name: scores[name])] if scores else None
 
     def at_edge(self, arm: str, tune: Tune) -> list[str]:
-        """Keys of the grid whose choice is its first or last value: a better one may lie outside."""
+        """Keys of a grid of numbers whose choice is its smallest or largest: a better one may lie outside."""
         chosen = self.best(arm) or {}
-        ends = {key: (as_text(values[0]), as_text(values[-1])) for key, values in tune.grid.items()}
-        return [key for key, value in chosen.items() if value in ends.get(key, ())]
+        numbers = {
+            key: [float(value) for value in values if isinstance(value, int | float)]
+            for key, values in tune.grid.items()
+        }
+        ends = {key: (min(n), max(n)) for key, n in numbers.items() if len(n) == len(tune.grid[key])}
+        return [key for key, value in chosen.items() if key in ends and float(value) in ends[key]]
 
     def summary(self, tune: Tune) -> dict[str, Any]:
         """For `sweep.json`."""

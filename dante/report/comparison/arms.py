@@ -44,8 +44,14 @@ def group(runs: Sequence[Trained]) -> list[Arm]:
     """Arms in the order of their first runs."""
     groups: dict[tuple[str, ...], list[Trained]] = {}
     for run in runs:
-        groups.setdefault((fingerprint(_without_seeds(run.config)), *run.alike.key()), []).append(run)
-    split = [part for members in groups.values() for part in _by_fixed_seeds(members)]
+        # A sweep says itself which runs are an arm: what it sweeps may be no part of a recipe, as an evaluation's key.
+        own = (run.point.sweep or "", run.point.arm or "")
+        groups.setdefault((*own, fingerprint(_without_seeds(run.config)), *run.alike.key()), []).append(run)
+    split = [
+        part
+        for members in groups.values()
+        for part in ([members] if members[0].point.arm else _by_fixed_seeds(members))
+    ]
     names = _names(split)
     return [_arm(name, members) for name, members in zip(names, split, strict=True)]
 
@@ -141,10 +147,11 @@ def _by_fixed_seeds(runs: list[Trained]) -> list[list[Trained]]:
     part of the configuration where it is not.
     """
     seeds = [{path: v for path, v in _recipe(run.config) if path.rsplit(".", 1)[-1] == "seed"} for run in runs]
-    varied = {path for path in seeds[0] if len({str(one[path]) for one in seeds}) > 1}
+    paths = {path for one in seeds for path in one}
+    varied = {path for path in paths if len({str(one.get(path)) for one in seeds}) > 1}
     parts: dict[str, list[Trained]] = {}
     for run, own in zip(runs, seeds, strict=True):
-        fixed = {path: "the run's" if own[path] == run.seed else own[path] for path in varied}
+        fixed = {path: "the run's" if own.get(path) == run.seed else own.get(path) for path in sorted(varied)}
         parts.setdefault(fingerprint(fixed), []).append(run)
     return list(parts.values())
 

@@ -12,7 +12,7 @@ from dante.manifest import write_text
 from dante.report.comparison.arms import group
 from dante.report.comparison.export import csv_text, json_text
 from dante.report.comparison.factors import FactorEffect, effects
-from dante.report.comparison.figures import all_figures
+from dante.report.comparison.figures import STEMS, all_figures
 from dante.report.comparison.find import Found, Json, find
 from dante.report.comparison.judge import CONFIDENCE, Result, judge
 from dante.report.comparison.page import Judged, content
@@ -62,9 +62,9 @@ def write_comparison(paths: Sequence[Path], out: Path, baseline: str | None = No
 def write(tables: list[Judged], found: Found, out: Path) -> Path:
     """The same of what was compared already. The page comes last: where it is, all it points to is complete."""
     out.mkdir(parents=True, exist_ok=True)
-    for old in [*out.glob("*.png"), out / "index.html"]:
+    for old in [*(path for stem in STEMS for path in out.glob(f"{stem}*.png")), out / "index.html"]:
         old.unlink(missing_ok=True)
-    factors = [effects(group, results, found.sweeps) for group, results in tables]
+    factors = [effects(group, results) for group, results in tables]
     facts = content(tables, factors, found, _drawn(tables, factors, found, out))
     write_text(out / "comparison.csv", csv_text(tables, factors))
     write_text(out / "comparison.json", json_text(tables, factors, found))

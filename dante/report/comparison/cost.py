@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dante.compute import TOLERANCE
 from dante.report import cost
 from dante.report.comparison.arms import Arm
 from dante.report.comparison.find import Json
@@ -18,8 +19,6 @@ from dante.report.read import Run
 from dante.report.words import compact, flops
 
 PARTS = ("training", "generation", "scoring", "total")
-# Arms whose compute differs by no more than this share had equal compute.
-TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import numpy as np
 
 from dante.evaluate.ratio import Ratio
 from dante.report.comparison.arms import Arm
-from dante.report.comparison.find import Json
 from dante.report.comparison.judge import CONFIDENCE, LEVEL, POWER, PRIMARY, Result, verdict_of
 from dante.report.comparison.tables import Group
 from dante.statistics.correction import holm
@@ -48,16 +47,15 @@ class FactorEffect:
     verdict: str = ""
 
 
-def effects(group: Group, results: Sequence[Result], sweeps: Sequence[Json]) -> list[FactorEffect]:
+def effects(group: Group, results: Sequence[Result]) -> list[FactorEffect]:
     """Effects of all factors on the primary metric; none where arms are no product of several factors.
 
     Args:
         group: arms that may be ranked together.
         results: of them; the primary one says in which direction better lies.
-        sweeps: contents of `sweep.json`.
     """
     primary = next((result for result in results if result.primary), None)
-    levels = _levels(group, sweeps)
+    levels = {arm.name: arm.first.point.levels for arm in group.arms if arm.first.point.levels}
     varied = [name for name in _names(levels) if len({known.get(name) for known in levels.values()}) > 1]
     if primary is None or len(varied) < 2:
         return []
@@ -70,16 +68,6 @@ def effects(group: Group, results: Sequence[Result], sweeps: Sequence[Json]) -> 
             if effect is not None:
                 found.append(FactorEffect(factor, level, against, len(pairs), effect))
     return _corrected(found, primary)
-
-
-def _levels(group: Group, sweeps: Sequence[Json]) -> dict[str, Levels]:
-    names = {arm.name for arm in group.arms}
-    return {
-        point["arm"]: point["levels"]
-        for sweep in sweeps
-        for point in sweep["points"]
-        if point["arm"] in names and point.get("levels")
-    }
 
 
 def _names(levels: dict[str, Levels]) -> list[str]:

@@ -23,6 +23,8 @@ from dante.report.theme import Theme
 # Curves of different arms are averaged over a tenth of their length, or their noise hides how they differ.
 SMOOTHING = 10
 CROSS_ENTROPY = "ce_nats"
+# What the names of all figures begin with.
+STEMS = ("differences", "factors", "pareto", "learning", "tuning")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Paths → the runs to compare, and the points of sweeps that cannot be compared because they failed or are missing."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ class Point:
         seed: from the sweep, or None: then its configuration has it.
         overrides: from the sweep, or None.
         sweep: name of the sweep, or None.
+        levels: factor → level, from a factorial sweep; or None.
     """
 
     path: Path
@@ -29,6 +31,7 @@ class Point:
     seed: int | None = None
     overrides: tuple[str, ...] | None = None
     sweep: str | None = None
+    levels: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,13 +104,14 @@ def _of_sweep(path: Path, found: Found) -> list[Point]:
     points = []
     try:
         for entry in sweep["points"]:
-            run = path.parent / entry["run"]
+            run = Path(os.path.normpath(path / entry.get("directory", f"../{entry['run']}")))
             arm, seed, phase = str(entry["arm"]), entry.get("seed"), entry.get("phase", "final")
             why = _why_absent(entry, run)
             if why:
                 found.absent.append(Absent(entry["run"], arm, seed, phase, why))
             elif phase == "final":
-                points.append(Point(run, arm, seed, tuple(entry.get("overrides") or ()), sweep["sweep"]))
+                overrides = tuple(entry.get("overrides") or ())
+                points.append(Point(run, arm, seed, overrides, sweep["sweep"], entry.get("levels")))
     except (KeyError, TypeError, AttributeError) as error:
         raise DanteError(
             f"the sweep's file is damaged: {type(error).__name__} {error}",

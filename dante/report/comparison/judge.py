@@ -125,7 +125,7 @@ def _result(group: Group, key: Key) -> Result:
         cells.append(_compared(arm, _of(arm, key), of_base, settings))
     known = {model: rows[key] for model, rows in base.first.evaluation.others.items() if key in rows}
     references = {m: known[m] for m in [*(m for m in MODELS if m in known), *(m for m in known if m not in MODELS)]}
-    return Result(*key, metric_of(key[1]), key == PRIMARY, settings, references, tuple(c for c in cells if c))
+    return Result(*key, metric_of(key[1]), key == PRIMARY, settings, references, tuple(cells))
 
 
 def _of(arm: Arm, key: Key) -> dict[int, Measured]:

@@ -153,7 +153,11 @@ def _full(result: Result, group: Group) -> Json:
 def _row(result: Result, cell: Cell, places: int, differs: list[str]) -> Json:
     how, effect = result.how, cell.effect
     judged = effect is not None and np.isfinite(effect.difference)
-    interval = span(how, effect.low, effect.high, places) if effect and effect.low is not None and effect.high else "–"
+    interval = (
+        span(how, effect.low, effect.high, places)
+        if effect and effect.low is not None and effect.high is not None
+        else "–"
+    )
     return {
         "arm": cell.arm,
         "baseline": cell is result.baseline,

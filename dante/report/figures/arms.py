@@ -123,7 +123,7 @@ def pareto(spots: Sequence[Spot], title: str, x: str, y: str, theme: Theme) -> A
     axes = panel(
         theme,
         title,
-        "FLOPs of one run, teacher included",
+        x,
         y,
         size_in=(SIZE_IN[0], max(2.8, 1.0 + _lines(known) * LINE_IN)),
     )
