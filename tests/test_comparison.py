@@ -301,7 +301,9 @@ def test_a_choice_at_the_edge_of_the_grid_is_a_warning(tmp_path: Path) -> None:
         "scores": {arm: {"5e-4": 1.2, "1e-3": 1.0, "2e-3": 0.9} for arm in arms},
         "chosen": {"a": {"fit.lr": "1e-3"}, "b": {"fit.lr": "0.002"}},
     }  # fmt: skip
-    assert edges(tuning, "fit.lr") == ["b (0.002)"]
+    assert edges(tuning, "fit.lr") == {"b": "0.002"}
+    assert edges(tuning | {"search": {"fit.lr": "interval(1,2)"}}, "fit.lr") == {}
+    assert edges(tuning | {"grid": {"fit.lr": ["x", "y"]}}, "fit.lr") == {}
     page = write_comparison([write_sweep(tmp_path, "sweep", points, tuning=tuning)], tmp_path / "out")
     assert "At the edge of the grid: b (0.002)" in page.read_text()
     assert (page.parent / "tuning-fit-lr.png").is_file()

@@ -150,6 +150,23 @@ def test_submitit_runs_a_sweep_on_this_machine(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_search_runs_its_best_with_every_seed(tmp_path: Path) -> None:
+    space = ("fit.lr=tag(log,interval(1e-4,1e-2))", "hydra.sweeper.tune.trials=3", "hydra.sweeper.tune.at_once=2")
+    arguments = ("-m", "hydra/sweeper=optuna", "+experiment=sft", "seed=1,2", *space, *BITS, *TWO)
+    said = sweep(tmp_path, *arguments)
+    found = record(tmp_path)
+    scores = found["tuning"]["scores"]["sft"]
+    assert len(scores) == 3
+    best = min(scores, key=lambda place: scores[place])
+    assert [p["tuned"]["fit.lr"] for p in found["points"] if p["phase"] == "final"] == [best, best]
+    assert "4 runs done" in said
+    again = sweep(tmp_path, *arguments)  # the journal knows its trials, the store the best ones' runs
+    assert "[1/" not in again
+    assert "4 runs done" in again
+    assert record(tmp_path)["tuning"]["scores"] == found["tuning"]["scores"]
+
+
+@pytest.mark.slow
 def test_a_job_that_the_queue_kills_is_one_failed_point(tmp_path: Path) -> None:
     launcher = ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10", "hydra.launcher.cpus_per_task=1")
     process = start(tmp_path, "-m", "+experiment=sft", "seed=1,2", *PREPARED, *launcher)

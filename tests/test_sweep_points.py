@@ -296,7 +296,9 @@ def test_a_search_finds_the_valley_and_goes_on_after_a_kill(tmp_path: Path) -> N
         tried.append(values)
     [lost] = first.next("arm")  # proposed, and then the process is killed
     again = Search(tune, tmp_path)
-    assert again.next("arm") == [lost]
+    assert again.next("arm") == [*tried, lost]  # the scored ones, whose runs are complete, and the lost one
+    for values in tried:
+        again.tell("arm", values, score(values))
     again.tell("arm", lost, None)  # it fails: that counts as a trial
     while places := again.next("arm"):
         again.tell("arm", places[0], score(places[0]))

@@ -103,14 +103,17 @@ class Search:
         study, first = self._study(arm)
         states = self.optuna.trial.TrialState
         places: list[dict[str, str]] = []
-        if first:  # what an earlier start proposed, and did not live to score
+        if first:
+            # What an earlier start has scored: the runs are complete, and their scores are read again.
+            places += [self._values(trial) for trial in study.get_trials(states=(states.COMPLETE,))]
+            # What it proposed, and did not live to score.
             for trial in study.get_trials(states=(states.RUNNING,)):
                 if set(trial.params) == set(self.space):
                     places.append(self._opened(arm, trial))
                 else:
                     study.tell(trial.number, state=states.FAIL)
         left = self.tune.trials - len(study.get_trials(states=(states.COMPLETE, states.FAIL, states.RUNNING)))
-        for _ in range(min(left, self.tune.at_once - len(places))):
+        for _ in range(min(left, self.tune.at_once - sum(arm == one for one, _ in self.open))):
             places.append(self._opened(arm, study.ask(self.space)))
         return places
 
@@ -131,9 +134,12 @@ class Search:
         return self.studies[arm], first
 
     def _opened(self, arm: str, trial: Any) -> dict[str, str]:
-        values = {key: _text(trial.params[key]) for key in self.space}
+        values = self._values(trial)
         self.open.setdefault((arm, str(values)), []).append(trial.number)
         return values
+
+    def _values(self, trial: Any) -> dict[str, str]:
+        return {key: _text(trial.params[key]) for key in self.space}
 
 
 def _text(value: Any) -> str:

@@ -163,4 +163,5 @@ def _tuning(tuning: Json, key: str, theme: Theme) -> Axes | None:
     chosen = {arm: values[key] for arm, values in tuning.get("chosen", {}).items() if values and key in values}
     edge = edges(tuning, key)
     title = f"{key}: {len(edge)} of {len(chosen)} arms chose the edge of the grid" if edge else f"Tuning of {key}"
-    return arms.tuning(tuning.get("scores", {}), chosen, title, key, str(tuning.get("metric", "score")), theme)
+    metric = str(tuning.get("metric", "score"))
+    return arms.tuning(tuning.get("scores", {}), chosen, set(edge), title, key, metric, theme)

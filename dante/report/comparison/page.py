@@ -65,19 +65,18 @@ def tuning_sentences(sweep: Json) -> list[str]:
         )
         edge = edges(tuning, key)
         if edge:
-            found.append(
-                f"At the edge of the grid: {', '.join(edge)}. The best value may lie beyond it; widen the grid."
-            )
+            arms = ", ".join(f"{arm} ({value})" for arm, value in edge.items())
+            found.append(f"At the edge of the grid: {arms}. The best value may lie beyond it; widen the grid.")
     return found
 
 
-def edges(tuning: Json, key: str) -> list[str]:
-    """`arm (value)` where the chosen value is the smallest or the largest of a grid of numbers."""
+def edges(tuning: Json, key: str) -> dict[str, str]:
+    """Arm → chosen value, where that is the smallest or the largest of a grid of numbers."""
     tried = numbers(tuning["grid"][key])
     if tried is None or (tuning.get("search") or {}).get(key):
-        return []
+        return {}
     chosen = {arm: values[key] for arm, values in tuning.get("chosen", {}).items() if values and key in values}
-    return [f"{arm} ({value})" for arm, value in chosen.items() if float(value) in (min(tried), max(tried))]
+    return {arm: value for arm, value in chosen.items() if float(value) in (min(tried), max(tried))}
 
 
 def numbers(values: Sequence[str]) -> list[float] | None:

@@ -3,7 +3,7 @@
 Every arm's name stands in the figure: there are more arms than colours that can be told apart.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ Curve = tuple[Any, Any]
 # More lines than this in one panel are a tangle: then every arm has a panel of its own.
 MOST_LINES = 4
 COLUMNS = 3
+MOST_TICKS = 6
 MEAN_POINTS = 200
 # Costs nearer than this factor are drawn as one, and their spreads would cover each other.
 APART = 1.02
@@ -152,9 +153,12 @@ def pareto(spots: Sequence[Spot], title: str, x: str, y: str, theme: Theme) -> A
     return axes
 
 
-def tuning(scores: Mapping[str, Mapping[str, float]], chosen: Mapping[str, str], title: str, x: str, y: str,
-           theme: Theme) -> Axes | None:  # fmt: skip
-    """Validation score by tried value; the chosen one is filled, and marked where it lies at the edge of the grid."""
+def tuning(scores: Mapping[str, Mapping[str, float]], chosen: Mapping[str, str], at_edge: Set[str], title: str, x: str,
+           y: str, theme: Theme) -> Axes | None:  # fmt: skip
+    """Validation score by tried value; the chosen one is filled, and marked where it lies at the edge of the grid.
+
+    Many values (a search) have no ticks of their own.
+    """
     shown = {
         arm: sorted((float(value), score) for value, score in tried.items()) for arm, tried in scores.items() if tried
     }
@@ -173,15 +177,17 @@ def tuning(scores: Mapping[str, Mapping[str, float]], chosen: Mapping[str, str],
                   markerfacecolor=theme.paper, markeredgecolor=colour)  # fmt: skip
         for value, score in points:
             if arm in chosen and value == float(chosen[arm]):
-                edge = value in (tried[0], tried[-1]) and len(tried) > 1
-                axes.scatter([value], [score], s=52, zorder=4, color=theme.verdicts["worse"] if edge else colour)
+                marked = theme.verdicts["worse"] if arm in at_edge else colour
+                axes.scatter([value], [score], s=52, zorder=4, color=marked)
         ends.append((points[-1][0], points[-1][1], arm, colour))
         if alone:
             axes.set_title(_wrapped(arm), loc="left", color=theme.ink, fontsize=7.5, pad=3)
     for axes in every:
-        axes.set_xscale("log")
-        axes.minorticks_off()
-        axes.set_xticks(tried, [f"{value:g}" for value in tried], fontsize=7.5 if len(shown) > MOST_LINES else 8.5)
+        if tried[0] > 0:
+            axes.set_xscale("log")
+            axes.minorticks_off()
+        if len(tried) <= MOST_TICKS:
+            axes.set_xticks(tried, [f"{value:g}" for value in tried], fontsize=7.5 if len(shown) > MOST_LINES else 8.5)
     if len(shown) <= MOST_LINES:
         label_ends(every[0], theme, ends)
     return every[0]
