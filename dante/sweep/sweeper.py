@@ -1,7 +1,7 @@
 """Hydra's sweeper of this lab: plan all points, start those that are not finished, compare what came out."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
+from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict, read_write
 
 from dante import console, locks
@@ -46,7 +46,7 @@ class GridSweep(Sweeper):
     def __init__(self, **nodes: Any) -> None:
         self.nodes = nodes  # checked in `setup`: Hydra would hide what is wrong with them behind its own error
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(self, *, hydra_context: HydraContext, task_function: Callable[[Any], Any], config: DictConfig) -> None:
         self.settings: SweepSettings = sweep_settings(**self.nodes)
         self.context = hydra_context
         self.master = _for_points(config)
