@@ -40,7 +40,7 @@ def test_a_run_that_is_killed_four_times_ends_like_an_undisturbed_one(undisturbe
     run, draw = Run(tmp_path / "runs" / "run", SMOKE), random.Random(SEED)
     kills = 0
     for label in ("teacher", "cache", "fit", "report"):
-        longest = undisturbed.wall_s(label)
+        longest = undisturbed.wall_s(label) / 2  # half: the other run may have been made while the machine was busier
         kills += run.kill_when(lambda label=label: run.begun(label), draw.uniform(0, longest))  # type: ignore[misc]
     assert kills >= 3  # a step may have been faster than the kill
     run.finish()
