@@ -352,6 +352,11 @@ def _steps_are_connected(cfg: dict[str, Any]) -> None:
             )
 
 
+def is_chosen(cfg: dict[str, Any], label: str) -> bool:
+    """Whether a step runs: all do, unless `only` names some."""
+    return cfg["only"] is None or label in labels_of(cfg["only"])
+
+
 def labels_of(only: str | list[str]) -> list[str]:
     """The steps that `only` names: one label or a list of them."""
     return [only] if isinstance(only, str) else only

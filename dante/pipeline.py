@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dante import console, distributed, interrupt, io_errors, locks, run_dir, store
-from dante.config import labels_of
+from dante.config import is_chosen
 from dante.errors import DanteError, StepFailed
 from dante.interrupt import Interrupted
 from dante.manifest import STEP_FILE, environment, fingerprint, write_json
@@ -142,7 +142,7 @@ class _Recipe:
         self.cfg, self.steps = cfg, steps
         self.run_dir = Path(cfg["run"]["dir"]).absolute()
         self.by_label = {step.label: step for step in steps}
-        self.chosen = [step for step in steps if cfg["only"] is None or step.label in labels_of(cfg["only"])]
+        self.chosen = [step for step in steps if is_chosen(cfg, step.label)]
         self.redo = cfg["on_existing"] == "overwrite"
         self.made: set[str] = set()  # labels whose files this process has just written
         self.processes = cfg["trainer"]["devices"] * cfg["trainer"]["num_nodes"]

@@ -17,7 +17,7 @@ from dante.report.comparison import cost, recipe, verdict
 from dante.report.comparison.arms import short_names
 from dante.report.comparison.command import compare, write_comparison
 from dante.report.comparison.judge import Cell, Result
-from dante.report.comparison.page import edges
+from dante.report.comparison.tuning import edges
 from dante.report.figures.arms import Spot, band, front
 from tests.comparison_runs import ANSWERS, point, write, write_arm, write_run, write_sweep
 from tests.test_report import Page

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dante.config import check, did_you_mean, labels_of
+from dante.config import check, did_you_mean, is_chosen
 from dante.errors import DanteError
 from dante.sweep.points import NAME, Listed, Point, bare, shortened
 from dante.sweep.record import PlannedPoint
@@ -30,13 +30,14 @@ def plan_point(point: Point, compose: Compose, sweep: str | None, own_name: bool
     overrides = list(point.overrides)
     seed, name = None, ""
     try:
-        draft = compose(overrides)
-        seed, name = OmegaConf.select(draft, "seed"), str(OmegaConf.select(draft, NAME))
+        composed = compose(overrides)
+        seed, name = OmegaConf.select(composed, "seed"), str(OmegaConf.select(composed, NAME))
         if not own_name:
-            scale = OmegaConf.select(draft, "where.scale")
+            scale = OmegaConf.select(composed, "where.scale")
             name = shortened(_name(point, name, seed, f"{sweep}-{scale}" if sweep else None))
             overrides.append(f"{NAME}='{name}'")
-        config, error = check(compose(overrides)), None
+            OmegaConf.update(composed, NAME, name)
+        config, error = check(composed), None
     except DanteError as problem:
         config, error = None, str(problem)
     except Exception as problem:
@@ -171,17 +172,13 @@ def refuse_without_validation(points: Sequence[PlannedPoint]) -> None:
                 where="cache.source.validation",
                 fix="cache.source.validation=200",
             )
-        stages = {step["stage"] for label, step in config["steps"].items() if _runs(config, label)}
+        stages = {step["stage"] for label, step in config["steps"].items() if is_chosen(config, label)}
         if "eval" not in stages:
             raise DanteError(
                 "this sweep chooses by validation answers, and `only` leaves the evaluation out",
                 where="only",
                 fix="add the step eval (with eval-teacher and eval-init) to `only`",
             )
-
-
-def _runs(config: dict[str, Any], label: str) -> bool:
-    return config["only"] is None or label in labels_of(config["only"])
 
 
 def sweep_folder(points: Sequence[PlannedPoint], settings: SweepSettings, listed: Listed) -> Path:

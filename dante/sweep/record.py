@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dante import pipeline, store
-from dante.config import labels_of
+from dante.config import is_chosen
 from dante.manifest import write_json
 
 FILE = "sweep.json"
@@ -91,13 +91,11 @@ class SweepRecord:
 
 def is_finished(config: dict[str, Any]) -> bool:
     """Whether a run has all of its steps, sound, with its links to them: nothing is left to start."""
-    if config["on_existing"] == "overwrite":
-        return False
     run_dir = Path(config["run"]["dir"]).absolute()
     if not (run_dir / "config.yaml").is_file():
         return False
     for step in pipeline.plan_steps(config):
-        if config["only"] is not None and step.label not in labels_of(config["only"]):
+        if not is_chosen(config, step.label):
             continue
         linked = (run_dir / step.label).resolve() == step.directory.resolve()
         if not (linked and step.complete) or store.damage(step.directory, thorough=False):

@@ -8,7 +8,7 @@ from rich.table import Table
 from dante import console
 from dante.errors import DanteError
 from dante.sweep.process import LOG
-from dante.sweep.record import PlannedPoint, SweepRecord, is_finished
+from dante.sweep.record import PlannedPoint, SweepRecord
 from dante.sweep.settings import Tune
 from dante.sweep.tuning import METRIC, Choices, place
 
@@ -23,7 +23,7 @@ def plan(record: SweepRecord, points: list[PlannedPoint], tune: Tune | None, see
         seeds: of every arm.
     """
     out = console.screen()
-    finished = [point for point in points if point.config is not None and is_finished(point.config)]
+    finished = sum(point.status == "done" for point in points)
     arms = len({point.arm for point in points})
     runs = _tuned_runs(arms, tune, seeds) if tune else _count(len(points), "run")
     out.print(f"\n[bold]sweep[/] {escape(record.folder.name)} · {_count(arms, 'arm')} · {runs}")
@@ -42,13 +42,13 @@ def plan(record: SweepRecord, points: list[PlannedPoint], tune: Tune | None, see
         table.add_column(column, justify="left" if column == "arm" else "right", overflow="fold")
     for arm in dict.fromkeys(point.arm for point in points):
         mine = [point for point in points if point.arm == arm]
-        complete = sum(point in finished for point in mine)
+        complete = sum(point.status == "done" for point in mine)
         refused = sum(point.error is not None for point in mine)
         remark = f" [red]{refused} cannot run[/]" if refused else ""
         table.add_row(*([escape(arm) + remark] if tune else [escape(arm), str(len(mine)), f"{complete}{remark}"]))
     out.print(table)
     if finished and not tune:
-        out.print(f"[dim]{len(finished)} of {len(points)} are complete and not repeated[/]")
+        out.print(f"[dim]{finished} of {len(points)} are complete and not repeated[/]")
     for point in points:
         if point.error:
             console.error(DanteError(f"{point.run}: {point.error}"))

@@ -141,6 +141,9 @@ class GridSweep(Sweeper):
                 if point.phase == "tune" and self.tune and self.tune.overrides:
                     name = f"{name}-tune" if name else "tune"
                 planned.append(plan_point(point, self._compose, name, own_name))
+            for run in planned:
+                if run.config is not None and is_finished(run.config):
+                    run.status = "done"
         refuse_shared_directories(planned)
         return planned
 
@@ -153,9 +156,6 @@ class GridSweep(Sweeper):
     def _run(self, record: SweepRecord, points: Sequence[PlannedPoint]) -> None:
         """Start the points that are not finished, all at once: the launcher decides how many run at a time."""
         record.points += points
-        for point in points:
-            if point.config is not None and is_finished(point.config):
-                point.status = "done"
         record.write()
         waiting = [point for point in points if point.status == "pending"]
         if not waiting:

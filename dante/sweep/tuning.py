@@ -9,6 +9,7 @@ from typing import Any
 
 from dante.errors import DanteError
 from dante.jsonl import read_lines
+from dante.report.comparison.tuning import edges
 from dante.sweep.record import PlannedPoint
 from dante.sweep.settings import Tune
 
@@ -70,13 +71,8 @@ class Choices:
 
     def at_edge(self, arm: str, tune: Tune) -> list[str]:
         """Keys of a grid of numbers whose choice is its smallest or largest: a better one may lie outside."""
-        chosen = self.best(arm) or {}
-        numbers = {
-            key: [float(value) for value in values if isinstance(value, int | float)]
-            for key, values in tune.grid.items()
-        }
-        ends = {key: (min(n), max(n)) for key, n in numbers.items() if len(n) == len(tune.grid[key])}
-        return [key for key, value in chosen.items() if key in ends and float(value) in ends[key]]
+        told = {"grid": tune.grid, "chosen": {arm: self.best(arm)}}
+        return [key for key in tune.grid if edges(told, key)]
 
     def summary(self, tune: Tune) -> dict[str, Any]:
         """For `sweep.json`."""

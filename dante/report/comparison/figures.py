@@ -12,8 +12,9 @@ from dante.report.comparison.arms import Arm, short_names
 from dante.report.comparison.factors import FactorEffect
 from dante.report.comparison.find import Found, Json
 from dante.report.comparison.judge import CONFIDENCE, Result
-from dante.report.comparison.page import Judged, edges, numbers
+from dante.report.comparison.page import Judged
 from dante.report.comparison.tables import Group
+from dante.report.comparison.tuning import edges, numbers
 from dante.report.figures import arms
 from dante.report.figures.arms import Bar, Spot
 from dante.report.figures.curves import Points, smooth, thinned

@@ -12,6 +12,7 @@ from dante.report.comparison.factors import FactorEffect
 from dante.report.comparison.find import Found, Json
 from dante.report.comparison.judge import Cell, Result
 from dante.report.comparison.tables import Group
+from dante.report.comparison.tuning import edges
 from dante.report.comparison.words import digits, direction, made, probability, signed, span, title, unit
 from dante.report.words import MODELS, TASKS, compact, duration, flops, hours, task_name
 
@@ -68,23 +69,6 @@ def tuning_sentences(sweep: Json) -> list[str]:
             arms = ", ".join(f"{arm} ({value})" for arm, value in edge.items())
             found.append(f"At the edge of the grid: {arms}. The best value may lie beyond it; widen the grid.")
     return found
-
-
-def edges(tuning: Json, key: str) -> dict[str, str]:
-    """Arm → chosen value, where that is the smallest or the largest of a grid of numbers."""
-    tried = numbers(tuning["grid"][key])
-    if tried is None or (tuning.get("search") or {}).get(key):
-        return {}
-    chosen = {arm: values[key] for arm, values in tuning.get("chosen", {}).items() if values and key in values}
-    return {arm: value for arm, value in chosen.items() if float(value) in (min(tried), max(tried))}
-
-
-def numbers(values: Sequence[str]) -> list[float] | None:
-    """Values of a grid as numbers; None where one is none."""
-    try:
-        return [float(value) for value in values]
-    except (TypeError, ValueError):
-        return None
 
 
 def _heading(found: Found, arms: Sequence[Arm]) -> str:

@@ -10,10 +10,9 @@ import yaml
 
 from dante.errors import DanteError
 from dante.manifest import read_json
-from dante.report import read
 from dante.report.comparison.find import Point
 from dante.report.comparison.measured import Evaluation, read_evaluation
-from dante.report.read import Json, Run
+from dante.report.read import Json, Run, read_run
 from dante.report.words import compact
 
 # Keys of a model's config.json that change neither its shape nor its vocabulary.
@@ -72,15 +71,11 @@ def read_trained(point: Point) -> Trained:
     config = _config(point.path / "config.yaml")
     folders = _steps(point.path, config)
     evaluation = read_evaluation(_folder_with("eval.json", folders))
-    files = _files(tuple(folders.items()))
+    files = read_run(folders, records=False)
     alike = Alike(_teacher(files, config), _student(files, folders, config), _data(files, folders),
                   (evaluation.scored, f"{evaluation.heldout:,} held-out answers"))  # fmt: skip
     seed = point.seed if point.seed is not None else int(config.get("seed", 0))
     return Trained(point.path.resolve().name, seed, config, point, files, evaluation, alike)
-
-
-def _files(folders: tuple[tuple[str, Path], ...]) -> Run:
-    return read.read_run(dict(folders), records=False)
 
 
 def _config(path: Path) -> Json:
