@@ -48,7 +48,7 @@ def item_lines(
     counted: Mapping[str, Float64[np.ndarray, "records"]],
     records: Sequence[Record],
 ) -> list[Line]:
-    """Per held-out record: identity of its text, its bytes, and every model's bits, tokens, hits, entropy, KL and agreement.
+    """Per held-out record: identity of its text, its bytes; of every model bits, tokens, hits, entropy, KL, agreement.
 
     Raises:
         DanteError: the models were measured on different texts.

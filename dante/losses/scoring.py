@@ -2,8 +2,8 @@
 
 Beside the label's log-probability every token gets the most likely token and its probability (calibration) and the
 entropy of the whole next-token distribution, and, where a reference model of the same vocabulary is given by its hidden
-states, the full forward KL(reference ‖ model) and whether both agree on the most likely token. A reference kept as hidden states [tokens, width] is exact and as small as
-activations; its logits live one tile at a time, like everyone's.
+states, the full forward KL(reference ‖ model) and whether both agree on the most likely token. A reference kept as
+hidden states [tokens, width] is exact and as small as activations; its logits live one tile at a time, like everyone's.
 
 Shape suffixes as in `dante.losses.vocabulary`: N tokens, T tokens of one tile, V vocabulary, D width.
 """
