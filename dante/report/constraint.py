@@ -147,7 +147,7 @@ def _held(one: Constraint) -> str:
     side = "below" if end.violation <= 0 else "above"
     steps = f"the last {end.steps} steps" if end.steps > 1 else "the last step"
     verdict = "the constraint held at the end" if end.holds else "the constraint did not hold at the end"
-    often = f"; g ≤ 0 in {end.held} of these steps" if end.steps > 1 else ""
+    often = f"; g ≤ 0 in {end.held or 'none'} of these steps" if end.steps > 1 else ""
     return (
         f"{text}, and {verdict}: over {steps} the excess was {number(end.excess)}, {number(abs(end.violation))} {side} "
         f"its bound of {number(end.bound)}{often}."

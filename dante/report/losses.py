@@ -36,7 +36,8 @@ def _dual_penalty(name: str, node: Json) -> str:
     facts = [_threshold(node), _bound(node), _multiplier(node.get("multiplier") or {})]
     if _is_number(node.get("augmentation")) and node["augmentation"]:
         facts.append(f"augmented with c = {number(node['augmentation'])}")
-    return f"{text}: {', '.join(fact for fact in facts if fact)}."
+    told = ", ".join(fact for fact in facts if fact)
+    return f"{text}: {told}." if told else f"{text}."
 
 
 def _threshold(node: Json) -> str:
@@ -55,8 +56,8 @@ def _bound(node: Json) -> str:
     shares = [schedule[key] for key in ("value", "start", "end") if _is_number(schedule.get(key))]
     if not shares:
         return ""
-    base = number(node["initial_bound"]) if _is_number(node.get("initial_bound")) else "the excess measured then"
-    held = f" after {schedule['hold']:.0%} of the run" if _is_number(schedule.get("hold")) else ""
+    base = number(node["initial_bound"]) if _is_number(node.get("initial_bound")) else "the measured excess"
+    held = f" from {schedule['hold']:.0%} of the run on" if _is_number(schedule.get("hold")) else ""
     return (
         f"ε goes from {number(shares[0])} to {number(shares[-1])} times {base}{held}"
         if len(shares) > 1

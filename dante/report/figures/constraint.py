@@ -126,11 +126,11 @@ def _bars(axes: Axes, theme: Theme, spread: Spread, level: float | None, low: fl
     drawn = spread.coarser(BARS)
     left, width = drawn.edges[:-1], np.diff(drawn.edges)
     right, wrong = drawn.right / drawn.total, drawn.wrong / drawn.total
-    for place in range(len(left)):
-        alpha = 0.3 if level is not None and drawn.edges[place + 1] <= level else 0.92
-        bar = {"align": "edge", "width": 0.92 * width[place], "alpha": alpha, "linewidth": 0}
-        axes.bar(left[place], right[place], color=_right(theme), **bar)
-        axes.bar(left[place], wrong[place], bottom=right[place], color=_wrong(theme), hatch="////",
+    easy = drawn.edges[1:] <= (-1.0 if level is None else level)
+    for chosen, alpha in ((easy, 0.3), (~easy, 0.92)):
+        bar = {"align": "edge", "width": 0.92 * width[chosen], "alpha": alpha, "linewidth": 0}
+        axes.bar(left[chosen], right[chosen], color=_right(theme), **bar)
+        axes.bar(left[chosen], wrong[chosen], bottom=right[chosen], color=_wrong(theme), hatch="////",
                  edgecolor=theme.paper, **bar)  # fmt: skip
     inside = (drawn.edges[1:] > low) & (left < high)
     return float((right + wrong)[inside].max(initial=1e-9))
