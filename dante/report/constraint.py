@@ -161,7 +161,7 @@ def _moved(one: Constraint) -> str:
     first, last, top = values[0], values[-1], max(values)
     if top == min(values):
         return "stayed at 0" if top == 0 else f"was {number(top)} throughout"
-    limit = (one.settings.get("multiplier") or {}).get("maximum")
+    limit: Any = (one.settings.get("multiplier") or {}).get("maximum")
     reached = ", its limit" if _is_finite(limit) and top >= limit else ""
     most = f" (largest {number(top)}{reached})" if top > max(first, last) or reached else ""
     return f"went from {number(first)} to {number(last)}{most}"
@@ -178,7 +178,7 @@ def _difficult(one: Constraint) -> str:
             return f"no token of the last steps lies above τ = {number(level)}."
         text = f"{wrong:,.0f} of the {right + wrong:,.0f} difficult tokens (above τ = {number(level)}) of the last "
         text += f"steps were wrong ({wrong / (right + wrong):.0%})"
-        if before is not None and sum(before.above(level)):
+        if before is not None and sum(before.above(level)) > 0:
             at_first = before.above(level)
             text += f"; while τ was measured {at_first[1] / sum(at_first):.0%} were"
         guard = GUARDS.get(str(one.block.get("guard")))
@@ -206,7 +206,7 @@ def _calibration(run: Run) -> str:
 
 def _better(mine: Json, theirs: Json) -> str:
     """Whether a calibration error is another than a second one, by two standard errors of the difference."""
-    errors = [one.get("stderr") for one in (mine, theirs)]
+    errors: list[Any] = [one.get("stderr") for one in (mine, theirs)]
     if not all(_is_finite(error) for error in errors):
         return ""
     gap = mine["ece"] - theirs["ece"]

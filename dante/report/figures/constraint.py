@@ -1,5 +1,7 @@
 """A constrained loss: its multiplier and constraint over the steps, and how sure the model is before and after."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -128,7 +130,7 @@ def _bars(axes: Axes, theme: Theme, spread: Spread, level: float | None, low: fl
     right, wrong = drawn.right / drawn.total, drawn.wrong / drawn.total
     easy = drawn.edges[1:] <= (-1.0 if level is None else level)
     for chosen, alpha in ((easy, 0.3), (~easy, 0.92)):
-        bar = {"align": "edge", "width": 0.92 * width[chosen], "alpha": alpha, "linewidth": 0}
+        bar: dict[str, Any] = {"align": "edge", "width": 0.92 * width[chosen], "alpha": alpha, "linewidth": 0}
         axes.bar(left[chosen], right[chosen], color=_right(theme), **bar)
         axes.bar(left[chosen], wrong[chosen], bottom=right[chosen], color=_wrong(theme), hatch="////",
                  edgecolor=theme.paper, **bar)  # fmt: skip
