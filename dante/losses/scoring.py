@@ -1,9 +1,9 @@
 """The vocabulary pass without gradients, for evaluation: what a model says of given labels, tile by tile.
 
-Beside the label's log-probability every token gets the most likely token and its probability (calibration), and, where
-a reference model of the same vocabulary is given by its hidden states, the full forward KL(reference ‖ model) and
-whether both agree on the most likely token. A reference kept as hidden states [tokens, width] is exact and as small as
-activations; its logits live one tile at a time, like everyone's.
+Beside the label's log-probability every token gets the most likely token and its probability (calibration) and the
+entropy of the whole next-token distribution, and, where a reference model of the same vocabulary is given by its hidden
+states, the full forward KL(reference ‖ model) and whether both agree on the most likely token. A reference kept as
+hidden states [tokens, width] is exact and as small as activations; its logits live one tile at a time, like everyone's.
 
 Shape suffixes as in `dante.losses.vocabulary`: N tokens, T tokens of one tile, V vocabulary, D width.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 from dante.errors import DanteError
 from dante.losses.head import Head
 from dante.losses.matmul import Matmul
-from dante.losses.projection import project, softmax_sums
+from dante.losses.projection import cached_rows, project, softmax_sums
 from dante.losses.vocabulary import auto_tile_tokens
 
 
@@ -36,6 +36,7 @@ class TokenScores:
     Attributes:
         log_probability: log p(label).
         confidence: probability of the most likely token.
+        entropy: H = −Σ_v p_v log p_v of the next-token distribution, between 0 and log V.
         is_argmax: the label is the most likely token.
         kl: KL(reference ‖ model) over the whole vocabulary, or None without a reference.
         agrees: the reference's most likely token is this model's, or None.
@@ -43,6 +44,7 @@ class TokenScores:
 
     log_probability: Float[Tensor, " tokens"]
     confidence: Float[Tensor, " tokens"]
+    entropy: Float[Tensor, " tokens"]
     is_argmax: Bool[Tensor, " tokens"]
     kl: Float[Tensor, " tokens"] | None
     agrees: Bool[Tensor, " tokens"] | None
@@ -123,7 +125,27 @@ def _score_tile(logits_TV: Tensor, labels_T: Tensor, reference_TV: Tensor | None
         theirs = softmax_sums(reference_TV, labels_T, out=reference_TV)
         expected_T = (reference_TV * difference_TV).sum(dim=1) / theirs.exp_sum
         kl_T = expected_T - theirs.log_z + sums.log_z
-    return TokenScores(sums.label_log_probability, (top_T - sums.log_z).exp(), argmax_T == labels_T, kl_T, agrees_T)
+    return TokenScores(
+        log_probability=sums.label_log_probability,
+        confidence=(top_T - sums.log_z).exp(),
+        entropy=_entropy(logits_TV, sums.exp_sum),
+        is_argmax=argmax_T == labels_T,
+        kl=kl_T,
+        agrees=agrees_T,
+    )
+
+
+def _entropy(exp_TV: Tensor, exp_sum_T: Tensor) -> Tensor:
+    """H of each row from e = exp(z − max), as `softmax_sums` leaves it, and S = Σ e: log S − Σ e log e / S.
+
+    It is log Z − Σ p z without the maximum in it. As e ≤ 1 ≤ S, no term is negative and nothing cancels, however large
+    the logits are. A token whose e is 0 adds nothing.
+    """
+    tiny = torch.finfo(exp_TV.dtype).tiny
+    spread = [
+        torch.linalg.vecdot(exp_TV[rows], exp_TV[rows].clamp_min(tiny).log_(), dim=1) for rows in cached_rows(exp_TV)
+    ]
+    return exp_sum_T.log() - torch.cat(spread) / exp_sum_T
 
 
 def _joined(parts: list[TokenScores], dtype: torch.dtype, device: torch.device, compared: bool) -> TokenScores:
@@ -134,6 +156,7 @@ def _joined(parts: list[TokenScores], dtype: torch.dtype, device: torch.device, 
     return TokenScores(
         log_probability=joined("log_probability", dtype),
         confidence=joined("confidence", dtype),
+        entropy=joined("entropy", dtype),
         is_argmax=joined("is_argmax", torch.bool),
         kl=joined("kl", dtype) if compared else None,
         agrees=joined("agrees", torch.bool) if compared else None,
