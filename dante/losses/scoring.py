@@ -17,7 +17,7 @@ from torch import Tensor
 from dante.errors import DanteError
 from dante.losses.head import Head
 from dante.losses.matmul import Matmul
-from dante.losses.projection import cached_rows, project, softmax_sums
+from dante.losses.projection import project, softmax_sums
 from dante.losses.vocabulary import auto_tile_tokens
 
 
@@ -116,36 +116,24 @@ def _score_tile(logits_TV: Tensor, labels_T: Tensor, reference_TV: Tensor | None
     top_T, argmax_T = logits_TV.max(dim=1)
     kl_T = agrees_T = None
     if reference_TV is None:
-        sums = softmax_sums(logits_TV, labels_T, out=logits_TV)
+        sums = softmax_sums(logits_TV, labels_T, out=logits_TV, entropy=True)
     else:
         agrees_T = reference_TV.argmax(dim=1) == argmax_T
         # Σ p log(p/q) = Σ p (u − z) − log Z_u + log Z_z, u and z the reference's and the model's logits.
         difference_TV = reference_TV - logits_TV
-        sums = softmax_sums(logits_TV, labels_T, out=logits_TV)
+        sums = softmax_sums(logits_TV, labels_T, out=logits_TV, entropy=True)
         theirs = softmax_sums(reference_TV, labels_T, out=reference_TV)
         expected_T = (reference_TV * difference_TV).sum(dim=1) / theirs.exp_sum
         kl_T = expected_T - theirs.log_z + sums.log_z
+    assert sums.entropy is not None
     return TokenScores(
         log_probability=sums.label_log_probability,
         confidence=(top_T - sums.log_z).exp(),
-        entropy=_entropy(logits_TV, sums.exp_sum),
+        entropy=sums.entropy,
         is_argmax=argmax_T == labels_T,
         kl=kl_T,
         agrees=agrees_T,
     )
-
-
-def _entropy(exp_TV: Tensor, exp_sum_T: Tensor) -> Tensor:
-    """H of each row from e = exp(z − max), as `softmax_sums` leaves it, and S = Σ e: log S − Σ e log e / S.
-
-    It is log Z − Σ p z without the maximum in it. As e ≤ 1 ≤ S, no term is negative and nothing cancels, however large
-    the logits are. A token whose e is 0 adds nothing.
-    """
-    tiny = torch.finfo(exp_TV.dtype).tiny
-    spread = [
-        torch.linalg.vecdot(exp_TV[rows], exp_TV[rows].clamp_min(tiny).log_(), dim=1) for rows in cached_rows(exp_TV)
-    ]
-    return exp_sum_T.log() - torch.cat(spread) / exp_sum_T
 
 
 def _joined(parts: list[TokenScores], dtype: torch.dtype, device: torch.device, compared: bool) -> TokenScores:

@@ -39,6 +39,6 @@ def excess(counts: Float64[Tensor, " bins"], threshold: Tensor) -> Float64[Tenso
     return (counts * inside * BINS * (middle - threshold.double())).sum()
 
 
-def coarse(counts: Float64[Tensor, "rows bins"], bins: int) -> list[list[float]]:
-    """The same counts in fewer bins, for a report; `bins` divides `BINS`."""
-    return counts.reshape(counts.shape[0], bins, BINS // bins).sum(2).tolist()
+def coarse(counts: Float64[Tensor, "rows bins"], into: int) -> list[list[float]]:
+    """The same counts in fewer bins, for a report; `into` divides `BINS`."""
+    return counts.reshape(counts.shape[0], into, -1).sum(2).tolist()
