@@ -24,10 +24,8 @@ def quantile(counts: Float64[Tensor, " bins"], share: float) -> Float64[Tensor, 
     below = counts.cumsum(0)
     wanted = share * total
     place = (below < wanted).sum().clamp(max=BINS - 1)
-    inside, up_to = (
-        counts.gather(0, place[None])[0],
-        below.gather(0, place[None])[0],
-    )  # an index would wait for a device
+    # gather, because an index would wait for the device
+    inside, up_to = counts.gather(0, place[None])[0], below.gather(0, place[None])[0]
     fraction = (wanted - (up_to - inside)) / torch.where(inside > 0, inside, torch.ones_like(inside))
     return torch.where(total > 0, (place + fraction.clamp(0.0, 1.0)) / BINS, torch.ones_like(total))
 
