@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dante.losses import projection
@@ -40,14 +40,19 @@ def draw_hidden(seed, scale=1.0):
 
 @pytest.fixture
 def problem():
-    """Hidden states, head, labels of which every second one is the most likely token (whatever the softcap)."""
+    """Hidden states, head, labels."""
     generator = torch.Generator().manual_seed(3)
     draw = {"generator": generator, "dtype": torch.float64}
     hidden = draw_hidden(4).requires_grad_()
     weight, bias = torch.randn(VOCAB, WIDTH, **draw).requires_grad_(), torch.randn(VOCAB, **draw).requires_grad_()
-    labels = torch.randint(0, VOCAB, (len(RECORD),), generator=generator)
-    labels[::2] = (0.7 * hidden @ weight.T + bias).argmax(dim=1)[::2]
-    return hidden, weight, bias, labels
+    return hidden, weight, bias, labels_for(hidden, weight, bias)
+
+
+def labels_for(hidden, weight, bias):
+    """Every second label is the most likely token, or nearly."""
+    labels = torch.randint(0, VOCAB, (len(RECORD),), generator=torch.Generator().manual_seed(6))
+    labels[::2] = reference.dense_logits(hidden, weight, bias).argmax(dim=1)[::2]
+    return labels
 
 
 def supervised(labels, record=RECORD, step_tokens=STEP_TOKENS):
@@ -78,7 +83,7 @@ def run(losses, hidden, head, tokens, tile_tokens=4, dtype=torch.float64, lam=1.
 
 
 def middle(signal, hidden, logits):
-    """A threshold between the signal's fourth and fifth largest value: half of a record's tokens at least stay below."""
+    """A threshold between two of the signal's values: some tokens are above it, some below."""
     values = sorted(set(reference_dual.signal_of(signal, logits, hidden, RECORD).tolist()), reverse=True)
     place = {"gram": 0}.get(signal, 4)
     return (values[place] + values[place + 1]) / 2
@@ -104,7 +109,7 @@ def test_the_references_gradient_equals_finite_differences(problem, signal):
     torch.testing.assert_close(ours, (by_hidden, by_weight), rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize(("multiplier", "softcap"), [(1.0, None), (0.7, 3.0)])
+@pytest.mark.parametrize(("multiplier", "softcap"), [(1.0, None), (0.7, 8.0)])
 @pytest.mark.parametrize("guard", GUARDS)
 @pytest.mark.parametrize("signal", SIGNALS)
 def test_value_and_gradients_equal_the_dense_reference(problem, signal, guard, multiplier, softcap):
@@ -115,7 +120,7 @@ def test_value_and_gradients_equal_the_dense_reference(problem, signal, guard, m
     expected = reference_dual.penalty(hidden, logits, labels, RECORD, signal, guard, threshold, STEP_TOKENS)
     inputs = [hidden, weight, bias]
     theirs = torch.autograd.grad(0.5 * 0.75 * expected, inputs, allow_unused=True, materialize_grads=True)
-    assert 1e-3 < expected.item()
+    assert expected.item() > 1e-3
     for tile_tokens in (1, 3, 5, 100):
         head = Head(weight, bias, multiplier, softcap)
         result = run([loss], hidden, head, supervised(labels), tile_tokens, lam=0.5)
@@ -175,7 +180,9 @@ def test_without_gradients_the_value_is_the_same(problem):
     for signal in SIGNALS:
         with torch.no_grad():
             without = run([penalty(signal)], hidden, Head(weight, bias), supervised(labels))
-        assert torch.equal(without.total, run([penalty(signal)], hidden, Head(weight, bias), supervised(labels)).total)
+        result = run([penalty(signal)], hidden, Head(weight, bias), supervised(labels))
+        torch.testing.assert_close(without.total, result.total.detach(), rtol=1e-12, atol=0)
+        assert not without.total.requires_grad
 
 
 @pytest.mark.parametrize("signal", SIGNALS)
@@ -205,6 +212,7 @@ def _values_and_kept(loss, problem):
 signals = st.lists(st.floats(0, 1), min_size=1, max_size=60)
 
 
+@settings(deadline=None, max_examples=40)
 @given(values=signals, share=st.sampled_from([0.125, 0.25, 0.5, 0.75]))
 def test_the_quantile_is_right_to_a_bin(values, share):
     counts = tally(torch.tensor(values, dtype=torch.float64), torch.ones(1, len(values)))[0]
@@ -212,6 +220,7 @@ def test_the_quantile_is_right_to_a_bin(values, share):
     assert ours == pytest.approx(reference_dual.quantile_threshold(values, share), abs=1 / BINS + 1e-12)
 
 
+@settings(deadline=None, max_examples=40)
 @given(values=signals, threshold=st.floats(0, 1), seed=st.integers(0, 9))
 def test_the_mean_excess_is_right_to_half_a_bin(values, threshold, seed):
     signal = torch.tensor(values, dtype=torch.float64)
@@ -263,8 +272,10 @@ def scale_of(step):
 
 def one_step(loss, problem, step, applied=APPLIED, poison=1.0):
     """An optimizer step of two micro-batches; returns what the loss logs, and the gradient."""
-    _, weight, bias, labels = problem
-    hidden = (poison * draw_hidden(100 + step, scale_of(step))).requires_grad_()
+    _, weight, bias, _ = problem
+    hidden = draw_hidden(100 + step, scale_of(step))
+    labels = labels_for(hidden, weight, bias)
+    hidden = (poison * hidden).requires_grad_()
     sums, total = {}, 0.0
     for keep in (RECORD <= 2, RECORD > 2):
         tokens = supervised(labels[keep], RECORD[keep], step_tokens=len(RECORD))
@@ -282,8 +293,9 @@ class Step:
     """What the reference says of one step's tokens."""
 
     def __init__(self, problem, signal, guard, step):
-        _, weight, bias, self.labels = problem
+        _, weight, bias, _ = problem
         self.hidden = draw_hidden(100 + step, scale_of(step)).requires_grad_()
+        self.labels = labels_for(self.hidden, weight, bias)
         self.logits = reference.dense_logits(self.hidden, weight, bias)
         self.signal = reference_dual.signal_of(signal, self.logits, self.hidden, RECORD)
         self.guard = reference_dual.guard_of(guard, self.logits, self.labels)

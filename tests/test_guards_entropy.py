@@ -9,7 +9,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dante.losses.base import SupervisedTokens
@@ -74,7 +74,7 @@ def distributions(draw):
     for _ in range(draw(st.integers(1, 4))):
         heads = draw(st.lists(st.integers(-8, 24), min_size=1, max_size=min(vocab, 6)))
         close = draw(st.sampled_from([0.0, 0.02, 0.25, 1.0]))
-        tail, rough = draw(st.floats(-12, 3)), draw(st.sampled_from([0.0, 0.0, 0.1, 2.0]))
+        tail, rough = draw(st.integers(-96, 24)) / 8, draw(st.sampled_from([0.0, 0.0, 0.1, 2.0]))
         generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
         row = tail + rough * torch.randn(vocab, generator=generator, dtype=torch.float64)
         row[torch.randperm(vocab, generator=generator)[: len(heads)]] = close * torch.tensor(heads, dtype=torch.float64)
@@ -104,6 +104,7 @@ def many_distributions(count=4000, vocab=30):
 # The references themselves.
 
 
+@settings(deadline=None, max_examples=60)
 @given(logits=distributions())
 def test_the_entropys_gradient_is_the_analytic_one(logits):
     row = logits[0].clone().requires_grad_()
@@ -119,28 +120,33 @@ def test_the_entropys_gradient_is_the_analytic_one(logits):
 # The implementation against them.
 
 
-@given(case=labelled())
-def test_every_guard_is_the_references(case):
-    logits, labels = case
-    for guard in GUARDS:
-        torch.testing.assert_close(
-            guards_of(guard, logits, labels), reference_dual.guard_of(guard, logits, labels), rtol=1e-12, atol=0
-        )
+def is_clear(logits):
+    """Rows whose runner-up is not just on the edge of rising: there rounding decides."""
+    clear = []
+    for p in torch.softmax(logits, dim=1):
+        f = reference_dual.slope_of_certainty(p)
+        clear.append(abs(f.topk(2).values[1] - (p * f).sum()) > 1e-12)
+    return torch.tensor(clear)
 
 
+@settings(deadline=None, max_examples=60)
 @given(case=labelled())
-def test_the_step_goes_along_the_guarded_entropy(case):
+def test_every_guard_and_the_gradient_are_the_references(case):
     logits, labels = case
+    f = torch.stack([reference_dual.slope_of_certainty(torch.softmax(row, dim=0)) for row in logits])
     for guard in GUARDS:
-        f = torch.stack([reference_dual.slope_of_certainty(torch.softmax(row, dim=0)) for row in logits])
-        expected = reference_dual.guard_of(guard, logits, labels)[:, None] * f
-        torch.testing.assert_close(direction(guard, logits, labels), expected, rtol=1e-9, atol=1e-13)
+        checked = is_clear(logits) if guard == "only_label_rises" else torch.ones_like(labels, dtype=torch.bool)
+        ours, expected = guards_of(guard, logits, labels), reference_dual.guard_of(guard, logits, labels)
+        torch.testing.assert_close(ours[checked], expected[checked], rtol=1e-12, atol=0)
+        moved = direction(guard, logits, labels)
+        torch.testing.assert_close(moved[checked], (expected[:, None] * f)[checked], rtol=1e-9, atol=1e-13)
 
 
 # What a step of any size does.
 
 
 @pytest.mark.parametrize("guard", ["label_is_argmax", "only_label_rises"])
+@settings(deadline=None, max_examples=60)
 @given(case=labelled())
 def test_the_label_never_falls_nor_do_its_odds(guard, case):
     logits, labels = case
@@ -152,6 +158,7 @@ def test_the_label_never_falls_nor_do_its_odds(guard, case):
         assert ((label_after - after) >= (label_before - before) - tolerance(step)).all()
 
 
+@settings(deadline=None, max_examples=60)
 @given(case=labelled())
 def test_only_label_rises_lets_no_wrong_token_rise(case):
     logits, labels = case
@@ -163,7 +170,7 @@ def test_only_label_rises_lets_no_wrong_token_rise(case):
 
 
 def test_only_label_rises_holds_over_a_sweep_and_refuses_nothing_that_is_safe():
-    """Where it says no although the label is on top, a small step does raise the runner-up: no weaker guard would do."""
+    """Where it says no although the label is on top, a small step does raise the runner-up."""
     logits, labels = many_distributions()
     allowed = guards_of("only_label_rises", logits, labels).bool()
     assert 0.2 < allowed.double().mean() < 0.9
@@ -206,23 +213,25 @@ def test_a_wrong_token_on_top_is_left_alone(guard):
     assert direction(guard, logits, labels).abs().max().item() == 0.0
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     label=st.floats(0.5, 0.99),
-    of_rest=st.floats(0.0, 0.99),
+    of_rest=st.floats(0.01, 0.99),
     tail=st.sampled_from([1, 2, 5, 40, 400]),
 )
 def test_a_label_with_half_the_probability_always_passes(label, of_rest, tail):
-    """With t = 1 − p_1 − p_2 the mean of f exceeds f(p_2) by at least (1/2 − 1/e)·t where p_1 ≥ 1/2.
+    """Let L_i = log p_i + H and t = 1 − p_1 − p_2. If L_2 ≤ 0, then f(p_2) ≤ 0 ≤ Σ p f. Else
 
-    Let L_i = log p_i + H. If L_2 ≤ 0, f(p_2) ≤ 0 ≤ Σ p f. Else Σ p f − f(p_2) = p_1² L_1 − p_2 (1 − p_2) L_2 + Σ_tail p² L,
-    of which p_1² ≥ 1/4 ≥ p_2 (1 − p_2) leaves p_1² log(p_1/p_2) ≥ t/2, and the tail is ≥ −t/e for p |log p + H| ≤ e^(−1−H).
+        Σ p f − f(p_2) = p_1² L_1 − p_2 (1 − p_2) L_2 + Σ_tail p² L ≥ p_1² log(p_1/p_2) − t/e ≥ t/2 − t/e,
+
+    since p_1² ≥ 1/4 ≥ p_2 (1 − p_2), log(p_1/p_2) ≥ −log(1 − 2t) ≥ 2t, and p (log p + H) ≥ −exp(−1 − H) ≥ −1/e.
     """
     second = (1.0 - label) * of_rest
     rest = (1.0 - label - second) / tail
     p = torch.tensor([label, second] + [rest] * tail, dtype=torch.float64)
-    p, labels = p[p > 0], torch.tensor([0])
+    labels = torch.tensor([0])
     f = reference_dual.slope_of_certainty(p)
-    assert (p * f).sum() - f[1] >= (0.5 - 1.0 / math.e) * (1.0 - label - max(second, rest)) - 1e-12
+    assert (p * f).sum() - f.topk(2).values[1] >= (0.5 - 1.0 / math.e) * (1.0 - label - max(second, rest)) - 1e-12
     assert guards_of("only_label_rises", p.log()[None], labels).item() == 1.0
 
 

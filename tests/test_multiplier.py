@@ -1,12 +1,11 @@
 """The dual variable: cooper-optim's νPI, plain dual ascent, the gate, the ceiling, problems with a known solution."""
 
 import io
-import warnings
 
 import cooper
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dante.errors import DanteError
@@ -127,6 +126,7 @@ def test_the_first_step_counts_the_smoothed_error_from_zero():
     assert multiplier.smoothed.item() == 0.125
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     errors=st.lists(st.floats(-2, -(2.0**-10), width=32), min_size=1, max_size=30),
     k_p=st.floats(0, 100),
@@ -153,12 +153,14 @@ def test_the_smoothed_error_moves_while_the_multiplier_rests():
     assert multiplier.smoothed.item() == -0.75
 
 
+@settings(deadline=None, max_examples=40)
 @given(errors=errors_of_a_run, k_p=st.floats(0, 10), k_i=st.floats(0, 10), nu=st.floats(0, 0.99))
 def test_the_multiplier_stays_between_zero_and_its_maximum(errors, k_p, k_i, nu):
     values = follow(nupi(nu, k_p, k_i, maximum=0.5), errors)
     assert all(0.0 <= value <= 0.5 for value in values)
 
 
+@settings(deadline=None, max_examples=40)
 @given(steps=st.integers(1, 200), k_p=st.floats(0, 10), nu=st.floats(0, 0.9), error=st.floats(-2, -(2.0**-7), width=32))
 def test_it_leaves_its_maximum_in_the_first_step_that_satisfies_the_constraint(steps, k_p, nu, error):
     multiplier = nupi(nu, k_p, 0.5, maximum=1.0, value=1.0)
@@ -166,6 +168,7 @@ def test_it_leaves_its_maximum_in_the_first_step_that_satisfies_the_constraint(s
     assert follow(multiplier, [error])[0] < 1.0
 
 
+@settings(deadline=None, max_examples=40)
 @given(errors=errors_of_a_run)
 def test_a_skipped_update_changes_no_bit(errors):
     multiplier = nupi(0.9, 2.0, 0.3)
