@@ -179,21 +179,15 @@ def _steps_of(budget: dict[str, Any], cost_of: Callable[[int], Compute]) -> int:
 def _with_notes(result: Estimate, cfg: dict[str, Any], devices: int) -> Estimate:
     if not cfg["contradictions"]:
         return result
-    fit, trainer, published = cfg["fit"], cfg["trainer"], cfg["published"]
-    peak_tflops = listed_tflops(published["gpu"], "bf16") or trainer["peak_tflops"] or trainer["expected_tflops"]
+    fit, trainer = cfg["fit"], cfg["trainer"]
     full_tokens = result.draws * fit["max_tokens"]
-    budget_flops = published["gpu_hours"] * 3600 * peak_tflops * 1e12
     facts = {
         "vocabulary": result.vocabulary,
-        "teacher_vocabulary": published["teacher_vocabulary"],
-        "vocabulary_ratio": published["teacher_vocabulary"] / result.vocabulary,
         "draws": result.draws,
         "records": result.records or 0,
         "epochs": result.epochs or float("nan"),
         "max_tokens": fit["max_tokens"],
         "full_tokens": full_tokens,
-        "full_mfu": full_tokens * 6 * result.parameters / budget_flops,
-        "published_hours": published["gpu_hours"],
         "ddp_fp32_gib": result.parameters * 16 / GIB,
         "ddp_bf16_gib": result.parameters * 8 / GIB,
         "memory_gib": trainer["memory_gib"],
@@ -202,5 +196,21 @@ def _with_notes(result: Estimate, cfg: dict[str, Any], devices: int) -> Estimate
         "embedding_entries": result.embedding_entries,
         "anchor_norm": 2e-4 * result.embedding_entries**0.5,
     }
+    if cfg["published"]:
+        facts |= _published_facts(cfg["published"], trainer, result, full_tokens)
     notes = [text.format(**facts) for text in cfg["contradictions"]]
     return Estimate(**{**result.__dict__, "notes": notes})
+
+
+def _published_facts(
+    published: dict[str, Any], trainer: dict[str, Any], result: Estimate, full_tokens: int
+) -> dict[str, Any]:
+    """What a card says of its own cost, beside this plan."""
+    peak_tflops = listed_tflops(published["gpu"], "bf16") or trainer["peak_tflops"] or trainer["expected_tflops"]
+    budget_flops = published["gpu_hours"] * 3600 * peak_tflops * 1e12
+    return {
+        "teacher_vocabulary": published["teacher_vocabulary"],
+        "vocabulary_ratio": published["teacher_vocabulary"] / result.vocabulary,
+        "full_mfu": full_tokens * 6 * result.parameters / budget_flops,
+        "published_hours": published["gpu_hours"],
+    }

@@ -112,6 +112,7 @@ class DistillModule(LightningModule):
         prepare(student, fit["gradient_checkpointing"], fit["compile"], fit["attention_dropout"])
         for name, loss in losses.items():
             loss.name = name
+            loss.begin(self.settings.steps)
         self.linear_losses = [loss for loss in losses.values() if isinstance(loss, LinearLoss)]
         self.parameter_losses = [loss for loss in losses.values() if isinstance(loss, ParameterLoss)]
         if not self.linear_losses:
@@ -159,7 +160,8 @@ class DistillModule(LightningModule):
             group["lr"] = lr
         optimizer.zero_grad()
 
-        metrics, losses, signal = self._token_gradients(batch, progress)
+        sums, losses, signal = self._token_gradients(batch, progress)
+        metrics = self._logged(sums, progress)
         finite = metrics["loss"].isfinite()
         divisor, norm = self._parameter_gradients(progress, metrics)
         # Nothing here waits for the device: it decides by itself whether to update, and how much to clip.
@@ -167,7 +169,7 @@ class DistillModule(LightningModule):
         apply_update(optimizer.optimizer, divisor, applied)
         self.skipped += ~applied
         self.skipped_in_a_row.mul_(~applied).add_(~applied)
-        self._notify(progress, metrics, applied)
+        self._notify(progress, metrics | sums, applied)
         self._metrics = {
             "step": batch.step + 1,
             **{f"weight/{loss.name}": loss.weight(progress) for loss in self.linear_losses},
@@ -186,7 +188,8 @@ class DistillModule(LightningModule):
         """Fill `.grad` with the gradient of the step's token losses, averaged over all micro-batches and ranks.
 
         Returns:
-            metrics over all ranks, this rank's loss of each micro-batch, and the signal that asked any rank to stop.
+            sums over all micro-batches and ranks, this rank's loss of each micro-batch, and the signal that asked any
+            rank to stop.
         """
         weights = {loss.name: loss.weight(progress) for loss in self.linear_losses}
         sums: dict[str, Tensor] = asked_to_stop(self.skipped.device)
@@ -222,9 +225,18 @@ class DistillModule(LightningModule):
         for loss in self.linear_losses:
             values = result.values[loss.name]
             shares[f"loss/{loss.name}"] = (result.coefficients[loss.name] * values).sum()
-            for metric, share in loss.metrics(tokens, values).items():
+            for metric, share in loss.metrics(tokens, values, result.kept[loss.name]).items():
                 shares[f"{loss.name}/{metric}"] = share
         return shares
+
+    def _logged(self, sums: Mapping[str, Tensor], progress: float) -> dict[str, Tensor]:
+        """The step's metrics: what belongs to a loss is what it makes of its own sums."""
+        own = {loss.name: _own(sums, loss.name) for loss in self.linear_losses}
+        theirs = {f"{name}/{key}" for name, found in own.items() for key in found}
+        metrics = {key: value for key, value in sums.items() if key not in theirs}
+        for loss in self.linear_losses:
+            metrics |= {f"{loss.name}/{key}": value for key, value in loss.logged(own[loss.name], progress).items()}
+        return metrics
 
     def _parameter_gradients(self, progress: float, metrics: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Add the parameter losses' gradients.
@@ -252,11 +264,9 @@ class DistillModule(LightningModule):
             divisor = clip_divisor(norm, limit)
         return divisor, norm
 
-    def _notify(self, progress: float, metrics: Mapping[str, Tensor], applied: Tensor) -> None:
+    def _notify(self, progress: float, found: Mapping[str, Tensor], applied: Tensor) -> None:
         for name, loss in self.losses.items():
-            prefix = f"{name}/"
-            own = {key.removeprefix(prefix): value for key, value in metrics.items() if key.startswith(prefix)}
-            loss.on_optimizer_step(progress, own, applied)  # type: ignore[operator]
+            loss.on_optimizer_step(progress, _own(found, name), applied)  # type: ignore[operator]
 
     def _settle(self, everything: bool = False) -> None:
         """Act on what is known of the steps so far.
@@ -303,6 +313,11 @@ class DistillModule(LightningModule):
         """Same as `collect_metrics()`."""
         return self.collect_metrics()
 
+    def loss_summaries(self) -> dict[str, dict[str, Any]]:
+        """What losses say of themselves at the end, by name; those that say nothing are left out."""
+        every = {loss.name: loss.summary() for loss in (*self.linear_losses, *self.parameter_losses)}
+        return {name: said for name, said in every.items() if said}
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["suspects"] = self._suspects
 
@@ -339,13 +354,20 @@ class DistillModule(LightningModule):
             yield
 
 
+def _own(found: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """What belongs to one loss, under its own names."""
+    prefix = f"{name}/"
+    return {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
+
+
 def _sum_over_ranks(shares: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Sum scalars over ranks with one collective. Every rank has the same keys in the same order."""
+    """Sum tensors over ranks with one collective. Every rank has the same keys and shapes in the same order."""
     if not (dist.is_available() and dist.is_initialized()):
         return shares
-    stacked = torch.stack([value.to(torch.float64) for value in shares.values()])
-    dist.all_reduce(stacked)
-    return dict(zip(shares, stacked.unbind(), strict=True))
+    together = torch.cat([value.to(torch.float64).flatten() for value in shares.values()])
+    dist.all_reduce(together)
+    parts = together.split([value.numel() for value in shares.values()])
+    return {name: part.view(value.shape) for (name, value), part in zip(shares.items(), parts, strict=True)}
 
 
 def _gather(items: list[str]) -> list[str]:

@@ -83,12 +83,12 @@ def test_micro_batches_add_up_to_the_whole_step(problem, case):
         part = SupervisedTokens(labels[keep], RECORD[keep], supervised(labels).fields, len(labels), len(ENTROPY))
         result = run(loss, hidden[keep], weight, part)
         total = total + result.total
-        mean_weight += loss.metrics(part, result.values[loss.name]).get("mean_weight", mean_weight * 0)
+        mean_weight += loss.metrics(part, result.values[loss.name], {}).get("mean_weight", mean_weight * 0)
     torch.testing.assert_close(total, whole.total, rtol=1e-12, atol=0)
     torch.testing.assert_close(
         torch.autograd.grad(total, [hidden, weight]), torch.autograd.grad(whole.total, [hidden, weight])
     )
-    expected = loss.metrics(supervised(labels), whole.values[loss.name]).get("mean_weight")
+    expected = loss.metrics(supervised(labels), whole.values[loss.name], {}).get("mean_weight")
     if expected is not None:
         torch.testing.assert_close(mean_weight, expected)
 
@@ -108,8 +108,8 @@ def test_mean_weight_is_the_mean_of_w(problem):
     w = [reference.card_weight(h) for h in ENTROPY]
     by_token = sum(w[r] for r in RECORD.tolist()) / len(RECORD)
     tokens, values = supervised(labels), torch.zeros(len(labels))
-    assert cwce("tokens").metrics(tokens, values)["mean_weight"].item() == pytest.approx(by_token, rel=1e-6)
-    assert cwce("records").metrics(tokens, values)["mean_weight"].item() == pytest.approx(sum(w) / 3, rel=1e-6)
+    assert cwce("tokens").metrics(tokens, values, {})["mean_weight"].item() == pytest.approx(by_token, rel=1e-6)
+    assert cwce("records").metrics(tokens, values, {})["mean_weight"].item() == pytest.approx(sum(w) / 3, rel=1e-6)
 
 
 def test_equal_entropies_make_cwce_a_scaled_ce(problem):

@@ -230,6 +230,7 @@ def _write_result(step: Step, trainer: Trainer, module: DistillModule, bill: Bil
             "skipped_updates": module.skipped_updates,
             "spikes": recorder.spikes.count if recorder.spikes else 0,
             "data": data.summary(),
+            "losses": module.loss_summaries(),
             "compute": spent.as_dict(fit["compute"]),
         },
     )

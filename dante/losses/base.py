@@ -11,7 +11,7 @@ may hold state (buffers: in checkpoints, equal on every rank).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -21,7 +21,7 @@ from dante.errors import DanteError
 from dante.losses.schedule import Schedule
 
 if TYPE_CHECKING:
-    from dante.losses.tile import Tile
+    from dante.losses.tile import HiddenStates, Tile
 
 
 @dataclass(frozen=True)
@@ -79,24 +79,40 @@ class Loss(nn.Module):
         self.name = name or type(self).__name__.lower()
         self.weight = weight
 
-    def on_optimizer_step(self, progress: float, metrics: Mapping[str, Tensor], applied: Tensor) -> None:
-        """Called after each step with this loss's own metrics, already summed over ranks.
+    def begin(self, steps: int) -> None:
+        """Told once, before the first step, how many optimizer steps the run has.
+
+        Raises:
+            DanteError: the loss cannot work in so few.
+        """
+
+    def on_optimizer_step(self, progress: float, sums: Mapping[str, Tensor], applied: Tensor) -> None:
+        """Called after each step with what this loss's `metrics` gave, summed over micro-batches and ranks.
 
         `applied` (a boolean scalar on the device) is false where the update was skipped because something was not
         finite: state must move only where it is true, for example with `torch.where`.
         """
+
+    def summary(self) -> dict[str, Any]:
+        """What `summary.json` says of this loss when the fit has ended, as JSON; it may wait for the device."""
+        return {}
 
 
 class LinearLoss(Loss):
     """A loss `Σ_t c_t ℓ_t(logits_t)` whose coefficients c are known before the vocabulary is projected.
 
     Either define `per_token` and let autograd differentiate it on each tile, or override `on_tile` with the analytic
-    gradient: that saves a tile-sized graph, and with `needs_logits = False` a tile-sized buffer.
+    gradient: that saves a tile-sized graph, and with `needs_logits = False` a tile-sized buffer. A loss of the hidden
+    states overrides `on_hidden`.
     """
 
     kind = "linear"
     #: Whether `on_tile` reads `tile.logits` (else only log-probabilities of the labels are there).
-    needs_logits: ClassVar[bool] = True
+    needs_logits: bool = True
+    #: Whether `on_tile` reads `tile.entropy` or adds an entropy's gradient.
+    needs_entropy: bool = False
+    #: Whether `on_hidden` is to be called when all tiles have been seen.
+    needs_hidden: bool = False
 
     def coefficients(self, tokens: SupervisedTokens) -> Float[Tensor, " tokens"]:
         """c_t without λ, normalised by the whole optimizer step.
@@ -120,9 +136,31 @@ class LinearLoss(Loss):
         tile.add_gradient(gradient_TV)
         return values_T.detach()
 
-    def metrics(self, tokens: SupervisedTokens, values: Float[Tensor, " tokens"]) -> dict[str, Tensor]:
-        """This micro-batch's share of each metric: the shares are summed over micro-batches and ranks."""
+    def on_hidden(self, states: "HiddenStates", coefficients: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
+        """Return ℓ_t of every token in place of what the tiles gave, and add the gradient of `Σ coefficients_t ℓ_t`.
+
+        Called after the last tile, where the loss declares `needs_hidden`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} declares needs_hidden without on_hidden")
+
+    def metrics(
+        self, tokens: SupervisedTokens, values: Float[Tensor, " tokens"], kept: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """This micro-batch's share of each metric: the shares are summed over micro-batches and ranks.
+
+        Args:
+            tokens: the micro-batch's supervised tokens.
+            values: ℓ_t.
+            kept: what this loss kept of each token (`Tile.keep`).
+
+        Returns:
+            Scalars, or other tensors of one shape in every step where `logged` makes scalars of them.
+        """
         return {}
+
+    def logged(self, sums: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
+        """The scalars to log of the step, from the sums of `metrics` over its micro-batches and ranks."""
+        return sums
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ constant, and Adam ignores a constant factor: compare with plain CE before belie
 Metrics: `mean_weight`, the mean of w under the same normalisation.
 """
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -75,5 +77,7 @@ class CWCE(CE):
             return tokens.uniform()
         return 1.0 / (tokens.per_token("supervised_tokens") * tokens.step_records)
 
-    def metrics(self, tokens: SupervisedTokens, values: Float[Tensor, " tokens"]) -> dict[str, Tensor]:
+    def metrics(
+        self, tokens: SupervisedTokens, values: Float[Tensor, " tokens"], kept: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         return {"mean_weight": self.coefficients(tokens).sum()}

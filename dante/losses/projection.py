@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from dante.losses.matmul import Matmul
@@ -15,11 +15,21 @@ _CACHE_BYTES = 512 * 2**10
 
 @dataclass(frozen=True)
 class SoftmaxSums:
-    """Per token: Σ_v exp(z_v − max), log Σ_v exp(z_v), log p(label)."""
+    """What one sweep over a tile's logits finds, per token.
+
+    Attributes:
+        exp_sum: Σ_v exp(z_v − max).
+        log_z: log Σ_v exp(z_v).
+        label_log_probability: log p(label).
+        label_is_argmax: no token is more likely than the label.
+        entropy: −Σ_v p_v log p_v in nats, where it was asked for.
+    """
 
     exp_sum: Float[Tensor, " tile"]
     log_z: Float[Tensor, " tile"]
     label_log_probability: Float[Tensor, " tile"]
+    label_is_argmax: Bool[Tensor, " tile"]
+    entropy: Float[Tensor, " tile"] | None
 
 
 def project(
@@ -33,18 +43,36 @@ def project(
         out.div_(softcap).tanh_().mul_(softcap)
 
 
-def softmax_sums(logits_TV: Tensor, labels_T: Int64[Tensor, " tile"], out: Tensor) -> SoftmaxSums:
-    """Normalisers of each row; `out` becomes exp(z − max) and may be `logits_TV` itself."""
-    tops, sums = [], []
+def softmax_sums(
+    logits_TV: Tensor, labels_T: Int64[Tensor, " tile"], out: Tensor, entropy: bool = False
+) -> SoftmaxSums:
+    """Normalisers of each row; `out` becomes exp(z − max) and may be `logits_TV` itself.
+
+    The entropy costs one more product of rows that lie in the cache: `H = log Σ exp(u) − Σ u exp(u) / Σ exp(u)`,
+    u = z − max. All terms of the second sum are ≤ 0, so nothing cancels but what H itself is small by.
+    """
+    tops, sums, weighted = [], [], []
     label_logit_T = logits_TV.gather(1, labels_T[:, None])[:, 0]
     for rows in cached_rows(logits_TV):
         top_R = logits_TV[rows].amax(dim=1)
-        torch.sub(logits_TV[rows], top_R[:, None], out=out[rows]).exp_()
+        if entropy:
+            shifted_RV = logits_TV[rows] - top_R[:, None]
+            torch.exp(shifted_RV, out=out[rows])
+            weighted.append(torch.linalg.vecdot(out[rows], shifted_RV))
+        else:
+            torch.sub(logits_TV[rows], top_R[:, None], out=out[rows]).exp_()
         tops.append(top_R)
         sums.append(out[rows].sum(dim=1))
-    exp_sum_T = torch.cat(sums)
-    log_z_T = torch.cat(tops) + exp_sum_T.log()
-    return SoftmaxSums(exp_sum_T, log_z_T, label_logit_T - log_z_T)
+    top_T, exp_sum_T = torch.cat(tops), torch.cat(sums)
+    log_sum_T = exp_sum_T.log()
+    log_z_T = top_T + log_sum_T
+    return SoftmaxSums(
+        exp_sum=exp_sum_T,
+        log_z=log_z_T,
+        label_log_probability=label_logit_T - log_z_T,
+        label_is_argmax=label_logit_T == top_T,
+        entropy=log_sum_T - torch.cat(weighted) / exp_sum_T if entropy else None,
+    )
 
 
 def cached_rows(tile_TV: Tensor) -> list[slice]:

@@ -1,9 +1,9 @@
-"""One tile of the vocabulary pass, as a loss sees it."""
+"""What a loss sees of the vocabulary pass: one tile after the other, and at the end all hidden states."""
 
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from dante.losses.base import SupervisedTokens
@@ -13,8 +13,9 @@ from dante.losses.base import SupervisedTokens
 class Tile:
     """Logits of a few tokens, and the gradient that the losses ask for.
 
-    A loss states its gradient with respect to the logits z through three accumulators, and the pass applies them in one
-    sweep: `∂L/∂z = a·softmax(z) + b·onehot(label) + dense`, with a, b per token. Cross-entropy is a = c, b = −c.
+    A loss states its gradient with respect to the logits z through four accumulators, and the pass applies them in one
+    sweep: `∂L/∂z = a·p + b·onehot(label) + q·p·log p + dense`, p = softmax(z), with a, b, q per token. Cross-entropy is
+    a = c, b = −c; the entropy H = −Σ p log p is a = −c·H, q = −c.
 
     Attributes:
         start: index of the tile's first token among the micro-batch's supervised tokens.
@@ -22,7 +23,11 @@ class Tile:
         labels: label of each of the tile's tokens.
         log_z: log Σ_v exp(z_v).
         label_log_probability: log softmax(z)[label].
+        label_is_argmax: no token is more likely than the label.
+        exp: exp(z − max), shape [tile, vocab]; read-only, and valid only while the losses see the tile.
+        exp_sum: Σ_v exp(z_v − max).
         wants_gradient: whether gradients will be used.
+        kept: what losses kept of this tile, by name.
     """
 
     start: int
@@ -30,10 +35,16 @@ class Tile:
     labels: Int64[Tensor, " tile"]
     log_z: Float[Tensor, " tile"]
     label_log_probability: Float[Tensor, " tile"]
+    label_is_argmax: Bool[Tensor, " tile"]
+    exp: Float[Tensor, "tile vocab"] = field(repr=False)
+    exp_sum: Float[Tensor, " tile"]
     wants_gradient: bool
-    maybe_logits: Tensor | None = None
+    maybe_entropy: Tensor | None = None
+    maybe_logits: Tensor | None = field(default=None, repr=False)
+    kept: dict[str, Tensor] = field(default_factory=dict)
     probability_coefficient: Tensor | None = None
     label_coefficient: Tensor | None = None
+    plogp_coefficient: Tensor | None = None
     dense_gradient: Tensor | None = field(default=None, repr=False)
 
     @property
@@ -47,6 +58,16 @@ class Tile:
         assert self.maybe_logits is not None, "a loss that reads logits must declare needs_logits = True"
         return self.maybe_logits
 
+    @property
+    def entropy(self) -> Float[Tensor, " tile"]:
+        """−Σ_v p_v log p_v of each token in nats. Present when a loss of the pass declares `needs_entropy`."""
+        assert self.maybe_entropy is not None, "a loss that reads entropies must declare needs_entropy = True"
+        return self.maybe_entropy
+
+    def probabilities(self, rows: Int64[Tensor, " rows"] | slice = slice(None)) -> Float[Tensor, "rows vocab"]:
+        """softmax(z) of some rows, a new tensor."""
+        return self.exp[rows] / self.exp_sum[rows, None]
+
     def log_probabilities(self) -> Float[Tensor, "tile vocab"]:
         """log softmax(z), a new tensor."""
         return self.logits - self.log_z[:, None]
@@ -59,6 +80,15 @@ class Tile:
         """Add `coefficient · onehot(label)` to the gradient."""
         self.label_coefficient = _add(self.label_coefficient, coefficient)
 
+    def add_entropy(self, coefficient: Float[Tensor, " tile"]) -> None:
+        """Add the gradient of `coefficient · H`, `−coefficient · p (log p + H)`; rows with 0 are free on a CPU."""
+        self.add_probability(-coefficient * self.entropy)
+        self.plogp_coefficient = _add(self.plogp_coefficient, -coefficient)
+
+    def keep(self, name: str, values: Tensor) -> None:
+        """Keep a number per token for the loss that keeps it: it comes back as `kept[name]`, of all tokens."""
+        self.kept[name] = values
+
     def add_gradient(self, gradient_TV: Float[Tensor, "tile vocab"]) -> None:
         """Add any gradient with respect to the logits. The tensor is owned by the tile from here on."""
         if self.dense_gradient is None:
@@ -69,6 +99,28 @@ class Tile:
     def zero(self) -> Float[Tensor, " tile"]:
         """A zero coefficient per token."""
         return torch.zeros_like(self.log_z)
+
+
+@dataclass
+class HiddenStates:
+    """The hidden states that enter the LM head at a micro-batch's supervised tokens, when all tiles have been seen.
+
+    Attributes:
+        hidden: shape [tokens, width], fp32 (fp64 for fp64 inputs), before the head's multiplier.
+        tokens: the supervised tokens.
+        kept: what the loss kept of each token on the tiles; it may add to it.
+        wants_gradient: whether gradients will be used.
+    """
+
+    hidden: Float[Tensor, "tokens width"]
+    tokens: SupervisedTokens
+    kept: dict[str, Tensor]
+    wants_gradient: bool
+    gradient: Tensor | None = field(default=None, repr=False)
+
+    def add_gradient(self, gradient_ND: Float[Tensor, "tokens width"]) -> None:
+        """Add to the gradient with respect to `hidden`."""
+        self.gradient = _add(self.gradient, gradient_ND)
 
 
 def _add(total: Tensor | None, term: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from dante.losses.base import LinearLoss, SupervisedTokens
 from dante.losses.head import Head
 from dante.losses.matmul import Matmul
 from dante.losses.projection import cached_rows, project, softmax_sums
-from dante.losses.tile import Tile
+from dante.losses.tile import HiddenStates, Tile
 
 # Every tile reads the LM head and adds to its gradient once: at V = 128,256 and width 2,048 tiles of 64 tokens take 1.6
 # times as long as tiles of 256. A GPU wants larger products still.
@@ -48,12 +48,14 @@ class PassResult:
         values: per loss ℓ_t of every token (unweighted).
         coefficients: per loss c_t of every token (without λ).
         label_log_probability: log p(label) of every token.
+        kept: per loss what it kept of every token, by name.
     """
 
     total: Float[Tensor, ""]
     values: Mapping[str, Float[Tensor, " tokens"]]
     coefficients: Mapping[str, Float[Tensor, " tokens"]]
     label_log_probability: Float[Tensor, " tokens"]
+    kept: Mapping[str, Mapping[str, Tensor]]
 
 
 def vocabulary_pass(
@@ -89,7 +91,7 @@ def vocabulary_pass(
     with torch.autocast(hidden.device.type, enabled=False):
         total = _VocabularyPass.apply(hidden, head.weight, head.bias, plan)
     assert plan.label_log_probability is not None
-    return PassResult(total, plan.values, plan.coefficients, plan.label_log_probability)
+    return PassResult(total, plan.values, plan.coefficients, plan.label_log_probability, plan.kept)
 
 
 @dataclass
@@ -106,10 +108,15 @@ class _Plan:
     wants_gradient: bool
     values: dict[str, Tensor] = field(default_factory=dict)
     label_log_probability: Tensor | None = None
+    kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     @property
     def needs_logits(self) -> bool:
         return self.head.softcap is not None or any(loss.needs_logits for loss in self.losses)
+
+    @property
+    def needs_entropy(self) -> bool:
+        return any(loss.needs_entropy for loss in self.losses)
 
 
 class _VocabularyPass(torch.autograd.Function):
@@ -145,6 +152,7 @@ class _Tiles:
     def __init__(self, plan: _Plan, hidden: Tensor, weight: Tensor, bias: Tensor | None, wants_gradient: bool) -> None:
         self.plan, self.wants_gradient = plan, wants_gradient
         self.dtype = torch.promote_types(hidden.dtype, torch.float32)
+        self.states = hidden.detach()
         self.hidden = plan.matmul.operand(hidden.to(self.dtype) * plan.head.multiplier)
         self.weight = plan.matmul.operand(weight.to(self.dtype))
         self.narrow_weight = plan.matmul.narrow(self.weight) if wants_gradient else self.weight
@@ -166,6 +174,7 @@ class _Tiles:
         self.d_bias = torch.zeros(vocab, **options) if wants_gradient and bias is not None else None
         self.label_log_probability = torch.empty(tokens, **options)
         self.values = {loss.name: torch.empty(tokens, **options) for loss in plan.losses}
+        self.kept: dict[str, dict[str, Tensor]] = {loss.name: {} for loss in plan.losses}
 
     def gradients(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         return self.d_hidden, self.d_weight, self.d_bias
@@ -174,7 +183,10 @@ class _Tiles:
         plan = self.plan
         for start in range(0, self.hidden.shape[0], plan.tile_tokens):
             self._run_tile(start)
-        plan.values, plan.label_log_probability = self.values, self.label_log_probability
+        for loss in plan.losses:
+            if loss.needs_hidden:
+                self._show_hidden(loss)
+        plan.values, plan.label_log_probability, plan.kept = self.values, self.label_log_probability, self.kept
         total = torch.zeros((), dtype=self.dtype, device=self.hidden.device)
         for loss in plan.losses:
             total += (
@@ -190,7 +202,7 @@ class _Tiles:
         labels_T = plan.tokens.labels[rows]
 
         project(plan.matmul, plan.head.softcap, hidden_TD, self.weight, self.bias, out=logits_TV)
-        sums = softmax_sums(logits_TV, labels_T, out=p_TV)
+        sums = softmax_sums(logits_TV, labels_T, out=p_TV, entropy=plan.needs_entropy)
         self.label_log_probability[rows] = sums.label_log_probability
         tile = Tile(
             start=start,
@@ -198,12 +210,17 @@ class _Tiles:
             labels=labels_T,
             log_z=sums.log_z,
             label_log_probability=sums.label_log_probability,
+            label_is_argmax=sums.label_is_argmax,
+            exp=p_TV,
+            exp_sum=sums.exp_sum,
             wants_gradient=self.wants_gradient,
+            maybe_entropy=sums.entropy,
             maybe_logits=logits_TV if plan.needs_logits else None,
         )
         for loss in plan.losses:
-            coefficients_T = plan.weights[loss.name] * plan.coefficients[loss.name][rows].to(self.dtype)
-            self.values[loss.name][rows] = loss.on_tile(tile, coefficients_T)
+            tile.kept = {}
+            self.values[loss.name][rows] = loss.on_tile(tile, self._coefficients(loss, rows))
+            self._keep(loss, rows, tile.kept)
         if self.wants_gradient:
             for cached in cached_rows(p_TV):
                 gradient_RV = self._logit_gradient(tile, cached, p_TV[cached], sums.exp_sum[cached])
@@ -211,12 +228,36 @@ class _Tiles:
                     self.narrow[cached].copy_(gradient_RV)
             self._accumulate(rows, hidden_TD, p_TV)
 
+    def _coefficients(self, loss: LinearLoss, rows: slice) -> Tensor:
+        """λ c_t."""
+        return self.plan.weights[loss.name] * self.plan.coefficients[loss.name][rows].to(self.dtype)
+
+    def _keep(self, loss: LinearLoss, rows: slice, found: Mapping[str, Tensor]) -> None:
+        columns = self.kept[loss.name]
+        for name, values in found.items():
+            if name not in columns:
+                columns[name] = values.new_empty(self.hidden.shape[0], *values.shape[1:])
+            columns[name][rows] = values
+
+    def _show_hidden(self, loss: LinearLoss) -> None:
+        states = HiddenStates(
+            self.states.to(self.dtype), self.plan.tokens, self.kept[loss.name], self.d_hidden is not None
+        )
+        self.values[loss.name] = loss.on_hidden(states, self._coefficients(loss, slice(None)))
+        if self.d_hidden is not None and states.gradient is not None:
+            self.d_hidden += states.gradient
+
     def _logit_gradient(self, tile: Tile, rows: slice, p_RV: Tensor, exp_sum_R: Tensor) -> Tensor:
-        """a·softmax(z) + b·onehot(label) + dense, before the softcap; overwrites `p_RV`, which holds exp(z − max)."""
+        """a·p + b·onehot(label) + q·p·log p + dense, before the softcap; overwrites `p_RV`, now exp(z − max)."""
+        curved = None
+        if tile.plogp_coefficient is not None:
+            curved = _plogp_rows(p_RV, exp_sum_R, tile.plogp_coefficient[rows])
         if tile.probability_coefficient is None:
             gradient_RV = p_RV.zero_()
         else:
             gradient_RV = p_RV.mul_((tile.probability_coefficient[rows] / exp_sum_R)[:, None])
+        if curved is not None:
+            gradient_RV.index_add_(0, *curved)
         if tile.label_coefficient is not None:
             gradient_RV.scatter_add_(1, tile.labels[rows, None], tile.label_coefficient[rows, None])
         if tile.dense_gradient is not None:
@@ -238,3 +279,20 @@ class _Tiles:
         (matmul.accumulate if rows.start else matmul.product)(operand_TV.T, hidden_TD, self.d_weight)
         if self.d_bias is not None:
             self.d_bias += gradient_TV.sum(0)
+
+
+def _plogp_rows(exp_RV: Tensor, exp_sum_R: Tensor, coefficient_R: Tensor) -> tuple[Tensor, Tensor] | None:
+    """q·p·log p, and the rows it belongs to; None where there are none.
+
+    On a CPU only the rows whose coefficient is not 0; elsewhere all, for counting them would wait for the device.
+    """
+    if coefficient_R.device.type == "cpu":
+        chosen_C = coefficient_R.nonzero()[:, 0]
+        if len(chosen_C) == 0:
+            return None
+        exp_RV, exp_sum_R, coefficient_R = exp_RV[chosen_C], exp_sum_R[chosen_C], coefficient_R[chosen_C]
+    else:
+        chosen_C = torch.arange(len(coefficient_R), device=coefficient_R.device)
+    # exp(z − max) underflows to 0 far below the maximum, where p log p is 0, too: log of the smallest number, times 0.
+    log_p_CV = exp_RV.clamp_min(torch.finfo(exp_RV.dtype).tiny).log_().sub_(exp_sum_R.log()[:, None])
+    return chosen_C, log_p_CV.mul_(exp_RV).mul_((coefficient_R / exp_sum_R)[:, None])
