@@ -111,7 +111,7 @@ def excess(signal: Tensor, guard: Tensor, threshold: float) -> Tensor:
     """a_t [s_t − τ]₊ of each token."""
     terms = []
     for s, a in zip(signal, guard.tolist(), strict=True):
-        terms.append(a * (s - threshold) if float(s) > threshold else 0.0 * s)
+        terms.append(a * (s - threshold) if s.item() > threshold else 0.0 * s)
     return torch.stack(terms)
 
 
