@@ -28,7 +28,7 @@ def main() -> int:
 
     job = Job.read(Path(path))
     torch.set_num_threads(job.threads)
-    partial(run, *arguments)(job, Pace(table))
+    partial(run, job, Pace(table))(*arguments)
     return 0
 
 
@@ -40,6 +40,8 @@ SYSTEMS = {
     "hf_padded": ("training_peers", "hf_padded"),
     "ours_ce": ("training_ours", "run", "sft"),
     "ours_dante": ("training_ours", "run", "dante_mosaic"),
+    # The fixed multiplier: the penalty acts in every step. It is measured within the block that warms up.
+    "ours_ads": ("training_ours", "run", "ads_fixed", "settled.start=0.0", "settled.end=0.1"),
 }
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Nothing of the engine is named here but the stage: what a user's fit does (metri
 config switches on) is inside the measured time. Only the records' order is fixed to one pass per block.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,10 @@ class _Turns(Callback):
             raise _Done
 
 
-def run(experiment: str, job: Job, pace: Pace) -> None:
+def run(job: Job, pace: Pace, experiment: str, *overrides: str) -> None:
     """Run the blocks of `job` through the fit stage of an experiment."""
     out = Path(job.out)
-    config = composed(experiment, job)
+    config = composed(experiment, job, overrides)
     settings = {key: config[key] for key in ("fit", "losses", "fidelity")}
     resources = {"trainer": config["trainer"], "logger": {**config["logger"], "mode": "none"}, "run": config["run"]}
     (out / "init").mkdir(parents=True)
@@ -76,7 +77,7 @@ def _add_to_trainers(callback: Callback) -> None:
     Trainer.__init__ = init  # type: ignore[method-assign]
 
 
-def composed(experiment: str, job: Job) -> dict[str, Any]:
+def composed(experiment: str, job: Job, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The checked config: the experiment at pocket scale, with the job's steps and one pass over its records each."""
     steps = job.blocks * job.records // job.rows
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -92,6 +93,7 @@ def composed(experiment: str, job: Job) -> dict[str, Any]:
                 f"fit.checkpoint_every_steps={steps + 1}",
                 "fit.curriculum._target_=dante.curriculum.Shuffled",
                 f"trainer.threads={job.threads}",
+                *overrides,
                 *job.overrides,
             ],
         )

@@ -210,6 +210,11 @@ class Logger(Strict):
     project: Text
 
 
+class Settled(Strict):
+    start: Share
+    end: Share
+
+
 class StepConfig(Strict):
     stage: Literal[STAGES]  # type: ignore[valid-type]
     inputs: dict[str, str] = {}
@@ -248,6 +253,7 @@ class Config(Strict):
     report: Report
     logger: Logger
     chat: dict[str, Any]
+    settled: Settled
     steps: dict[str, StepConfig]
     published: Published | None
     contradictions: list[str]

@@ -16,13 +16,17 @@ from dante.data import StepBatch
 from dante.fit import weights
 from dante.fit.checkpoint import Checkpoints, StreamingCheckpointIO, latest
 from dante.fit.strategy import build_strategy
+from dante.losses.ce import CE
+from dante.losses.dual_penalty import DualPenalty
+from dante.losses.multiplier import NuPI
+from dante.losses.schedule import Constant, HoldThenRamp
 from tests.test_module import Collect, bare_trainer, cwce, empty_row, module, row, step_batch, student, tea, token_ids
 
 STEPS = 20
 # Eight rows of the five records of test_module, two ranks, four rows each; the last one has nothing on one rank.
 ROWS = [[0], [1], [2, 4], [3], [4], [0, 1], [2]]
 JOINED = [[0, 2, 4, 4, 2], [1, 3, 0, 1]]
-OPTIONS = ("precision", "dropout", "gradient_sync", "gradient_checkpointing", "tied")
+OPTIONS = ("signal", "precision", "dropout", "gradient_sync", "gradient_checkpointing", "tied")
 TRAINER = {"accelerator": "cpu", "num_nodes": 1, "shard_size": None, "checkpoints": "sharded", "timeout_s": 60}
 
 
@@ -60,10 +64,21 @@ class StopAfter(Callback):
             trainer.should_stop = True
 
 
-def trained(dtype=torch.float32, precision="fp32", dropout=None, tied=True, **options):
-    """A tiny student whose clip is active in every step, with CWCE and TEA."""
+def dual(signal):
+    """A constraint that is measured in steps 4 to 9 and violated afterwards."""
+    multiplier = NuPI(k_i=20.0, k_p=2.0, nu=0.5, maximum=10.0)
+    # A tiny student is undecided everywhere: the predictive threshold is given, the others are measured.
+    options = {"threshold": 0.9 if signal == "predictive" else None, "difficult": 0.5, "augmentation": 0.5}
+    options |= {"measure_from": 0.2, "measure_until": 0.5}
+    bound = HoldThenRamp(1.0, 0.1, 0.5)
+    return DualPenalty(Constant(1.0), signal, "label_probability", bound=bound, multiplier=multiplier, **options)
+
+
+def trained(dtype=torch.float32, precision="fp32", dropout=None, tied=True, signal=None, **options):
+    """A tiny student whose clip is active in every step, with CWCE and TEA, or with CE and a dual penalty."""
     model = student(dtype, tied)
-    losses = {"cwce": cwce("records"), "tea": tea()}
+    constrained = {"ce": CE(Constant(1.0)), "dual": dual(signal or "predictive")}
+    losses = {"cwce": cwce("records"), "tea": tea()} if signal is None else constrained
     return module(
         model, losses, precision=precision, clip=0.5, steps=STEPS, lr=3e-3, attention_dropout=dropout, **options
     )
@@ -97,6 +112,11 @@ def train(
     return collect.rows, trainer
 
 
+def written(rows) -> str:
+    """As `metrics.jsonl` has them: what is not a number is null."""
+    return json.dumps([{key: None if value != value else value for key, value in row.items()} for row in rows])
+
+
 def distributed(name: str, options: dict, out: Path, rank: int, world_size: int) -> None:
     """One scenario: train whole; where it says so, train again with a stop and a resume; write everything down."""
     module_options = {key: options[key] for key in OPTIONS if key in options}
@@ -115,9 +135,11 @@ def distributed(name: str, options: dict, out: Path, rank: int, world_size: int)
         begin = {"first": done, "checkpoint": path}
     network, rows, trainer = run(out=out / f"{name}-whole", **begin)
     gathered = weights.gather(network.student, keep=rank == 0)
+    (out / f"{name}-rank{rank}.json").write_text(written(rows))
+    torch.save(network.losses.state_dict(), out / f"{name}-losses-rank{rank}.pt")
     if rank == 0:
         weights.save(gathered, out / f"{name}.safetensors")
-        (out / f"{name}.json").write_text(json.dumps(rows))
+        (out / f"{name}.json").write_text(written(rows))
         if settings["strategy"] == "fsdp2" and settings["checkpoints"] == "sharded":
             names = [key for key, _ in network.student.named_parameters()]
             found = weights.consolidate(out / f"{name}-whole" / f"step-{STEPS:06d}.ckpt", names)
@@ -132,7 +154,7 @@ def distributed(name: str, options: dict, out: Path, rank: int, world_size: int)
         gathered = weights.gather(network.student, keep=rank == 0)
         if rank == 0:
             weights.save(gathered, out / f"{name}-resumed.safetensors")
-            (out / f"{name}-resumed.json").write_text(json.dumps(rows))
+            (out / f"{name}-resumed.json").write_text(written(rows))
 
 
 if __name__ == "__main__":

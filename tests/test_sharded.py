@@ -26,6 +26,9 @@ SCENARIOS = {
     "fsdp-untied": {**FSDP, "tied": False},
     "fsdp-dropout": {**FSDP, "dropout": 0.2, "resume": 7},
     "ddp-dropout": {"trainer": {"strategy": "ddp"}, "dropout": 0.2, "resume": 7},
+    "fsdp-dual": {**FSDP, "signal": "predictive", "resume": 7},
+    "ddp-dual": {"trainer": {"strategy": "ddp"}, "signal": "predictive", "resume": 13},
+    "fsdp-gram": {**FSDP, "signal": "gram"},
     "fsdp-bf16": {**FSDP, "precision": "bf16"},
     "ddp-bf16": {"trainer": {"strategy": "ddp"}, "precision": "bf16"},
 }
@@ -54,6 +57,11 @@ def alone(joined=False, **options):
     return rows, gather(network.student, keep=True)
 
 
+def numbers(rows):
+    """What one process logged, as the workers write it."""
+    return json.loads(sharded_worker.written(rows))
+
+
 def rows_of(out, name):
     return json.loads((out / f"{name}.json").read_text())
 
@@ -63,7 +71,8 @@ def compare(rows, weights, true_rows, true_weights, tolerance):
     for mine, true in zip(rows, true_rows, strict=True):
         assert mine.keys() == true.keys()
         for name, value in true.items():
-            assert mine[name] == pytest.approx(value, rel=tolerance, abs=tolerance), (true["step"], name)
+            wanted = value if value is None else pytest.approx(value, rel=tolerance, abs=tolerance)
+            assert mine[name] == wanted, (true["step"], name)
     assert weights.keys() == true_weights.keys()
     for name, weight in true_weights.items():
         torch.testing.assert_close(weights[name], weight, rtol=0, atol=tolerance)
@@ -92,6 +101,31 @@ def test_bf16_compute_gives_the_same_curve(out):
     weights = load_file(out / "fsdp-bf16.safetensors")
     # fp32 masters: what bf16 could not hold
     assert any(not torch.equal(w, w.bfloat16().float()) for w in weights.values())
+
+
+@pytest.mark.parametrize("name", ["fsdp-dual", "ddp-dual", "fsdp-gram"])
+def test_two_processes_have_one_multiplier(out, name):
+    """λ is a function of the step, not of the rank: to the bit between ranks, within rounding of one process."""
+    rows, weights = alone(signal=SCENARIOS[name]["signal"])
+    assert [row["dual/multiplier"] for row in rows[:10]] == [0.0] * 10  # measured, not yet constrained
+    assert any(row["dual/coefficient"] > 0.1 for row in rows[10:]), "a constraint that holds would say nothing"
+    compare(rows_of(out, name), load_file(out / f"{name}.safetensors"), numbers(rows), weights, 1e-5)
+    ranks = [json.loads((out / f"{name}-rank{rank}.json").read_text()) for rank in (0, 1)]
+    for mine, other in zip(*ranks, strict=True):
+        for key in mine:
+            if key.startswith(("dual/", "loss/dual")):
+                assert mine[key] == other[key], (mine["step"], key)
+    states = [torch.load(out / f"{name}-losses-rank{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert {"dual.multiplier.value", "dual.multiplier.smoothed", "dual.threshold"} <= states[0].keys()
+    for key, buffer in states[0].items():
+        assert torch.equal(buffer, states[1][key]), key
+
+
+@pytest.mark.parametrize(("name", "after"), [("fsdp-dual", 7), ("ddp-dual", 13)])
+def test_a_resumed_constraint_is_the_same_to_the_bit(out, name, after):
+    """Stopped while the threshold is being measured, and while the multiplier moves."""
+    assert rows_of(out, f"{name}-resumed") == rows_of(out, name)[after:]
+    assert sha256(out / f"{name}-resumed.safetensors") == sha256(out / f"{name}.safetensors")
 
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp", "fsdp-full", "fsdp-dropout", "ddp-dropout"])

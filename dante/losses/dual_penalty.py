@@ -160,7 +160,7 @@ class DualPenalty(LinearLoss):
             hidden_ND = states.hidden.detach().requires_grad_(states.wants_gradient)
             signal_N = measure(hidden_ND, states.tokens.record)
             values_N = states.kept["guard"] * self._excess(signal_N)
-            if states.wants_gradient:
+            if values_N.requires_grad:  # not where no record has a signal (one token each)
                 (gradient_ND,) = torch.autograd.grad(values_N, hidden_ND, grad_outputs=coefficients)
                 states.add_gradient(gradient_ND)
         states.kept["signal"] = signal_N.detach()
@@ -173,6 +173,8 @@ class DualPenalty(LinearLoss):
     def metrics(
         self, tokens: SupervisedTokens, values: Float[Tensor, " tokens"], kept: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
+        if not kept:  # a row without a supervised token, which keeps this rank in step with the others
+            kept = dict.fromkeys(("signal", "entropy", "right", "guard"), values)
         signal, entropy = kept["signal"], kept["entropy"].double()
         right, hard = kept["right"].double(), (kept["signal"] > self.threshold).double()
         group = torch.stack([hard, 1 - hard])

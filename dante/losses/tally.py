@@ -11,14 +11,14 @@ from torch import Tensor
 BINS = 1024
 
 
-def tally(signal: Float[Tensor, " tokens"], weights: Float[Tensor, "rows tokens"]) -> Float64[Tensor, "rows {BINS}"]:
+def tally(signal: Float[Tensor, " tokens"], weights: Float[Tensor, "rows tokens"]) -> Float64[Tensor, "rows bins"]:
     """Σ of each row of weights per bin; `signal` in [0, 1]. Exact for weights that are whole numbers."""
     place = (signal * BINS).long().clamp_(0, BINS - 1)
     counts = torch.zeros(weights.shape[0], BINS, dtype=torch.float64, device=signal.device)
     return counts.index_add_(1, place, weights.double())
 
 
-def quantile(counts: Float64[Tensor, "{BINS}"], share: float) -> Float64[Tensor, ""]:
+def quantile(counts: Float64[Tensor, " bins"], share: float) -> Float64[Tensor, ""]:
     """Where this share of the tokens lies below; 1 where there are none."""
     total = counts.sum()
     below = counts.cumsum(0)
@@ -29,7 +29,7 @@ def quantile(counts: Float64[Tensor, "{BINS}"], share: float) -> Float64[Tensor,
     return torch.where(total > 0, (place + fraction.clamp(0.0, 1.0)) / BINS, torch.ones_like(total))
 
 
-def excess(counts: Float64[Tensor, "{BINS}"], threshold: Tensor) -> Float64[Tensor, ""]:
+def excess(counts: Float64[Tensor, " bins"], threshold: Tensor) -> Float64[Tensor, ""]:
     """Σ [signal − threshold]₊ over all tokens, each counted with its weight."""
     low = torch.arange(BINS, dtype=torch.float64, device=counts.device) / BINS
     high = low + 1 / BINS
@@ -39,6 +39,6 @@ def excess(counts: Float64[Tensor, "{BINS}"], threshold: Tensor) -> Float64[Tens
     return (counts * inside * BINS * (middle - threshold.double())).sum()
 
 
-def coarse(counts: Float64[Tensor, "rows {BINS}"], bins: int) -> list[list[float]]:
+def coarse(counts: Float64[Tensor, "rows bins"], bins: int) -> list[list[float]]:
     """The same counts in fewer bins, for a report; `bins` divides `BINS`."""
     return counts.reshape(counts.shape[0], bins, BINS // bins).sum(2).tolist()

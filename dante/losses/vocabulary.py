@@ -184,7 +184,7 @@ class _Tiles:
         for start in range(0, self.hidden.shape[0], plan.tile_tokens):
             self._run_tile(start)
         for loss in plan.losses:
-            if loss.needs_hidden:
+            if loss.needs_hidden and len(self.hidden):
                 self._show_hidden(loss)
         plan.values, plan.label_log_probability, plan.kept = self.values, self.label_log_probability, self.kept
         total = torch.zeros((), dtype=self.dtype, device=self.hidden.device)
