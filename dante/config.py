@@ -433,7 +433,9 @@ def _master_weights_match_precision(cfg: dict[str, Any]) -> None:
 def _build_parts(cfg: dict[str, Any]) -> None:
     """Construct every part once: constructors are cheap and know which of their arguments make sense."""
     for name, node in cfg["losses"].items():
-        build(node, name=name)
+        loss = build(node, name=name)
+        if cfg["fit"]["steps"] is not None:  # else a budget decides, when the plan is priced
+            loss.begin(cfg["fit"]["steps"])
     for node in (cfg["fit"]["curriculum"], cfg["teacher"]["make"], cfg["cache"]["source"]):
         build(node)
 

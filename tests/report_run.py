@@ -208,3 +208,57 @@ def write_run(root: Path) -> Step:
         fingerprint="f",
         seed=0,
     )
+
+
+def constrain(root: Path, name: str = "dual_penalty", steps: int = 200, frozen: int = 20) -> None:
+    """Gives the run under `root` (see `write_run`) a loss with a multiplier, as training and evaluation log it.
+
+    τ is frozen after `frozen` steps. Held out, the student is surer than its initialisation and more often right.
+    """
+    rng = np.random.default_rng(3)
+    folder, lines, multiplier, coefficient = root / ".steps/fit-fit00", [], 0.0, 0.0
+    for line in metrics(rng, steps):
+        t = line["step"] / steps
+        known = line["step"] > frozen
+        bound = 0.0021 * (1 - 0.5 * max(0, t - 0.1) / 0.9)
+        excess = 0.0021 * (0.62 + 0.38 * np.exp(-2.4 * t)) * rng.normal(1, 0.09) / (1 + 0.03 * coefficient)
+        own = {
+            "excess": excess, "bound": bound, "violation": excess - bound, "threshold": 0.212,
+            "difficult_share": 0.2 - 0.07 * t + rng.normal(0, 0.006), "difficult_entropy": 3.4 - 0.5 * t,
+            "easy_entropy": 0.62 - 0.2 * t + rng.normal(0, 0.02), "difficult_accuracy": 0.31 + 0.09 * t,
+            "difficult_wrong": 0.69 - 0.09 * t, "easy_accuracy": 0.9 + 0.03 * t,
+        }  # fmt: skip
+        own |= {"multiplier": multiplier, "coefficient": coefficient}
+        waiting = not known
+        lines.append(line | {f"loss/{name}": 0.001 if known else 0.0, f"weight/{name}": 1.0}
+                     | {f"{name}/{key}": None if waiting and key not in ("multiplier", "coefficient") else float(value)
+                        for key, value in own.items()})  # fmt: skip
+        if known:
+            multiplier = max(0.0, multiplier + 10 / steps * (excess - bound) / 0.0021)
+            coefficient = max(0.0, multiplier + (excess - bound) / 0.0021)
+    write(folder / "metrics.jsonl", lines)
+    summary = json.loads((folder / "summary.json").read_text())
+    before, after = spread(rng, 9000, 0.27, 0.30, 64), spread(rng, 9100, 0.20, 0.38, 64)
+    summary["losses"] = {name: {
+        "signal": "predictive", "guard": "label_is_argmax", "threshold": 0.212, "initial_bound": 0.0021,
+        "multiplier": multiplier,
+        "histograms": {"edges": np.linspace(0, 1, 65).tolist(), "before": before, "after": after},
+    }}  # fmt: skip
+    write(folder / "summary.json", summary)
+    evaluated = root / ".steps/eval-eval00/eval.json"
+    result = json.loads(evaluated.read_text())
+    result["entropy"] = {
+        model: {"edges": np.linspace(0, 1, 33).tolist()} | spread(rng, 12_000, mean, 0.32, 32)
+        for model, mean in (("teacher", 0.08), ("init", 0.24), ("student", 0.12))
+    }
+    for model, nats in (("teacher", 0.86), ("init", 2.59), ("student", 1.3)):
+        result["rows"].append(row(model, "heldout", "entropy_nats", nats, 60))
+    write(evaluated, result)
+
+
+def spread(rng: np.random.Generator, tokens: int, mean: float, unsure_right: float, bins: int) -> dict[str, list[int]]:
+    """Counts over a signal in [0, 1]: many sure tokens, a tail of unsure ones, and the surer the more often right."""
+    signal = np.clip(rng.gamma(0.55, mean / 0.9, size=tokens), 0, 0.93)
+    right = rng.random(tokens) < unsure_right + (0.99 - unsure_right) * np.exp(-8 * signal)
+    counts = (np.histogram(signal[chosen], bins, (0, 1))[0].tolist() for chosen in (right, ~right))
+    return dict(zip(("right", "wrong"), counts, strict=True))

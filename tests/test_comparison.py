@@ -19,7 +19,7 @@ from dante.report.comparison.command import compare, write_comparison
 from dante.report.comparison.judge import Cell, Result
 from dante.report.comparison.tuning import edges
 from dante.report.figures.arms import Spot, band, front
-from tests.comparison_runs import ANSWERS, point, write, write_arm, write_run, write_sweep
+from tests.comparison_runs import ANSWERS, point, row, write, write_arm, write_run, write_sweep
 from tests.test_report import Page
 
 HOSTILE = "<script>alert(1)</script>|x"
@@ -181,6 +181,26 @@ def test_the_direction_of_better_is_the_metric_s(runs: dict[str, list[Path]]) ->
     assert good.effect is not None
     assert (good.effect.difference > 0, good.verdict) == (True, "better")
     assert cell_of(unknown, "good").verdict == "different"  # nobody said which way is better
+
+
+def test_entropy_is_compared_within_answers_and_is_never_better_or_worse(tmp_path: Path) -> None:
+    runs = [*write_arm(tmp_path, "control"), *write_arm(tmp_path, "surer", experiment="dante", config=TEA)]
+    levels = {"control": (1.0, 1.01, 1.02), "surer": (0.5, 0.52, 0.51)}
+    for path, nats in zip(runs, [n for arm in levels.values() for n in arm], strict=True):
+        folder = path / "eval"
+        items = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+        for item in items:
+            item["entropy_nats"] = {"student": nats * item["tokens"]["student"]}
+        result = json.loads((folder / "eval.json").read_text())
+        result["rows"].append(row("student", "heldout", "entropy_nats", nats, ANSWERS))
+        write(folder / "items.jsonl", items)
+        write(folder / "eval.json", result)
+    ((_, results),), _ = compare(runs)
+    (cell,) = result_of(results, "entropy_nats").others
+    assert cell.items == ANSWERS
+    assert cell.effect is not None
+    assert cell.effect.difference == pytest.approx(-0.5)
+    assert (cell.significant, cell.verdict) == (True, "different")
 
 
 @pytest.mark.parametrize(

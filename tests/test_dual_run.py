@@ -86,7 +86,7 @@ def test_phases_measuring_then_frozen():
     before, after = (said["histograms"][when] for when in ("before", "after"))
     assert sum(before["right"]) + sum(before["wrong"]) == tokens
     assert sum(after["right"]) + sum(after["wrong"]) == sum(row["supervised_tokens"] for row in rows[-4:])
-    assert len(said["histograms"]["edges"]) == len(before["right"]) + 1 == 65
+    assert len(said["histograms"]["edges"]) == len(before["right"]) + 1 == 129
 
 
 def test_a_step_that_is_skipped_moves_nothing():

@@ -126,9 +126,12 @@ def test_hits_and_confidence_belong_to_their_tokens() -> None:
             for position in [i for i, target in enumerate(item.supervised) if target]:
                 assert scores.record[place] == row
                 assert scores.confidence[place] == pytest.approx(float(p[position - 1].max()), rel=1e-4)
+                entropy = float(-(p[position - 1].double() * p[position - 1].double().log()).sum())
+                assert scores.entropy[place] == pytest.approx(entropy, rel=1e-4)
                 assert scores.correct[place] == (int(p[position - 1].argmax()) == item.input_ids[position])
                 place += 1
     assert place == len(scores.nats)
+    assert scores.ratios()["entropy_nats"].value == pytest.approx(scores.entropy.mean())
 
 
 def test_divergence_from_kept_hidden_states_is_that_of_whole_logits() -> None:

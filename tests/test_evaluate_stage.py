@@ -280,6 +280,24 @@ def test_models_of_one_vocabulary_are_compared_token_by_token(related: Step, ste
     assert line["agree"]["student"] == int((log_p.argmax(-1) == log_q.argmax(-1))[places].sum())
 
 
+def test_entropy_is_a_row_an_item_a_pair_and_a_distribution_of_every_model(step: Step) -> None:
+    found, items = result(step), lines(step, "items.jsonl")
+    values = {r["model"]: r["value"] for r in found["rows"] if (r["task"], r["metric"]) == ("heldout", "entropy_nats")}
+    hits = {r["model"]: r["value"] for r in found["rows"] if (r["task"], r["metric"]) == ("heldout", "top1_accuracy")}
+    assert values.keys() == found["entropy"].keys() == {"teacher", "init", "student"}
+    for model, value in values.items():
+        tokens = sum(item["tokens"][model] for item in items)
+        assert value == pytest.approx(sum(item["entropy_nats"][model] for item in items) / tokens)
+        spread = found["entropy"][model]
+        right, wrong = np.array(spread["right"]), np.array(spread["wrong"])
+        assert right.sum() == pytest.approx(hits[model] * tokens)
+        assert (right + wrong).sum() == tokens
+        # The mean lies between what the bins' lower and upper edges give, in units of log V.
+        edges, share = np.array(spread["edges"]), (right + wrong) / tokens
+        assert share @ edges[:-1] <= value / np.log({"teacher": 300}.get(model, 270)) <= share @ edges[1:]
+    assert ("student", "init", "entropy_nats") in {(p["a"], p["b"], p["metric"]) for p in found["pairs"]}
+
+
 def test_retention_is_measured_of_every_model_and_by_slice(step: Step) -> None:
     found = {(r["model"], r["task"]) for r in result(step)["rows"] if r["task"].startswith("retention")}
     for task in ("retention", "retention/language", "retention/code", "retention/language=it", "retention/code=c"):

@@ -8,21 +8,42 @@ import pytest
 import torch
 
 from dante.data import documents
+from dante.losses.ce import CE
+from dante.losses.dual_penalty import DualPenalty
+from dante.losses.multiplier import NuPI
+from dante.losses.schedule import Constant
 from dante.students.attention import use_attention
 from tests.test_module import RECORDS, cwce, module, step_batch, student, tea
 
 LAYOUT = [[0, 1], [2, 3, 4]]
 
 
-def test_a_step_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+def dual(guard: str) -> DualPenalty:
+    """Of six steps the first two are measured."""
+    options = {"difficult": 0.5, "measure_from": 0.0, "measure_until": 0.3, "augmentation": 1.0}
+    multiplier = NuPI(k_i=10.0, k_p=1.0, nu=0.9, maximum=10.0)
+    return DualPenalty(Constant(1.0), "predictive", guard, bound=Constant(1.0), multiplier=multiplier, **options)
+
+
+@pytest.mark.parametrize(
+    ("losses", "step"),
+    [
+        (lambda: {"cwce": cwce(), "tea": tea()}, 0),
+        (lambda: {"ce": CE(Constant(1.0)), "dual": dual("label_is_argmax")}, 0),  # measured
+        (lambda: {"ce": CE(Constant(1.0)), "dual": dual("label_in_top5")}, 1),  # ... to its end
+        (lambda: {"ce": CE(Constant(1.0)), "dual": dual("only_label_rises")}, 5),  # constrained, and the last
+    ],
+    ids=["dante", "measured", "frozen", "constrained"],
+)
+def test_a_step_never_waits_for_the_device(losses, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the meta device there is no number to wait for: whoever asks for one fails."""
-    trained = module(student(torch.float32), {"cwce": cwce(), "tea": tea()})
+    trained = module(student(torch.float32), losses())
     use_attention(trained.student, "documents", "cpu")
     trained = trained.to("meta")
     embedding = trained.student.get_input_embeddings().weight
     for anchor in trained.parameter_losses:
         anchor._bound = (embedding, embedding.detach().clone())
-    batch = step_batch(LAYOUT)
+    batch = step_batch(LAYOUT, step)
     lengths = [[sum(RECORDS[which][:2]) for which in row] for row in LAYOUT]
     rows = [replace(row, **documents(tokens)) for row, tokens in zip(batch.micro_batches, lengths, strict=True)]
     batch = replace(batch, micro_batches=rows).to("meta")

@@ -1,5 +1,6 @@
 """The tiled pass: independent of tiling, light in memory, faithful to every head it accepts."""
 
+import math
 import weakref
 
 import pytest
@@ -257,6 +258,7 @@ def test_label_scores_equal_the_models_own_logits(name):
     assert scores.is_argmax.tolist() == (own.argmax(dim=1) == labels).tolist()
     assert scores.is_argmax[3]
     torch.testing.assert_close(scores.confidence, own.softmax(dim=1).amax(dim=1))
+    torch.testing.assert_close(scores.entropy, torch.distributions.Categorical(logits=own).entropy())
     assert scores.kl is None
 
 
@@ -272,9 +274,30 @@ def test_divergence_from_a_reference_equals_the_dense_one(tile_tokens):
     torch.testing.assert_close(scores.kl, (p * (p / q).log()).sum(dim=1))
     assert not torch.allclose(scores.kl, (q * (q / p).log()).sum(dim=1))
     assert scores.agrees.tolist() == (p.argmax(dim=1) == q.argmax(dim=1)).tolist()
+    torch.testing.assert_close(scores.entropy, -(q * q.log()).sum(dim=1))
     same = token_scores(small, mine, labels, Reference(small, mine), tile_tokens=tile_tokens)
     assert same.kl.abs().max() < 1e-12
     assert same.agrees.all()
+
+
+def test_entropy_of_single_precision_keeps_its_digits_at_large_logits():
+    """log Z − Σ p z would lose them: at logits around 1e4 fp32 resolves 1e-3."""
+    torch.manual_seed(2)
+    weight, bias = torch.randn(VOCAB, WIDTH), torch.full((VOCAB,), 1e4)
+    hidden = torch.randn(TOKENS, WIDTH)
+    labels = torch.zeros(TOKENS, dtype=torch.long)
+    head = Head(weight, bias)
+    scores = token_scores(head, hidden, labels, tile_tokens=5)
+    exact = torch.distributions.Categorical(logits=head.logits(hidden).double()).entropy()
+    torch.testing.assert_close(scores.entropy.double(), exact, rtol=3e-6, atol=1e-7)
+
+
+def test_entropy_of_a_certain_and_of_a_clueless_model():
+    logits = torch.zeros(2, VOCAB)
+    logits[0, 3] = 1e5  # every other probability is zero in fp32
+    certain, clueless = token_scores(Head(torch.eye(VOCAB)), logits, torch.tensor([3, 3])).entropy.tolist()
+    assert certain == 0.0
+    assert clueless == pytest.approx(math.log(VOCAB), rel=1e-6)
 
 
 def test_a_reference_of_another_vocabulary_is_refused():

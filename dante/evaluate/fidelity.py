@@ -1,4 +1,4 @@
-"""How a model sees texts that it is shown: bits, hits, confidence and, beside a teacher of its vocabulary, divergence.
+"""How a model sees texts that it is shown: bits, hits, confidence, entropy and, beside a teacher of its vocabulary, KL.
 
 The lab's main number is bits per byte of the teacher's held-out answers, comparable across tokenizers:
 `bits_per_byte = sum_i NLL_i / (ln 2 * sum_i bytes_i)` over records i. NLL is the negative natural-log probability of
@@ -40,6 +40,8 @@ class Scores:
         record: row of the item that each token belongs to.
         nats: −log p of each token.
         confidence: probability of the most likely token there.
+        entropy: entropy of the model's next-token distribution there in nats.
+        vocabulary: entries of its LM head; no entropy is above log(vocabulary).
         correct: the token is the most likely one.
         kl: KL(teacher ‖ model) at each token in nats, or None without a teacher of this vocabulary.
         agrees: the teacher's most likely token is the model's, or None.
@@ -50,6 +52,8 @@ class Scores:
     record: Int64[np.ndarray, "tokens"]
     nats: Float64[np.ndarray, "tokens"]
     confidence: Float64[np.ndarray, "tokens"]
+    entropy: Float64[np.ndarray, "tokens"]
+    vocabulary: int
     correct: Bool[np.ndarray, "tokens"]
     kl: Float64[np.ndarray, "tokens"] | None
     agrees: Bool[np.ndarray, "tokens"] | None
@@ -73,6 +77,7 @@ class Scores:
         found = {
             "bits_per_byte": Ratio(self.bits, self.text_bytes.astype(np.float64)),
             "top1_accuracy": Ratio(self.per_item(self.correct), tokens),
+            "entropy_nats": Ratio(self.per_item(self.entropy), tokens),
         }
         if self.kl is not None and self.agrees is not None:
             found["teacher_agreement"] = Ratio(self.per_item(self.agrees), tokens)
@@ -104,7 +109,7 @@ def score(
     counts = np.array([sum(item.supervised[1:]) for item in rendered], dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(counts)])
     total, head = int(starts[-1]), Head.of(model)
-    nats, confidence, kl = (torch.zeros(total, dtype=torch.float64) for _ in range(3))
+    nats, confidence, entropy, kl = (torch.zeros(total, dtype=torch.float64) for _ in range(4))
     correct, agrees = (torch.zeros(total, dtype=torch.bool) for _ in range(2))
     hidden = torch.empty(total, head.weight.shape[1], dtype=model.dtype) if keep_hidden else None
     with torch.inference_mode():
@@ -115,7 +120,7 @@ def score(
             )
             states_ND, scored = _score_batch(model, head, [rendered[row] for row in rows], beside)
             nats[place], confidence[place] = -scored.log_probability.double().cpu(), scored.confidence.double().cpu()
-            correct[place] = scored.is_argmax.cpu()
+            entropy[place], correct[place] = scored.entropy.double().cpu(), scored.is_argmax.cpu()
             if scored.kl is not None and scored.agrees is not None:
                 kl[place], agrees[place] = scored.kl.double().cpu(), scored.agrees.cpu()
             if hidden is not None:
@@ -126,6 +131,8 @@ def score(
         record=np.repeat(np.arange(len(rendered)), counts),
         nats=nats.numpy(),
         confidence=confidence.numpy(),
+        entropy=entropy.numpy(),
+        vocabulary=head.weight.shape[0],
         correct=correct.numpy(),
         kl=kl.numpy() if reference is not None else None,
         agrees=agrees.numpy() if reference is not None else None,

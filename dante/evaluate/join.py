@@ -48,7 +48,7 @@ def item_lines(
     counted: Mapping[str, Float64[np.ndarray, "records"]],
     records: Sequence[Record],
 ) -> list[Line]:
-    """Per held-out record: identity of its text, its bytes, and every model's bits, tokens, hits, KL and agreement.
+    """Per held-out record: identity of its text, its bytes; of every model bits, tokens, hits, entropy, KL, agreement.
 
     Raises:
         DanteError: the models were measured on different texts.
@@ -71,6 +71,7 @@ def item_lines(
                 | {name: float(bits[index]) for name, bits in counted.items()},
                 "tokens": {name: line["tokens"] for name, line in own.items()},
                 "top1": {name: line["top1"] for name, line in own.items()},
+                "entropy_nats": {n: line["entropy_nats"] for n, line in own.items() if "entropy_nats" in line},
                 "kl_nats": {name: line["kl_nats"] for name, line in own.items() if "kl_nats" in line},
                 "agree": {name: line["agree"] for name, line in own.items() if "agree" in line},
             }
@@ -84,7 +85,8 @@ def fidelity_pairs(items: Sequence[Line], records: Sequence[Record], interval: M
     A slice of a single item has no interval and is left out.
     """
     bits = _bits(items)
-    per_token = {"top1_accuracy": "top1", "kl_nats": "kl_nats", "teacher_agreement": "agree"}
+    per_token = {"top1_accuracy": "top1", "entropy_nats": "entropy_nats", "kl_nats": "kl_nats",
+                 "teacher_agreement": "agree"}  # fmt: skip
     others = {metric: _per_token(items, field) for metric, field in per_token.items()}
     found = []
     for task, chosen in heldout.slices(records).items():

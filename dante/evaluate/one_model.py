@@ -1,7 +1,7 @@
 """Everything that is measured of one model, written into one directory; teacher, initialisation and student alike.
 
-    scores.json        rows, calibration, notes, and a hash of the tokens that were scored
-    items.jsonl        per held-out record: bytes, bits, tokens, hits, and beside a teacher KL and agreement
+    scores.json        rows, calibration, distribution of the entropy, notes, and a hash of the tokens that were scored
+    items.jsonl        per held-out record: bytes, bits, tokens, hits, entropy, and beside a teacher KL and agreement
     validation.jsonl   the same of the validation records, where asked for
     retention.jsonl    per retention text: bytes, bits
     generations.jsonl  greedy answers
@@ -28,6 +28,7 @@ from dante.errors import DanteError
 from dante.evaluate import heldout, rows
 from dante.evaluate.calibration import Calibration, calibration
 from dante.evaluate.choices import OPTIONS, ChoiceSet, choice_items
+from dante.evaluate.entropy import entropy_histogram
 from dante.evaluate.fidelity import Scores, plain, score
 from dante.evaluate.generate import Generation, choose, greedy
 from dante.evaluate.harness import TASK, ChoiceResult, run_choices, write_task
@@ -140,6 +141,7 @@ def measure(subject: Subject, cache: Path, out: Path, settings: dict[str, Any], 
             "model": subject.name,
             "rows": found,
             "calibration": asdict(calibrated),
+            "entropy": entropy_histogram(scores),
             "notes": notes,
             "commands": commands,
             "tokens_sha256": tokens,
@@ -183,6 +185,7 @@ def _reference(subject: Subject, tokens: str, model: Any, precision: str) -> tup
 
 def _items(records: Sequence[Record], scores: Scores) -> list[dict[str, Any]]:
     bits, tokens, correct = scores.bits, scores.tokens, scores.per_item(scores.correct)
+    entropy = scores.per_item(scores.entropy)
     lines = []
     for index, record in enumerate(records):
         line = {
@@ -194,6 +197,7 @@ def _items(records: Sequence[Record], scores: Scores) -> list[dict[str, Any]]:
             "bits": float(bits[index]),
             "tokens": int(tokens[index]),
             "top1": int(correct[index]),
+            "entropy_nats": float(entropy[index]),
         }
         lines.append(line)
     if scores.kl is not None and scores.agrees is not None:

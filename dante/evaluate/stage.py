@@ -2,8 +2,8 @@
 
 Measures the student into `student/` and joins it with the directories of `eval-teacher` and `eval-init`:
 
-    eval.json          rows of all models, paired differences, calibration, and how they were made
-    items.jsonl        one line per held-out record with every model's bits, tokens, hits
+    eval.json          rows of all models, paired differences, calibration, entropy, and how they were made
+    items.jsonl        one line per held-out record with every model's bits, tokens, hits, entropy
     retention.jsonl    one line per retention text with every model's bits
     generations.jsonl  prompts with the teacher's text and the greedy answers side by side
 
@@ -63,6 +63,7 @@ def run(step: Step) -> None:
             + _counting_rows(counted, items, records, seed),
             "pairs": fidelity_pairs(items, records, interval) + retention_pairs(retention, interval),
             "calibration": {name: one.scores["calibration"] for name, one in scored.items()},
+            "entropy": {name: one.scores["entropy"] for name, one in scored.items() if "entropy" in one.scores},
             "commands": scored["student"].scores["commands"],
             "precision": settings["precision"],
             "heldout": {"records": len(records), "bytes": sum(line["bytes"] for line in items)},

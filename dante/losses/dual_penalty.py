@@ -42,7 +42,7 @@ from dante.losses.tally import BINS, coarse, excess, quantile, tally
 from dante.losses.tile import HiddenStates, Tile
 
 SMALLEST_UNIT = 1e-4
-_REPORTED_BINS = 64
+_REPORTED_BINS = 128
 # Rows of a tally: tokens whose most likely token is the label, the others, and guards summed.
 _RIGHT, _WRONG, _GUARDED = range(3)
 

@@ -1,9 +1,9 @@
 """The vocabulary pass without gradients, for evaluation: what a model says of given labels, tile by tile.
 
-Beside the label's log-probability every token gets the most likely token and its probability (calibration), and, where
-a reference model of the same vocabulary is given by its hidden states, the full forward KL(reference ‖ model) and
-whether both agree on the most likely token. A reference kept as hidden states [tokens, width] is exact and as small as
-activations; its logits live one tile at a time, like everyone's.
+Beside the label's log-probability every token gets the most likely token and its probability (calibration) and the
+entropy of the whole next-token distribution, and, where a reference model of the same vocabulary is given by its hidden
+states, the full forward KL(reference ‖ model) and whether both agree on the most likely token. A reference kept as
+hidden states [tokens, width] is exact and as small as activations; its logits live one tile at a time, like everyone's.
 
 Shape suffixes as in `dante.losses.vocabulary`: N tokens, T tokens of one tile, V vocabulary, D width.
 """
@@ -36,6 +36,7 @@ class TokenScores:
     Attributes:
         log_probability: log p(label).
         confidence: probability of the most likely token.
+        entropy: H = −Σ_v p_v log p_v of the next-token distribution, between 0 and log V.
         is_argmax: the label is the most likely token.
         kl: KL(reference ‖ model) over the whole vocabulary, or None without a reference.
         agrees: the reference's most likely token is this model's, or None.
@@ -43,6 +44,7 @@ class TokenScores:
 
     log_probability: Float[Tensor, " tokens"]
     confidence: Float[Tensor, " tokens"]
+    entropy: Float[Tensor, " tokens"]
     is_argmax: Bool[Tensor, " tokens"]
     kl: Float[Tensor, " tokens"] | None
     agrees: Bool[Tensor, " tokens"] | None
@@ -114,16 +116,24 @@ def _score_tile(logits_TV: Tensor, labels_T: Tensor, reference_TV: Tensor | None
     top_T, argmax_T = logits_TV.max(dim=1)
     kl_T = agrees_T = None
     if reference_TV is None:
-        sums = softmax_sums(logits_TV, labels_T, out=logits_TV)
+        sums = softmax_sums(logits_TV, labels_T, out=logits_TV, entropy=True)
     else:
         agrees_T = reference_TV.argmax(dim=1) == argmax_T
         # Σ p log(p/q) = Σ p (u − z) − log Z_u + log Z_z, u and z the reference's and the model's logits.
         difference_TV = reference_TV - logits_TV
-        sums = softmax_sums(logits_TV, labels_T, out=logits_TV)
+        sums = softmax_sums(logits_TV, labels_T, out=logits_TV, entropy=True)
         theirs = softmax_sums(reference_TV, labels_T, out=reference_TV)
         expected_T = (reference_TV * difference_TV).sum(dim=1) / theirs.exp_sum
         kl_T = expected_T - theirs.log_z + sums.log_z
-    return TokenScores(sums.label_log_probability, (top_T - sums.log_z).exp(), argmax_T == labels_T, kl_T, agrees_T)
+    assert sums.entropy is not None
+    return TokenScores(
+        log_probability=sums.label_log_probability,
+        confidence=(top_T - sums.log_z).exp(),
+        entropy=sums.entropy,
+        is_argmax=argmax_T == labels_T,
+        kl=kl_T,
+        agrees=agrees_T,
+    )
 
 
 def _joined(parts: list[TokenScores], dtype: torch.dtype, device: torch.device, compared: bool) -> TokenScores:
@@ -134,6 +144,7 @@ def _joined(parts: list[TokenScores], dtype: torch.dtype, device: torch.device, 
     return TokenScores(
         log_probability=joined("log_probability", dtype),
         confidence=joined("confidence", dtype),
+        entropy=joined("entropy", dtype),
         is_argmax=joined("is_argmax", torch.bool),
         kl=joined("kl", dtype) if compared else None,
         agrees=joined("agrees", torch.bool) if compared else None,

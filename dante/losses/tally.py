@@ -24,8 +24,11 @@ def quantile(counts: Float64[Tensor, " bins"], share: float) -> Float64[Tensor, 
     below = counts.cumsum(0)
     wanted = share * total
     place = (below < wanted).sum().clamp(max=BINS - 1)
-    inside = counts[place]
-    fraction = (wanted - (below[place] - inside)) / torch.where(inside > 0, inside, torch.ones_like(inside))
+    inside, up_to = (
+        counts.gather(0, place[None])[0],
+        below.gather(0, place[None])[0],
+    )  # an index would wait for a device
+    fraction = (wanted - (up_to - inside)) / torch.where(inside > 0, inside, torch.ones_like(inside))
     return torch.where(total > 0, (place + fraction.clamp(0.0, 1.0)) / BINS, torch.ones_like(total))
 
 
@@ -39,6 +42,6 @@ def excess(counts: Float64[Tensor, " bins"], threshold: Tensor) -> Float64[Tenso
     return (counts * inside * BINS * (middle - threshold.double())).sum()
 
 
-def coarse(counts: Float64[Tensor, "rows bins"], bins: int) -> list[list[float]]:
-    """The same counts in fewer bins, for a report; `bins` divides `BINS`."""
-    return counts.reshape(counts.shape[0], bins, BINS // bins).sum(2).tolist()
+def coarse(counts: Float64[Tensor, "rows bins"], into: int) -> list[list[float]]:
+    """The same counts in fewer bins, for a report; `into` divides `BINS`."""
+    return counts.reshape(counts.shape[0], into, -1).sum(2).tolist()

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dante.report import answers, cost, recipe, results
+from dante.report import answers, constraint, cost, recipe, results
 from dante.report.read import Json, Run
 from dante.report.words import MODELS, flat, plain
 
@@ -44,6 +44,7 @@ def content(run: Run, settings: Json, links: list[Json]) -> dict[str, Any]:
         "asked": len(run.generations),
         "stop_sentences": answers.summary(run),
         "what_loops": answers.what_loops(run),
+        "constraint": constraint.sentences(run),
         "cost": cost.facts(run),
         "cost_unit": cost.unit(run),
         "steps": cost.step_table(run),

@@ -3,17 +3,19 @@
 import re
 import shlex
 
+from dante.report import losses
 from dante.report.read import Fit, Json, Run
 from dante.report.words import compact, plain
 
 
 def sentences(run: Run) -> list[str]:
-    """Who learns from whom, and how each training step does it."""
+    """Who learns from whom, how each training step does it, and what losses do whose names do not tell."""
     found = []
     if "name" in run.init:
         found.append(_who(run))
     found += [_how(fit, several=len(run.fits) > 1) for fit in run.fits]
-    return found
+    told = [losses.sentence(name, node) for fit in run.fits for name, node in fit.settings.get("losses", {}).items()]
+    return found + [text for text in dict.fromkeys(told) if text]
 
 
 def command(run: Run, experiment: Json, name: str, report: Json) -> str:
@@ -72,8 +74,8 @@ def _who(run: Run) -> str:
 
 
 def _how(fit: Fit, *, several: bool) -> str:
-    losses = fit.settings.get("losses", {})
-    parts = " + ".join(f"{name}{_weight(node)}" for name, node in losses.items())
+    nodes = fit.settings.get("losses", {})
+    parts = " + ".join(f"{name}{_weight(node)}" for name, node in nodes.items())
     what = f"Step {fit.label} minimises" if several else "It minimises"
     text = f"{what} {parts or 'its losses'}"
     if order := curriculum(fit):

@@ -58,6 +58,7 @@ METRICS = {
     "top1_accuracy": Metric("top-1 accuracy", True, "higher", "the teacher's token is the most likely one"),
     "teacher_agreement": Metric("agreement with the teacher", True, "higher", "same most likely token as the teacher"),
     "kl_nats": Metric("KL to the teacher", better="lower", meaning="KL(teacher ‖ model), nats per token"),
+    "entropy_nats": Metric("entropy", meaning="of its next-token distribution, nats per token"),
     "ece": Metric("calibration error", better="lower", meaning="ECE of the most likely token"),
     "stop_share": Metric("share that stops by itself", True, "higher", "answers that end their turn within the limit"),
     "loop_share": Metric("share that loops", True, "lower", "answers that were ended because they repeated themselves"),

@@ -166,6 +166,7 @@ PARTS: dict[Key, Callable[[Line], Part]] = {
     ("heldout", "top1_accuracy"): _per_token("top1"),
     ("heldout", "teacher_agreement"): _per_token("agree"),
     ("heldout", "kl_nats"): _per_token("kl_nats"),
+    ("heldout", "entropy_nats"): _per_token("entropy_nats"),
     ("retention", "bits_per_byte"): _bits,
     ("generation", "stop_share"): _of_answer("stopped"),
     ("generation", "loop_share"): _of_answer("looped"),

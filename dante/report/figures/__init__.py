@@ -7,11 +7,12 @@ from functools import partial
 
 from matplotlib.axes import Axes
 
-from dante.report.figures import capability, cost, data, result, training
+from dante.report.constraint import Constraint, of_fit
+from dante.report.figures import capability, constraint, cost, data, result, training
 from dante.report.read import Fit, Run
 from dante.report.theme import Theme
 
-SECTIONS = ("result", "slices", "retention", "training", "teacher", "cost", "machine")
+SECTIONS = ("result", "slices", "retention", "constraint", "training", "teacher", "cost", "machine")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ def all_figures(run: Run) -> dict[str, Drawing]:
     figures["confidence_weights"] = Drawing("teacher", partial(data.confidence_weights, run))
     for fit in run.fits:
         figures |= _of_fit(run, fit)
+    if any(of_fit(fit) for fit in run.fits):
+        figures["heldout_entropy"] = Drawing("constraint", partial(constraint.heldout, run), HELDOUT_ENTROPY)
     figures["time"] = Drawing("cost", partial(cost.time_per_step, run))
     return figures
 
@@ -55,6 +58,18 @@ CAPABILITY = (
 LOSS = (
     "Under a curriculum the answers of one step are easier or harder than those of another: a rise need not mean that "
     "the student got worse."
+)
+TRACE = (
+    "The multiplier moves once per optimizer step, after the violation that it answers to. Curves that need the "
+    "threshold τ begin where it is frozen."
+)
+DIFFICULT = (
+    "Bars: share of all tokens of the window. Right: the most likely token is the label. Faint: below τ, not "
+    "penalised. The bin that τ falls in is divided in proportion."
+)
+HELDOUT_ENTROPY = (
+    "How many tokens of the held-out answers have a higher entropy than this. Dashed: those of them that are wrong "
+    "(the most likely token is not the teacher's); between dashed and solid stand tokens that are unsure and right."
 )
 RELIABILITY = "Bins of equal width; a dot's area is its bin's share of the tokens."
 
@@ -69,13 +84,25 @@ def _of_fit(run: Run, fit: Fit) -> dict[str, Drawing]:
     }
     weighted = data.weighted_loss(run)
     shown = f"{weighted[0]}/mean_weight" if weighted else ""
+    constraints = of_fit(fit)
+    for one in constraints:
+        figures |= _of_constraint(one)
+    said = {shown, *(f"{one.name}/{metric}" for one in constraints for metric in constraint.SHOWN)}
     for group, keys in training.measurements(fit.metrics).items():
-        if keys != [shown]:
+        if not said.issuperset(keys):
             figures[f"measured-{_slug(group)}"] = Drawing("training", partial(training.measured, fit, group))
     if weighted:
         figures["weight"] = Drawing("training", partial(data.weight_over_steps, fit, *weighted))
     figures["machine"] = Drawing("machine", partial(training.machine, fit))
     return {stem + name: drawing for name, drawing in figures.items()}
+
+
+def _of_constraint(one: Constraint) -> dict[str, Drawing]:
+    name = _slug(one.name)
+    return {
+        f"constraint-{name}": Drawing("constraint", partial(constraint.trace, one), TRACE),
+        f"difficult-{name}": Drawing("constraint", partial(constraint.difficult, one), DIFFICULT),
+    }
 
 
 def _slug(text: str) -> str:

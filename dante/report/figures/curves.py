@@ -27,15 +27,17 @@ class Row:
     Attributes:
         label: what is shown, with its unit; stands above the panel.
         lines: (name at the end of the line, steps and values); an only line needs no name.
+        level: a value to draw a rule at, e.g. a limit; None: no rule.
     """
 
     label: str
     lines: Sequence[tuple[str, Points]]
+    level: float | None = None
 
 
 def stack(theme: Theme, title: str, rows: Sequence[Row]) -> Axes | None:
     """Panels below each other, one per row with at least two points; every line ends in its last value."""
-    drawn = [Row(r.label, [line for line in r.lines if len(line[1][0]) >= 2]) for r in rows]
+    drawn = [Row(r.label, [line for line in r.lines if len(line[1][0]) >= 2], r.level) for r in rows]
     drawn = [row for row in drawn if row.lines]
     if not drawn:
         return None
@@ -60,6 +62,9 @@ def _lines(axes: Axes, theme: Theme, row: Row, place: int) -> None:
         tops.append(max(usual, float(shown.max())) if spiked else float(values.max()))
     every = np.concatenate([values for _, (_, values) in row.lines])
     low, high = float(every.min()), max(tops)
+    if row.level is not None:
+        low, high = min(low, row.level), max(high, row.level)
+        axes.axhline(row.level, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)))
     margin = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
     axes.set_ylim(low - margin, high + margin)
     axes.yaxis.set_major_locator(MaxNLocator(4))

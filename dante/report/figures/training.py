@@ -42,7 +42,7 @@ def loss(fit: Fit, theme: Theme) -> Axes | None:
     total, plain = series(fit.metrics, "loss"), series(fit.metrics, "ce_nats")
     if len(total[0]) < 2:
         return None
-    title = f"Training loss went from {total[1][0]:.2f} to {_end(total):.2f}{_suffix(fit)}"
+    title = f"Training loss went from {total[1][0]:.2f} to {_end(total):.2f}{suffix(fit)}"
     lines = [("total", total)]
     if len(plain[0]) >= 2:
         lines.append(("cross-entropy", plain))
@@ -61,14 +61,14 @@ def loss(fit: Fit, theme: Theme) -> Axes | None:
 def components(fit: Fit, theme: Theme) -> Axes | None:
     """Every loss by itself, before its weight: sums of a loss and of an anchor have different units."""
     rows = [Row(f"{name}, unweighted", [("", series(fit.metrics, f"loss/{name}"))]) for name in _losses(fit.metrics)]
-    return stack(theme, f"Components of the loss, each on its scale{_suffix(fit)}", rows)
+    return stack(theme, f"Components of the loss, each on its scale{suffix(fit)}", rows)
 
 
 def schedules(fit: Fit, theme: Theme) -> Axes | None:
     """The weight λ(t) of every loss, calibration included."""
     found = {name: series(fit.metrics, f"weight/{name}") for name in names(fit.metrics, "weight")}
     rows = [Row(f"λ of {name}", [("", points)]) for name, points in found.items()]
-    return stack(theme, f"Schedules: the weight of every loss{_suffix(fit)}", rows)
+    return stack(theme, f"Schedules: the weight of every loss{suffix(fit)}", rows)
 
 
 def optimizer(fit: Fit, theme: Theme) -> Axes | None:
@@ -80,7 +80,7 @@ def optimizer(fit: Fit, theme: Theme) -> Axes | None:
     rows = [Row(AXIS["lr"], [("", series(fit.metrics, "lr"))]), Row(AXIS["grad_norm"], norms)]
     if count:
         rows.append(Row(AXIS["skipped_updates"], [("", series(fit.metrics, "skipped_updates"))]))
-    title = f"Learning rate, gradient{told.get(count, f': {count} updates skipped')}{_suffix(fit)}"
+    title = f"Learning rate, gradient{told.get(count, f': {count} updates skipped')}{suffix(fit)}"
     return stack(theme, title, rows)
 
 
@@ -101,7 +101,7 @@ def measured(fit: Fit, group: str, theme: Theme) -> Axes | None:
                 f"{rows[place].label}   ({label} ends at {number(float(points[1][-1]))})", rows[place].lines
             )
     ends = [f"{name.replace('_', ' ')} {number(_end(points))}" for name, points in proportional[:2] if len(points[1])]
-    return stack(theme, f"{group} ends at {', '.join(ends)}{_suffix(fit)}", rows)
+    return stack(theme, f"{group} ends at {', '.join(ends)}{suffix(fit)}", rows)
 
 
 def machine(fit: Fit, theme: Theme) -> Axes | None:
@@ -110,7 +110,7 @@ def machine(fit: Fit, theme: Theme) -> Axes | None:
     drawn = [line for line in speed if len(line[1][0])]
     rows = [Row(AXIS["tokens_per_s"], drawn if len(drawn) > 1 else [("", points) for _, points in drawn])]
     rows += [Row(AXIS[key], [("", series(fit.metrics, key))]) for key in MACHINE]
-    return stack(theme, f"Speed and memory{_suffix(fit)}", rows)
+    return stack(theme, f"Speed and memory{suffix(fit)}", rows)
 
 
 def measurements(metrics: Sequence[Json]) -> dict[str, list[str]]:
@@ -145,6 +145,6 @@ def _end(points: Points) -> float:
     return float(smooth(points[1])[-1] if is_noisy(points[1]) else points[1][-1])
 
 
-def _suffix(fit: Fit) -> str:
+def suffix(fit: Fit) -> str:
     """The step's label, where it says more than that this is the fit."""
     return "" if fit.label == "fit" else f" ({fit.label})"
