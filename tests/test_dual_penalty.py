@@ -386,6 +386,15 @@ def test_given_threshold_and_bound_are_kept(problem):
         assert (loss.threshold.item(), loss.initial_bound.item()) == (0.25, 0.125)
 
 
+def test_a_bound_of_zero_counts_in_the_smallest_unit(problem):
+    """Where nothing exceeded τ while it was measured, g is in units of 1e-4: finite."""
+    multiplier = NuPI(k_i=0.001, k_p=0.0, nu=0.0, maximum=1e9)
+    loss = controlled(threshold=0.25, initial_bound=0.0, multiplier=multiplier, augmentation=0.0)
+    logged, _ = one_step(loss, problem, 5)
+    assert logged["violation"] == logged["excess"] > 0.0
+    assert multiplier.value.item() == pytest.approx(0.001 * logged["excess"] / 1e-4 / STEPS, rel=1e-5)
+
+
 def test_nothing_moves_what_was_measured(problem):
     loss = controlled()
     for step in range(MEASURED[-1] + 1):
@@ -461,12 +470,12 @@ def test_the_summary_counts_the_measured_and_the_last_tokens(problem):
         "initial_bound": loss.initial_bound.item(),
         "multiplier": loss.multiplier.value.item(),
     }
-    assert histograms["edges"] == [i / 64 for i in range(65)]
+    assert histograms["edges"] == [i / 128 for i in range(129)]
     for when, chosen in (("before", MEASURED), ("after", range(STEPS - len(MEASURED), STEPS))):
         signal = torch.cat([steps[step].signal.detach() for step in chosen])
         right = torch.cat([steps[step].right for step in chosen]).bool()
         for which, mask in (("right", right), ("wrong", ~right)):
-            assert histograms[when][which] == torch.histc(signal[mask], 64, 0.0, 1.0).tolist()
+            assert histograms[when][which] == torch.histc(signal[mask], 128, 0.0, 1.0).tolist()
 
 
 def test_the_summary_of_a_run_that_never_measured_is_json():

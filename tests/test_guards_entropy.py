@@ -142,6 +142,14 @@ def test_every_guard_and_the_gradient_are_the_references(case):
         torch.testing.assert_close(moved[checked], (expected[:, None] * f)[checked], rtol=1e-9, atol=1e-13)
 
 
+def test_top5_is_five():
+    """Labels of rank 1 to 7; then one that ties with all others, so that none is more likely."""
+    logits = torch.arange(7.0, 0.0, -1.0, dtype=torch.float64).expand(7, 7).contiguous()
+    assert guards_of("label_in_top5", logits, torch.arange(7)).tolist() == [1.0] * 5 + [0.0] * 2
+    tied = torch.zeros(1, 7, dtype=torch.float64)
+    assert guards_of("label_in_top5", tied, torch.tensor([6])).item() == 1.0
+
+
 # What a step of any size does.
 
 
