@@ -211,9 +211,9 @@ class DualPenalty(LinearLoss):
     def on_optimizer_step(self, progress: float, sums: Mapping[str, Tensor], applied: Tensor) -> None:
         step, (first, end) = round(progress * self.steps), self._window()
         if first <= step < end:
-            self.before += sums["tally"].to(self.before) * applied
+            self.before += torch.where(applied, sums["tally"].to(self.before), 0.0)
         if step >= self.steps - (end - first):
-            self.after += sums["tally"].to(self.after) * applied
+            self.after += torch.where(applied, sums["tally"].to(self.after), 0.0)
         if step == end - 1:
             self._freeze()
         elif step >= end:

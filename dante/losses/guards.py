@@ -6,7 +6,7 @@ f(p) = p (log p + H), does in a step of any size along the logits follows from f
 - where the label is the most likely token, its probability never falls, and its odds against every other token never
   fall; but a runner-up with f(p_j) > Σ p_i f(p_i) gains probability, too, at the cost of the tail;
 - where moreover f(p_j) ≤ Σ_i p_i f(p_i) for every other token j, none but the label gains: log p_j moves by
-  `f(p_j) − Σ_i p_i f(p_i)`, and the mean only rises along the way.
+  `f(p_j) − Σ_i p_i f(p_i)`, and the mean only rises along the way. A label of probability ≥ 1/2 always satisfies this.
 
 | guard | a_t | may a wrong token gain? |
 |---|---|---|
