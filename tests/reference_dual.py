@@ -163,7 +163,7 @@ class Controller:
         if not resting:
             moved += self.k_p * (self.smoothed - before)
         self.multiplier = min(max(moved, 0.0), self.maximum)
-        self.coefficient = max(self.multiplier + self.augmentation * violation, 0.0)
+        self.coefficient = min(max(self.multiplier + self.augmentation * violation, 0.0), self.maximum)
 
 
 def trace(controller: Controller, violations: Sequence[float], share: float = 1.0) -> list[tuple[float, float, float]]:

@@ -227,5 +227,5 @@ def test_a_smoothing_outside_its_range_is_refused(nu):
 @pytest.mark.parametrize("gains", [(-1.0, 0.5), (0.5, -1.0)])
 def test_a_negative_gain_is_refused(gains):
     k_i, k_p = gains
-    with pytest.raises(DanteError):
+    with pytest.raises(DanteError, match="k_i" if k_i < 0 else "k_p"):
         nupi(0.5, k_p, k_i)

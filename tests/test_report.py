@@ -92,8 +92,9 @@ def test_every_part_of_the_run_is_there(step: Step) -> None:
     text, markdown = ((step.out / name).read_text() for name in ("index.html", "report.md"))
     for expected in (
         "DANTE on SmolLM2", "beat plain fine-tuning", "smollm2-14of30", "108,000", "6 min 42 s", "The student needs",
-        "95% interval", "not how much another training seed", "cut at the limit", "tea (λ 1 → 0.1, linear, calibrated)",
-        "sorted once repeat", "never heard of", "lm-eval 0", "python -m lm_eval", "60 answers", "1 update skipped",
+        "95% interval", "not how much another training seed", "cut at the limit",
+        "tea (weight 1 → 0.1, linear, calibrated)", "sorted once repeat", "never heard of",
+        "lm-eval 0", "python -m lm_eval", "60 answers", "1 update skipped",
         "python train.py +experiment=dante_mosaic scale=pocket seed=1 fidelity=sound fit.steps=120 fit.lr=0.0004",
     ):  # fmt: skip
         assert expected in text, expected

@@ -89,14 +89,14 @@ def test_a_distribution_that_is_not_there_is_none(counts: Any) -> None:
     ("violations", "said"),
     [
         # The end is the last tenth of the twenty steps with a constraint: two.
-        ([None] * 9 + [0.1] * 18 + [-0.004, 0.002], "the constraint held at the end: over the last 2 steps the excess "
-         "was 0.009, 0.001 below its bound of 0.01; g ≤ 0 in 1 of these steps."),
-        ([None] + [-0.1] * 18 + [0.001, 0.003], "the constraint did not hold at the end: over the last 2 steps the "
-         "excess was 0.012, 0.002 above its bound of 0.01; g ≤ 0 in none of these steps."),
+        ([None] * 9 + [0.1] * 18 + [-0.004, 0.002], "the constraint held at the end: over the last 2 logged steps the "
+         "excess was 0.009, 0.001 below its bound of 0.01; g ≤ 0 in 1 of these steps."),
+        ([None] + [-0.1] * 18 + [0.001, 0.003], "the constraint did not hold at the end: over the last 2 logged "
+         "steps the excess was 0.012, 0.002 above its bound of 0.01; g ≤ 0 in none of these steps."),
         # The mean decides, not whether some step was below.
-        ([None] + [-0.1] * 18 + [-0.001, 0.005], "the constraint did not hold at the end: over the last 2 steps the "
-         "excess was 0.012, 0.002 above its bound of 0.01; g ≤ 0 in 1 of these steps."),
-        ([None, 0.001], "did not hold at the end: over the last step the excess was 0.011, 0.001 above"),
+        ([None] + [-0.1] * 18 + [-0.001, 0.005], "the constraint did not hold at the end: over the last 2 logged "
+         "steps the excess was 0.012, 0.002 above its bound of 0.01; g ≤ 0 in 1 of these steps."),
+        ([None, 0.001], "did not hold at the end: over the last logged step the excess was 0.011, 0.001 above"),
         ([None, None], "Its threshold τ was never frozen"),
     ],
 )  # fmt: skip
@@ -122,8 +122,8 @@ def test_how_the_multiplier_moved(multipliers: list[float], settings: dict[str, 
 def test_wrong_difficult_tokens_are_counted_and_else_taken_from_the_steps() -> None:
     counted = constraint.sentences(Run(fits=[fit([None, 0.1])]))[1]
     assert counted == (
-        "5 of the 15 difficult tokens (above τ = 0.5) of the last steps were wrong (33%); while τ was measured 67% "
-        "were. Difficult tokens are penalised whether right or wrong."
+        "About 5 of the 15 difficult tokens (above τ = 0.5) of the last steps were wrong (33%); before the constraint "
+        "began 67% were. Difficult tokens are penalised whether right or wrong."
     )
     logged = constraint.sentences(Run(fits=[fit([None, 0.1], histograms=None)]))[1]
     assert "25% of the difficult tokens" in logged
@@ -276,10 +276,13 @@ def test_the_recipe_says_what_a_dual_penalty_does() -> None:
         "augmented with c = 1.",
     ):
         assert part in text
+    bounded = losses.sentence("ads", DUAL | {"threshold": 0.3, "initial_bound": 0.004})
+    assert "τ = 0.3, ε goes from 1 to 0.5 times 0.004" in bounded
     fixed = DUAL | {"multiplier": {"_target_": "dante.losses.multiplier.Fixed", "level": 2.0}, "augmentation": 0.0,
                     "threshold": 0.3, "initial_bound": 0.004}  # fmt: skip
     text = losses.sentence("ads", fixed)
-    assert "τ = 0.3, ε goes from 1 to 0.5 times 0.004" in text
+    assert "τ = 0.3, the multiplier is fixed at 2" in text
+    assert "as hard as it takes" not in text  # nothing adapts
     assert text.endswith("the multiplier is fixed at 2.")
 
 

@@ -57,11 +57,13 @@ def run(step: Step) -> None:
     data = _data(step, source)
     step, bill = _priced(step, data, source, board)
     fit = step.settings["fit"]
+    losses = {name: build(node, name=name) for name, node in step.settings["losses"].items()}
+    for loss in losses.values():
+        loss.begin(fit["steps"])
     student = load_student(source, dtype=torch.float32 if fidelity["master_weights"] else torch.bfloat16)
     check_finite(student, source, "make the initialisation again, from sound weights")
     use_attention(student, fit["attention"], _device_type(trainer_cfg["accelerator"]))
     make_lean(student)
-    losses = {name: build(node, name=name) for name, node in step.settings["losses"].items()}
     module = DistillModule(
         student=student,
         losses=losses,
@@ -212,7 +214,7 @@ def _write_weights(step: Step, trainer: Trainer, module: DistillModule, checkpoi
 
 
 def _write_result(step: Step, trainer: Trainer, module: DistillModule, bill: Bill, recorder: Recorder) -> None:
-    fit, data = step.settings["fit"], bill.data
+    fit, data, losses = step.settings["fit"], bill.data, module.loss_summaries()
     if recorder.steps_done != fit["steps"]:
         raise RuntimeError(f"the fit ended after step {recorder.steps_done} of {fit['steps']}")
     assert data.plan is not None
@@ -230,10 +232,13 @@ def _write_result(step: Step, trainer: Trainer, module: DistillModule, bill: Bil
             "skipped_updates": module.skipped_updates,
             "spikes": recorder.spikes.count if recorder.spikes else 0,
             "data": data.summary(),
-            "losses": module.loss_summaries(),
+            "losses": losses,
             "compute": spent.as_dict(fit["compute"]),
         },
     )
+    for name, said in losses.items():
+        for note in said.get("notes", []):
+            console.note(f"{name}: {note}")
     if module.skipped_updates:
         console.note(f"{module.skipped_updates} updates were skipped because loss or gradient was not finite")
     _tidy(step)

@@ -14,7 +14,8 @@ converge to high-confidence predictions at difficult reasoning points". Nothing 
 The augmented Lagrangian of the inequality, (1/2c)([λ + c g]₊² − λ²), is linearised at the step before, so that one
 pass over the vocabulary suffices: in step k the penalty is `μ_k (1/N) Σ a_t e_t`, μ_k = [λ_k + c g_{k−1}]₊. After the
 step λ follows g (`dante.losses.multiplier`). So that gains mean the same for every student, the controller and c see g
-in units of ε₀ (at least 1e-4). While a run is measured μ = 0: the student is trained by the other losses alone.
+in units of ε₀ (at least 1e-4), and μ, like λ, is at most λ_max. While a run is measured μ = 0: the student is trained
+by the other losses alone.
 
 The dual variable moves once per optimizer step, by values summed over all ranks; all of its state is in buffers.
 
@@ -97,7 +98,7 @@ class DualPenalty(LinearLoss):
         self._check("signal", signal, signal in SIGNALS, ", ".join(SIGNALS))
         self._check("guard", guard, guard in GUARDS, ", ".join(GUARDS))
         self._check("difficult", difficult, 0 < difficult < 1, "a share between 0 and 1")
-        self._check("measure_from", measure_from, 0 <= measure_from < measure_until, "a share below measure_until")
+        self._check("measure_from", measure_from, 0 <= measure_from <= measure_until, "a share, at most measure_until")
         self._check("measure_until", measure_until, measure_until < 1, "a share below 1")
         self._check("augmentation", augmentation, augmentation >= 0, "a number ≥ 0")
         self._check("threshold", threshold, threshold is None or 0 <= threshold <= 1, "a number in [0, 1], or null")
@@ -123,15 +124,16 @@ class DualPenalty(LinearLoss):
         self.steps = steps
         if self._window()[1] >= steps:
             raise DanteError(
-                f"the run has {steps} optimizer steps, and all of them would be measured",
+                f"the run ends after {steps} optimizer steps, while its tokens are still being measured",
                 where=f"losses.{self.name}.measure_until",
-                allowed="a run that goes on after it: two steps at least",
-                fix="raise fit.steps, or lower measure_until",
+                allowed="a run of two steps at least that goes on after measuring",
+                fix="raise fit.steps, or lower settled.end",
             )
 
     def _window(self) -> tuple[int, int]:
         """The first step that is measured, and the first after them."""
         first, end = (math.ceil(share * self.steps - 1e-9) for share in self.measured)
+        first = max(0, min(first, self.steps - 2))  # of the shortest runs one step is measured, and one is left
         return first, max(end, first + 1)
 
     def coefficients(self, tokens: SupervisedTokens) -> Float[Tensor, " tokens"]:
@@ -232,12 +234,24 @@ class DualPenalty(LinearLoss):
         violation = excess_mean.to(self.violation) - self._bound(progress)
         in_units = violation / self.initial_bound.clamp_min(SMALLEST_UNIT)
         self.multiplier.update(in_units, 1 / self.steps, applied)
-        coefficient = (self.multiplier.value + self.augmentation * in_units).clamp_min(0.0)
+        coefficient = (self.multiplier.value + self.augmentation * in_units).clamp(0.0, self.multiplier.maximum)
         self.violation.copy_(torch.where(applied, violation, self.violation))
         self.coefficient.copy_(torch.where(applied, coefficient, self.coefficient))
 
+    def _notes(self) -> list[str]:
+        """What a user has to know of how it was measured."""
+        counts = self.before[_RIGHT] + self.before[_WRONG]
+        if counts.sum() == 0:
+            return ["every measured step was skipped: no token counts as difficult, and the penalty never acts"]
+        if self.initial_bound < SMALLEST_UNIT:
+            found = f"ε₀ is {float(self.initial_bound):.2g}"
+            why = "hardly a difficult token passed the guard when it was measured, and the constraint asks for next to none"
+            return [f"{found}: {why}. Measure later (settled), or give initial_bound"]
+        return []
+
     def summary(self) -> dict[str, Any]:
         return {
+            "notes": self._notes(),
             "signal": self.signal,
             "guard": self.guard,
             **{

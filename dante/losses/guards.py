@@ -1,7 +1,8 @@
 """Guards: at which tokens may a prediction be made more confident?
 
 A guard is a number a_t in [0, 1] per token, without a gradient. What an entropy's gradient `∂H/∂z_i = −f(p_i)`,
-f(p) = p (log p + H), does in a step of any size along the logits follows from f: f is largest at the largest p, so
+f(p) = p (log p + H), does to a token in a step of any size along that token's own logits (of a head without softcap)
+follows from f: f is largest at the largest p, so
 
 - where the label is the most likely token, its probability never falls, and its odds against every other token never
   fall; but a runner-up with f(p_j) > Σ p_i f(p_i) gains probability, too, at the cost of the tail;
@@ -25,6 +26,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from dante.losses.rows import rows_to_visit
 from dante.losses.tile import Tile
 
 Guard = Callable[[Tile, Tensor], Tensor]
@@ -38,7 +40,7 @@ def label_is_argmax(tile: Tile, candidates: Bool[Tensor, " tile"]) -> Float[Tens
 def only_label_rises(tile: Tile, candidates: Bool[Tensor, " tile"]) -> Float[Tensor, " tile"]:
     """1 where a lower entropy raises the label's probability and no other's."""
     allowed_T = tile.label_is_argmax & candidates
-    rows_C = _rows(allowed_T)
+    rows_C = rows_to_visit(allowed_T)
     p_CV = tile.probabilities(rows_C)
     f_CV = p_CV.clamp_min(torch.finfo(p_CV.dtype).tiny).log_().add_(tile.entropy[rows_C, None]).mul_(p_CV)
     mean_C = torch.linalg.vecdot(p_CV, f_CV)
@@ -54,7 +56,7 @@ def label_probability(tile: Tile, candidates: Bool[Tensor, " tile"]) -> Float[Te
 
 def label_in_top5(tile: Tile, candidates: Bool[Tensor, " tile"]) -> Float[Tensor, " tile"]:
     """1 where fewer than five tokens are more likely than the label."""
-    rows_C = _rows(candidates)
+    rows_C = rows_to_visit(candidates)
     exp_CV = tile.exp[rows_C]
     more_likely_C = (exp_CV > exp_CV.gather(1, tile.labels[rows_C, None])).sum(1)
     found_T = tile.zero().index_copy_(0, rows_C, (more_likely_C < 5).to(tile.log_z))
@@ -69,10 +71,3 @@ def none(tile: Tile, candidates: Bool[Tensor, " tile"]) -> Float[Tensor, " tile"
 GUARDS: dict[str, Guard] = {
     guard.__name__: guard for guard in (label_is_argmax, only_label_rises, label_probability, label_in_top5, none)
 }
-
-
-def _rows(chosen_T: Tensor) -> Tensor:
-    """The rows to look at: on a CPU the chosen ones, elsewhere all, for counting them would wait for the device."""
-    if chosen_T.device.type == "cpu":
-        return chosen_T.nonzero()[:, 0]
-    return torch.arange(len(chosen_T), device=chosen_T.device)

@@ -6,10 +6,10 @@ Constrained Optimization", algorithm 1 [C]), once per optimizer step:
     ξ_k = ν ξ_{k−1} + (1 − ν) g_k          λ ← clip(λ + K_I g_k + K_P (ξ_k − ξ_{k−1}), 0, λ_max)
 
 with ξ_{−1} = 0. K_P = 0 is plain dual ascent. Ours [I]: K_I is divided by the number of optimizer steps, so that a gain
-means the same at any length of run (a violation of one unit throughout raises λ by K_I); the proportional term is off
-while λ = 0 and g < 0, so that a jump of a constraint that holds all along does not punish it; λ itself is the integral
-and is clipped, so that nothing winds up at λ_max: the first step with g < 0 brings it down (at K_P = 0; a proportional
-term may add to it as long as g rises).
+means the same at any length of run (a violation of one unit in every step of it raises λ by K_I); the proportional term
+is off while λ = 0 and g < 0, so that a jump of a constraint that holds all along does not punish it; λ itself is the
+integral and is clipped, so that nothing winds up at λ_max: the first step with g < 0 brings it down (at K_P = 0; a
+proportional term may add to it as long as g rises).
 """
 
 import torch
@@ -20,12 +20,13 @@ from dante.errors import DanteError
 
 
 class Multiplier(nn.Module):
-    """A dual variable. `value`, a scalar fp32 buffer, is equal on every rank and in every checkpoint."""
+    """A dual variable: `value`, an fp32 buffer, equal on every rank and in every checkpoint; at most `maximum`."""
 
     value: Tensor
 
-    def __init__(self, value: float) -> None:
+    def __init__(self, value: float, maximum: float) -> None:
         super().__init__()
+        self.maximum = maximum
         self.register_buffer("value", torch.tensor(value, dtype=torch.float32))
 
     def update(self, violation: Float[Tensor, ""], share: float, applied: Bool[Tensor, ""]) -> None:
@@ -51,14 +52,14 @@ class Fixed(Multiplier):
     def __init__(self, level: float) -> None:
         if level < 0:
             raise DanteError(f"level is {level:g}", where="multiplier.level", allowed="a number ≥ 0")
-        super().__init__(level)
+        super().__init__(level, level)
 
 
 class NuPI(Multiplier):
     """The νPI controller.
 
     Args:
-        k_i: integral gain: by how much a violation of 1 throughout a run raises λ.
+        k_i: integral gain: by how much a violation of 1 in every step of a run raises λ.
         k_p: proportional gain: by how much a jump of the (smoothed) violation by 1 raises λ.
         nu: smoothing ν of the proportional term's violation, in [0, 1).
         maximum: λ_max.
@@ -70,7 +71,7 @@ class NuPI(Multiplier):
     smoothed: Tensor
 
     def __init__(self, k_i: float, k_p: float, nu: float, maximum: float) -> None:
-        super().__init__(0.0)
+        super().__init__(0.0, maximum)
         for name, number, holds, allowed in (
             ("k_i", k_i, k_i >= 0, "a number ≥ 0"),
             ("k_p", k_p, k_p >= 0, "a number ≥ 0"),
@@ -79,7 +80,7 @@ class NuPI(Multiplier):
         ):
             if not holds:
                 raise DanteError(f"{name} is {number:g}", where=f"multiplier.{name}", allowed=allowed)
-        self.k_i, self.k_p, self.nu, self.maximum = k_i, k_p, nu, maximum
+        self.k_i, self.k_p, self.nu = k_i, k_p, nu
         self.register_buffer("smoothed", torch.zeros((), dtype=torch.float32))
 
     def update(self, violation: Float[Tensor, ""], share: float, applied: Bool[Tensor, ""]) -> None:

@@ -1,4 +1,4 @@
-"""Signals: how undecided is the student at a token? Each in [0, 1], 1 where everything is equally likely.
+"""Signals: how undecided is the student at a token? Each in [0, 1], 0 where it is decided.
 
 | signal | per | what |
 |---|---|---|
@@ -35,7 +35,8 @@ def gram(hidden_ND: Float[Tensor, "tokens width"], record_N: Int64[Tensor, " tok
     """Entropy of the spectrum of each record's centred states, given to each of its tokens.
 
     `ρ = H_c H_cᵀ / tr(H_c H_cᵀ)`, S = −tr ρ log ρ, in units of log min(T, d), eigenvalues in fp64. A record of one
-    token has none and gets 0; one of two has rank 1, entropy 0.
+    token has none and gets 0; one of two has rank 1, entropy 0. Centred states have rank T − 1 at most, so up to T = d
+    the signal stays below log(T − 1) / log T: long records reach higher values than short ones.
     """
     signal_N = torch.zeros_like(hidden_ND[:, 0])
     for record in record_N.unique():

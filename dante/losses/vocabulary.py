@@ -25,6 +25,7 @@ from dante.losses.base import LinearLoss, SupervisedTokens
 from dante.losses.head import Head
 from dante.losses.matmul import Matmul
 from dante.losses.projection import cached_rows, project, softmax_sums
+from dante.losses.rows import rows_to_visit
 from dante.losses.tile import HiddenStates, Tile
 
 # Every tile reads the LM head and adds to its gradient once: at V = 128,256 and width 2,048 tiles of 64 tokens take 1.6
@@ -282,17 +283,11 @@ class _Tiles:
 
 
 def _plogp_rows(exp_RV: Tensor, exp_sum_R: Tensor, coefficient_R: Tensor) -> tuple[Tensor, Tensor] | None:
-    """q·p·log p, and the rows it belongs to; None where there are none.
-
-    On a CPU only the rows whose coefficient is not 0; elsewhere all, for counting them would wait for the device.
-    """
-    if coefficient_R.device.type == "cpu":
-        chosen_C = coefficient_R.nonzero()[:, 0]
-        if len(chosen_C) == 0:
-            return None
-        exp_RV, exp_sum_R, coefficient_R = exp_RV[chosen_C], exp_sum_R[chosen_C], coefficient_R[chosen_C]
-    else:
-        chosen_C = torch.arange(len(coefficient_R), device=coefficient_R.device)
+    """q·p·log p, and the rows it belongs to; None where there are none."""
+    chosen_C = rows_to_visit(coefficient_R != 0)
+    if len(chosen_C) == 0:
+        return None
+    exp_RV, exp_sum_R, coefficient_R = exp_RV[chosen_C], exp_sum_R[chosen_C], coefficient_R[chosen_C]
     # exp(z − max) underflows to 0 far below the maximum, where p log p is 0, too: log of the smallest number, times 0.
     log_p_CV = exp_RV.clamp_min(torch.finfo(exp_RV.dtype).tiny).log_().sub_(exp_sum_R.log()[:, None])
     return chosen_C, log_p_CV.mul_(exp_RV).mul_((coefficient_R / exp_sum_R)[:, None])

@@ -105,6 +105,12 @@ class Constraint:
     def settings(self) -> Json:
         return self.fit.settings.get("losses", {}).get(self.name) or {}
 
+    @property
+    def fixed(self) -> float | None:
+        """λ where it is a constant: then nothing tries to keep the bound. None where it moves."""
+        level: Any = (self.settings.get("multiplier") or {}).get("level")
+        return float(level) if _is_finite(level) else None
+
     def spread(self, window: str) -> Spread | None:
         """Tokens `before` (while τ was measured) or `after` (the last steps)."""
         histograms = self.block.get("histograms") or {}
@@ -135,17 +141,23 @@ def sentences(run: Run) -> list[str]:
     texts = []
     for fit, one in found:
         where = f"in {fit.label}, " if len(run.fits) > 1 else ""
-        told = [_held(one), _difficult(one)]
+        told = [_held(one), *one.block.get("notes", []), _difficult(one)]
         texts += [sentence(f"{where}{text}") for text in told if text]
     return texts + [text for text in (_calibration(run), _generation(run)) if text]
 
 
 def _held(one: Constraint) -> str:
-    text, end = f"the multiplier λ of {one.name} {_moved(one)}", one.end()
+    end = one.end()
+    if one.fixed is not None:
+        acted = next((row["step"] for row in one.fit.metrics if row.get(f"{one.name}/coefficient")), None)
+        since = f"acted from step {acted} on" if acted is not None else "never acted"
+        over = f"; over the last logged steps the excess was {number(end.excess)}" if end is not None else ""
+        return f"the multiplier λ of {one.name} is fixed at {number(one.fixed)} and {since}{over}."
+    text = f"the multiplier λ of {one.name} {_moved(one)}"
     if end is None:
         return f"{text}. Its threshold τ was never frozen: training ended while it was measured."
     side = "below" if end.violation <= 0 else "above"
-    steps = f"the last {end.steps} steps" if end.steps > 1 else "the last step"
+    steps = f"the last {end.steps} logged steps" if end.steps > 1 else "the last logged step"
     verdict = "the constraint held at the end" if end.holds else "the constraint did not hold at the end"
     often = f"; g ≤ 0 in {end.held or 'none'} of these steps" if end.steps > 1 else ""
     return (
@@ -162,7 +174,7 @@ def _moved(one: Constraint) -> str:
     if top == min(values):
         return "stayed at 0" if top == 0 else f"was {number(top)} throughout"
     limit: Any = (one.settings.get("multiplier") or {}).get("maximum")
-    reached = ", its limit" if _is_finite(limit) and top >= limit else ""
+    reached = ", its limit" if _is_finite(limit) and top >= limit * (1 - 1e-6) else ""
     most = f" (largest {number(top)}{reached})" if top > max(first, last) or reached else ""
     return f"went from {number(first)} to {number(last)}{most}"
 
@@ -176,11 +188,11 @@ def _difficult(one: Constraint) -> str:
         right, wrong = after.above(level)
         if right + wrong == 0:
             return f"no token of the last steps lies above τ = {number(level)}."
-        text = f"{wrong:,.0f} of the {right + wrong:,.0f} difficult tokens (above τ = {number(level)}) of the last "
-        text += f"steps were wrong ({wrong / (right + wrong):.0%})"
+        many = f"about {wrong:,.0f} of the {right + wrong:,.0f} difficult tokens (above τ = {number(level)})"
+        text = f"{many} of the last steps were wrong ({wrong / (right + wrong):.0%})"
         if before is not None and sum(before.above(level)) > 0:
             at_first = before.above(level)
-            text += f"; while τ was measured {at_first[1] / sum(at_first):.0%} were"
+            text += f"; before the constraint began {at_first[1] / sum(at_first):.0%} were"
         guard = GUARDS.get(str(one.block.get("guard")))
         return f"{text}. Difficult tokens are penalised {guard}." if guard else f"{text}."
     logged = one.values("difficult_wrong")

@@ -29,11 +29,14 @@ def sentence(name: str, settings: Json) -> str:
 
 def _dual_penalty(name: str, node: Json) -> str:
     signal, guard = str(node.get("signal")), str(node.get("guard"))
+    multiplier = node.get("multiplier") or {}
+    fixed = _is_number(multiplier.get("level"))
     text = (
         f"{name} penalises what a token's signal ({SIGNALS.get(signal, signal)}) exceeds a threshold τ by, "
-        f"{GUARDS.get(guard, f'guard {guard}')}, as hard as it takes to keep the mean excess below a bound ε"
+        f"{GUARDS.get(guard, f'guard {guard}')}"
     )
-    facts = [_threshold(node), _bound(node), _multiplier(node.get("multiplier") or {})]
+    text += "" if fixed else ", as hard as it takes to keep the mean excess below a bound ε"
+    facts = [_threshold(node), "" if fixed else _bound(node), _multiplier(multiplier)]
     if _is_number(node.get("augmentation")) and node["augmentation"]:
         facts.append(f"augmented with c = {number(node['augmentation'])}")
     told = ", ".join(fact for fact in facts if fact)

@@ -87,10 +87,10 @@ def _how(fit: Fit, *, several: bool) -> str:
 
 
 def _weight(node: Json) -> str:
-    """A loss's schedule: `(λ 0.7 → 1, hold then ramp)`, with whether it is calibrated."""
+    """A loss's schedule: `(weight 0.7 → 1, hold then ramp)`, with whether it is calibrated."""
     schedule = node.get("weight") or {}
     numbers = [f"{schedule[key]:g}" for key in ("value", "start", "end") if isinstance(schedule.get(key), int | float)]
-    facts = [f"λ {' → '.join(numbers)}"] if numbers else []
+    facts = [f"weight {' → '.join(numbers)}"] if numbers else []
     facts += [words_of(schedule["_target_"])] if len(numbers) > 1 and "_target_" in schedule else []
     facts += ["calibrated"] if node.get("calibrate") is True else []
     return f" ({', '.join(facts)})" if facts else ""

@@ -37,6 +37,8 @@ def trace(one: Constraint, theme: Theme) -> Axes | None:
     end = one.end()
     level = next(iter(reversed(one.values("multiplier"))), None)
     held = "τ never frozen" if end is None else f"constraint {'held' if end.holds else 'not held'} at the end"
+    if one.fixed is not None:
+        held = "multiplier fixed"
     title = f"{one.name}: {held}" + (f", λ {number(level)}" if level is not None else "") + suffix(one.fit)
     rows = [
         Row("multiplier λ, and μ as applied", [line("multiplier", "λ"), line("coefficient", "μ")]),
@@ -51,7 +53,7 @@ def trace(one: Constraint, theme: Theme) -> Axes | None:
 
 def difficult(one: Constraint, theme: Theme) -> Axes | None:
     """Tokens by their signal while τ was measured and at the end, right and wrong ones apart."""
-    windows = {"while τ was measured": one.spread("before"), "last steps of training": one.spread("after")}
+    windows = {"before the constraint began": one.spread("before"), "last steps of training": one.spread("after")}
     found = {what: spread for what, spread in windows.items() if spread is not None}
     if not found:
         return None

@@ -60,14 +60,20 @@ def loss(fit: Fit, theme: Theme) -> Axes | None:
 
 def components(fit: Fit, theme: Theme) -> Axes | None:
     """Every loss by itself, before its weight: sums of a loss and of an anchor have different units."""
-    rows = [Row(f"{name}, unweighted", [("", series(fit.metrics, f"loss/{name}"))]) for name in _losses(fit.metrics)]
+    rows = [Row(f"{name}{_weighed(fit, name)}", [("", series(fit.metrics, f"loss/{name}"))])
+            for name in _losses(fit.metrics)]  # fmt: skip
     return stack(theme, f"Components of the loss, each on its scale{suffix(fit)}", rows)
 
 
+def _weighed(fit: Fit, name: str) -> str:
+    """A constrained loss is logged with what its multiplier made of it; its schedule is apart from that."""
+    return ", times μ" if any(f"{name}/coefficient" in row for row in fit.metrics) else ", unweighted"
+
+
 def schedules(fit: Fit, theme: Theme) -> Axes | None:
-    """The weight λ(t) of every loss, calibration included."""
+    """The scheduled weight of every loss, calibration included."""
     found = {name: series(fit.metrics, f"weight/{name}") for name in names(fit.metrics, "weight")}
-    rows = [Row(f"λ of {name}", [("", points)]) for name, points in found.items()]
+    rows = [Row(f"weight of {name}", [("", points)]) for name, points in found.items()]
     return stack(theme, f"Schedules: the weight of every loss{suffix(fit)}", rows)
 
 
