@@ -245,7 +245,7 @@ class DualPenalty(LinearLoss):
             return ["every measured step was skipped: no token counts as difficult, and the penalty never acts"]
         if self.initial_bound < SMALLEST_UNIT:
             found = f"ε₀ is {float(self.initial_bound):.2g}"
-            why = "hardly a difficult token passed the guard when it was measured, and the constraint asks for next to none"
+            why = "hardly a difficult token passed the guard while measured, and the constraint asks for next to none"
             return [f"{found}: {why}. Measure later (settled), or give initial_bound"]
         return []
 
