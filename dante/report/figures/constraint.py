@@ -39,7 +39,7 @@ def trace(one: Constraint, theme: Theme) -> Axes | None:
     held = "τ never frozen" if end is None else f"constraint {'held' if end.holds else 'not held'} at the end"
     if one.fixed is not None:
         held = "multiplier fixed"
-    title = f"{one.name}: {held}" + (f", λ {number(level)}" if level is not None else "") + suffix(one.fit)
+    title = f"{one.name}: {held}" + (f", λ\u00a0{number(level)}" if level is not None else "") + suffix(one.fit)
     rows = [
         Row("multiplier λ, and μ as applied", [line("multiplier", "λ"), line("coefficient", "μ")]),
         Row("mean excess of the signal over τ, and its bound ε", [line("excess", "excess"), line("bound", "ε")]),
@@ -108,7 +108,7 @@ def heldout(run: Run, theme: Theme) -> Axes | None:
     level = _predictive_threshold(run)
     if level is not None:
         axes.axvline(level, color=theme.muted, linewidth=1, linestyle=(0, (1, 2)))
-        axes.annotate("τ", (level, 1), (4, -10), xycoords=("data", "axes fraction"), textcoords="offset points",
+        axes.annotate("τ", (level, 0), (4, 4), xycoords=("data", "axes fraction"), textcoords="offset points",
                       color=theme.muted, fontsize=9)  # fmt: skip
     return axes
 
