@@ -16,7 +16,6 @@ from dante.compute import Compute
 from dante.errors import DanteError
 from dante.fit.peak import listed_tflops
 from dante.fit.throughput import GIB
-from dante.losses.base import ParameterLoss
 from dante.memory import Memory, Shape, memory_of, shape_of
 from dante.pipeline import PlannedStep
 from dante.targets import build
@@ -92,7 +91,6 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
     # Recomputation runs every forward twice: no useful work, but time.
     hardware_flops = (cost.training.flops or 0.0) * (4 / 3 if fit["gradient_checkpointing"] == "full" else 1)
     seconds = hardware_flops / (trainer["expected_tflops"] * 1e12 * devices)
-    anchors = sum(isinstance(loss, ParameterLoss) for loss in losses)
     result = Estimate(
         parameters=shape.parameters,
         embedding_entries=shape.embedding_entries,
@@ -104,7 +102,7 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
         tokens_per_step=float(per_step),
         supervised_tokens=tokens * supervised_share,
         records=records,
-        memory=memory_of(shape, fit, cfg["fidelity"], trainer, anchors),
+        memory=memory_of(shape, fit, cfg["fidelity"], trainer, losses),
         compute=cost,
         hours=seconds / 3600,
         device_hours=seconds / 3600 * devices,

@@ -15,11 +15,13 @@ embedding's: the head's gradient (fp32), the lookup's gradient, their sum.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 
+from dante.losses.base import LinearLoss, Loss, ParameterLoss
 from dante.losses.vocabulary import auto_tile_tokens
 
 GIB = 2**30
@@ -100,7 +102,7 @@ class Memory:
         activations: what autograd keeps of one micro-batch.
         weight_copies: bf16 copies of fp32 weights under autocast.
         attention_mask: one [L, L] mask per block and its making; L tokens of a micro-batch.
-        logits: one tile.
+        logits: the tiles of the vocabulary that live at once.
         embedding_gradient: blocks of the embedding's size that live beside `gradients`.
         slack: what the allocator holds without using it.
     """
@@ -128,12 +130,12 @@ class Memory:
 
 
 def memory_of(
-    shape: Shape, fit: dict[str, Any], fidelity: dict[str, Any], trainer: dict[str, Any], anchors: int
+    shape: Shape, fit: dict[str, Any], fidelity: dict[str, Any], trainer: dict[str, Any], losses: Sequence[Loss]
 ) -> Memory:
     """The memory of one device in a fit with these resolved config nodes.
 
     Args:
-        anchors: number of parameter losses.
+        losses: the fit's; parameter losses hold an anchor, and what linear losses read of a tile takes more of them.
     """
     on_cpu = trainer["accelerator"] == "cpu"
     masters, compute_bf16 = fidelity["master_weights"], fit["precision"] == "bf16"
@@ -169,16 +171,26 @@ def memory_of(
         # Until they are summed over devices, at the end of a step, gradients are whole on every one.
         "gradients": shape.parameters * weight_bytes / (shards if trainer["gradient_sync"] == "every" else 1),
         "moments": 2 * shape.parameters * weight_bytes / shards,
-        "anchors": anchors * entries * weight_bytes / shards,
+        "anchors": sum(isinstance(loss, ParameterLoss) for loss in losses) * entries * weight_bytes / shards,
         "process": _PROCESS_BYTES if on_cpu else 0,
         "activations": kept,
         "weight_copies": copies,
         "attention_mask": masks + (_MASK_BUILDING * tokens**2 if mask else 0),
-        "logits": tile * (1.5 if on_cpu and compute_bf16 else 1.0),  # and its gradient once more, in bf16
+        "logits": tile * (_tiles(losses, on_cpu) + (0.5 if on_cpu and compute_bf16 else 0.0)),  # its gradient in bf16
         "embedding_gradient": embedding,
         "slack": _SLACK["cpu" if on_cpu else "cuda"] * (kept + copies + masks),
     }
     return Memory(**{name: float(line) for name, line in lines.items()})
+
+
+def _tiles(losses: Sequence[Loss], on_cpu: bool) -> int:
+    """fp32 tiles of the vocabulary that live at once [I: counted in the code of the pass, on CUDA not measured]."""
+    linear = [loss for loss in losses if isinstance(loss, LinearLoss)]
+    # Probabilities beside the logits, and the gradient that such a loss states densely.
+    read = 2 if any(loss.needs_logits for loss in linear) else 0
+    # z − max in the softmax, or p and p·log p in the gradient; a CPU runs both in rows that stay in its cache.
+    uneven = 2 if any(loss.needs_entropy for loss in linear) and not on_cpu else 0
+    return 1 + read + uneven
 
 
 def _products(shape: Shape) -> int:

@@ -116,8 +116,7 @@ def main(options: dict[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
     plan = Steps(cfg["fit"]["steps"], options.get("packs", 2), tokens, architecture["vocab_size"])
     trainer.fit(module, DataLoader(plan, batch_size=None))
-    anchors = len(module.parameter_losses)
-    need = memory_of(shape_of(student), cfg["fit"], cfg["fidelity"], cfg["trainer"], anchors)
+    need = memory_of(shape_of(student), cfg["fit"], cfg["fidelity"], cfg["trainer"], list(losses.values()))
     return {**options, "estimate": need.total, "peak": watch.peak.read_bytes()}
 
 

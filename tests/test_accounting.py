@@ -20,9 +20,13 @@ from dante.fit.machine import Energy, PeakMemory, _control_groups
 from dante.fit.metrics import MetricsFile, Recorder
 from dante.fit.peak import listed_tflops, measured_tflops, peak_of
 from dante.fit.throughput import Laps
+from dante.losses.base import LinearLoss, Loss
+from dante.losses.ce import CE
+from dante.losses.entropy_penalty import EntropyPenalty
+from dante.losses.schedule import Constant
 from dante.memory import GIB, Shape, memory_of, shape_of
 from tests.killing import ROOT
-from tests.test_guards import FIT, ONE, POCKET
+from tests.test_guards import ANCHOR, FIT, ONE, POCKET
 from tests.test_module import ONE_ROW, STEPS, module, run_steps, step_batch, student
 
 CPU = torch.device("cpu")
@@ -335,7 +339,7 @@ def test_what_the_memory_model_says_autograd_keeps_is_what_it_keeps() -> None:
         settings = {**SETTINGS, "max_tokens": tokens, "precision": precision}
         one, two = (
             memory_of(
-                Shape(p, 0, 64, True, width, width, 1536, n, width // 3), settings, {"master_weights": masters}, ONE, 0
+                Shape(p, 0, 64, True, width, width, 1536, n, width // 3), settings, {"master_weights": masters}, ONE, []
             )
             for n, p in ((1, 3_540_096), (2, 2 * 3_540_096))
         )
@@ -344,14 +348,14 @@ def test_what_the_memory_model_says_autograd_keeps_is_what_it_keeps() -> None:
 
 
 def test_the_memory_model_follows_the_config() -> None:
-    def total(fidelity: bool = True, anchors: int = 1, **changes: Any) -> Any:
+    def total(fidelity: bool = True, losses: tuple[Loss, ...] = (ANCHOR,), **changes: Any) -> Any:
         trainer = {**ONE, **{k: changes.pop(k) for k in ("devices", "strategy", "accelerator") if k in changes}}
-        return memory_of(POCKET, {**SETTINGS, **changes}, {"master_weights": fidelity}, trainer, anchors)
+        return memory_of(POCKET, {**SETTINGS, **changes}, {"master_weights": fidelity}, trainer, list(losses))
 
     base = total()
     assert base.state == 16 * POCKET.parameters + 4 * POCKET.embedding_entries
     assert total(fidelity=False).state == base.state / 2
-    assert total(anchors=0).state == 16 * POCKET.parameters
+    assert total(losses=()).state == 16 * POCKET.parameters
     assert total(devices=4, strategy="fsdp2").state == base.state / 4
     assert total(devices=4, strategy="ddp").state == base.state
     assert total(gradient_checkpointing="full").activations < 0.2 * base.activations
@@ -365,6 +369,19 @@ def test_the_memory_model_follows_the_config() -> None:
     selective = total(gradient_checkpointing="selective").activations
     assert total(gradient_checkpointing="full").activations < selective < base.activations
     assert total(accelerator="gpu").process == 0.0
+
+
+def test_what_losses_read_of_a_tile_takes_more_of_them() -> None:
+    def tiles(accelerator: str, *losses: Loss) -> float:
+        trainer = {**ONE, "accelerator": accelerator}
+        return memory_of(POCKET, {**SETTINGS, "precision": "fp32"}, {"master_weights": True}, trainer, losses).logits
+
+    ce, entropy = CE(Constant(1.0)), EntropyPenalty(Constant(1.0))
+    for accelerator, more in (("cpu", 1), ("gpu", 3)):
+        one = tiles(accelerator, ce)
+        assert one == tiles(accelerator, ANCHOR)
+        assert tiles(accelerator, ce, entropy) == more * one
+    assert tiles("cpu", ce, LinearLoss(Constant(1.0), "autograd")) == 3 * tiles("cpu", ce)
 
 
 @pytest.mark.slow

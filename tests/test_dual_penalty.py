@@ -452,7 +452,7 @@ def test_a_run_that_is_resumed_is_bitwise_the_uninterrupted_one(problem, stop):
 
 def test_the_state_is_these_buffers():
     state = {name: tensor.dtype for name, tensor in controlled().state_dict().items()}
-    scalars = ("coefficient", "violation", "threshold", "initial_bound", "multiplier.value", "multiplier.smoothed")
+    scalars = ("coefficient", "threshold", "initial_bound", "multiplier.value", "multiplier.smoothed")
     assert state == dict.fromkeys(scalars, torch.float32) | dict.fromkeys(("before", "after"), torch.float64)
 
 

@@ -17,6 +17,8 @@ from dante.fit.heartbeat import find_missing
 from dante.fit.machine import memory_bytes
 from dante.fit.metrics import MetricsFile
 from dante.fit.spikes import SpikeWatch, threshold
+from dante.losses.schedule import Constant
+from dante.losses.tea import TEA
 from dante.memory import Shape
 from dante.students.load import config_from
 from dante.teachers.smoke import smoke_tokenizer
@@ -34,6 +36,7 @@ FIT = {
     "attention": "sdpa",
     "precision": "bf16",
 }
+ANCHOR = TEA(Constant(1.0), "row_mean", False, gradient_ratio=0.1, drift_rms=1e-4, calibration=0.1)
 SOUND, CARD = {"master_weights": True}, {"master_weights": False}
 ONE = {
     "accelerator": "cpu",
@@ -204,7 +207,7 @@ def test_a_rank_in_an_endless_loop_is_named(where: str, why: str, tmp_path: Path
 
 
 def test_advice_is_sorted_by_what_it_saves_and_names_what_applies() -> None:
-    budget = oom.budget_of(POCKET, FIT, SOUND, ONE, anchors=1)
+    budget = oom.budget_of(POCKET, FIT, SOUND, ONE, losses=[ANCHOR])
     keys = [text.split("=")[0] for text in budget.advice]
     assert set(keys) == {"fit.max_tokens", "fit.tile_tokens", "fit.gradient_checkpointing", "fidelity"}
     saved = [float(text.split("−")[1].split()[0]) / (1 if "GiB" in text else 1024) for text in budget.advice]
@@ -215,7 +218,7 @@ def test_advice_is_sorted_by_what_it_saves_and_names_what_applies() -> None:
         {**FIT, "gradient_checkpointing": "full", "accumulate": 1, "batch": {"unit": "packs", "size": 16}},
         CARD,
         {**ONE, "devices": 2, "strategy": "ddp"},
-        anchors=0,
+        losses=[],
     )
     keys = [text.split("=")[0] for text in many.advice]
     assert {"fit.accumulate", "trainer.strategy"} <= set(keys)
@@ -235,7 +238,7 @@ def test_advice_is_sorted_by_what_it_saves_and_names_what_applies() -> None:
     ],
 )
 def test_running_out_of_memory_is_told_from_other_errors(error: Exception, expected: bool) -> None:
-    budget = oom.budget_of(POCKET, FIT, SOUND, ONE, anchors=1)
+    budget = oom.budget_of(POCKET, FIT, SOUND, ONE, losses=[ANCHOR])
     assert (oom.as_dante_error(error, budget) is not None) is expected
     outer = RuntimeError("failed")
     outer.__cause__ = error
@@ -244,12 +247,12 @@ def test_running_out_of_memory_is_told_from_other_errors(error: Exception, expec
 
 def test_a_fit_larger_than_the_machine_is_announced_once(capsys: pytest.CaptureFixture[str]) -> None:
     vast = Shape(70 * 10**9, 128256 * 8192, 128256, False, 8192, 8192, 28672, 80, 1024)
-    oom.announce(oom.budget_of(vast, FIT, SOUND, ONE, anchors=0), ranks_here=1)
+    oom.announce(oom.budget_of(vast, FIT, SOUND, ONE, losses=[]), ranks_here=1)
     said = capsys.readouterr().out.replace("\n", " ")
     assert "may run out of memory" in said
     assert "fidelity=card" in said
     small = Shape(10**6, 10**5, 1000, True, 100, 100, 100, 2, 100)
-    oom.announce(oom.budget_of(small, FIT, SOUND, ONE, anchors=0), ranks_here=1)
+    oom.announce(oom.budget_of(small, FIT, SOUND, ONE, losses=[]), ranks_here=1)
     assert capsys.readouterr().out == ""
 
 

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable
 
 from dante.fit import oom
-from dante.losses.base import ParameterLoss
 from dante.memory import shape_of
 from dante.pipeline import Step
 from dante.students.load import meta_of
@@ -23,9 +22,9 @@ def guarded(run: Stage) -> Stage:
     @functools.wraps(run)
     def wrapped(step: Step) -> None:
         settings, trainer = step.settings, step.resources["trainer"]
-        anchors = sum(isinstance(build(node), ParameterLoss) for node in settings["losses"].values())
+        losses = [build(node, name=name) for name, node in settings["losses"].items()]
         shape = shape_of(meta_of(step.inputs["init"] / "model"))
-        budget = oom.budget_of(shape, settings["fit"], settings["fidelity"], trainer, anchors)
+        budget = oom.budget_of(shape, settings["fit"], settings["fidelity"], trainer, losses)
         if not (step.out / "summary.json").is_file():
             oom.announce(budget, ranks_here=trainer["devices"] if trainer["accelerator"] == "cpu" else 1)
         try:

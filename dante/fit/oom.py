@@ -5,7 +5,7 @@ refused, because an estimate is one.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from dante import console
 from dante.errors import DanteError, causes
 from dante.fit.machine import memory_bytes
+from dante.losses.base import Loss
 from dante.memory import GIB, Memory, Shape, memory_of
 
 KILLED = "often by the kernel because memory ran out (dmesg tells); see fit.max_tokens, fit.gradient_checkpointing"
@@ -57,16 +58,16 @@ class Budget:
 
 
 def budget_of(
-    shape: Shape, fit: dict[str, Any], fidelity: dict[str, Any], trainer: dict[str, Any], anchors: int
+    shape: Shape, fit: dict[str, Any], fidelity: dict[str, Any], trainer: dict[str, Any], losses: Sequence[Loss]
 ) -> Budget:
     """Estimate, supply and advice for a fit that is about to start on this machine."""
     on_cpu = trainer["accelerator"] == "cpu" or not torch.cuda.is_available()
     supply = memory_bytes(torch.device("cpu" if on_cpu else "cuda"))
     return Budget(
-        memory=memory_of(shape, fit, fidelity, trainer, anchors),
+        memory=memory_of(shape, fit, fidelity, trainer, losses),
         all_gib=supply[0] / GIB if supply else None,
         free_gib=supply[1] / GIB if supply else None,
-        advice=tuple(_advice(shape, fit, fidelity, trainer, anchors)),
+        advice=tuple(_advice(shape, fit, fidelity, trainer, losses)),
     )
 
 
@@ -104,13 +105,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _advice(
-    shape: Shape, fit: dict[str, Any], fidelity: dict[str, Any], trainer: dict[str, Any], anchors: int
+    shape: Shape, fit: dict[str, Any], fidelity: dict[str, Any], trainer: dict[str, Any], losses: Sequence[Loss]
 ) -> Iterator[str]:
     """What to type, by what it saves; what saves nothing here is left out."""
-    before = memory_of(shape, fit, fidelity, trainer, anchors).total
+    before = memory_of(shape, fit, fidelity, trainer, losses).total
     found = []
     for text, changed in _alternatives(fit, fidelity, trainer):
-        saved_gib = (before - memory_of(shape, *changed, anchors).total) / GIB
+        saved_gib = (before - memory_of(shape, *changed, losses).total) / GIB
         if saved_gib >= _LEAST_SAVING_GIB:
             found.append((saved_gib, text))
     for saved_gib, text in sorted(found, reverse=True):

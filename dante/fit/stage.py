@@ -58,7 +58,7 @@ def run(step: Step) -> None:
     step, bill = _priced(step, data, source, board)
     fit = step.settings["fit"]
     losses = {name: build(node, name=name) for name, node in step.settings["losses"].items()}
-    for loss in losses.values():
+    for loss in losses.values():  # a run that is too short for one is refused before the weights are read
         loss.begin(fit["steps"])
     student = load_student(source, dtype=torch.float32 if fidelity["master_weights"] else torch.bfloat16)
     check_finite(student, source, "make the initialisation again, from sound weights")

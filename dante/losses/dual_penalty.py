@@ -73,7 +73,6 @@ class DualPenalty(LinearLoss):
     needs_entropy = True
 
     coefficient: Tensor
-    violation: Tensor
     threshold: Tensor
     initial_bound: Tensor
     before: Tensor
@@ -111,8 +110,7 @@ class DualPenalty(LinearLoss):
         # Not a number: not known yet. No signal is above it, and no metric that needs it is a number.
         for buffer, known in (("threshold", threshold), ("initial_bound", initial_bound)):
             self.register_buffer(buffer, torch.tensor(math.nan if known is None else known, dtype=torch.float32))
-        for buffer in ("coefficient", "violation"):
-            self.register_buffer(buffer, torch.zeros((), dtype=torch.float32))
+        self.register_buffer("coefficient", torch.zeros((), dtype=torch.float32))
         for buffer in ("before", "after"):
             self.register_buffer(buffer, torch.zeros(3, BINS, dtype=torch.float64))
 
@@ -231,11 +229,10 @@ class DualPenalty(LinearLoss):
         self.coefficient.copy_(self.multiplier.value)
 
     def _dual_step(self, excess_mean: Tensor, progress: float, applied: Tensor) -> None:
-        violation = excess_mean.to(self.violation) - self._bound(progress)
+        violation = excess_mean.to(self.coefficient) - self._bound(progress)
         in_units = violation / self.initial_bound.clamp_min(SMALLEST_UNIT)
         self.multiplier.update(in_units, 1 / self.steps, applied)
         coefficient = (self.multiplier.value + self.augmentation * in_units).clamp(0.0, self.multiplier.maximum)
-        self.violation.copy_(torch.where(applied, violation, self.violation))
         self.coefficient.copy_(torch.where(applied, coefficient, self.coefficient))
 
     def _notes(self) -> list[str]:

@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from dante.report.losses import GUARDS
 from dante.report.read import Fit, Json, Run
 from dante.report.results import rows_of
-from dante.report.words import MODELS, metric_of, number, sentence
+from dante.report.words import MODELS, is_number, metric_of, number, sentence
 
 MULTIPLIER = "multiplier"
 # What the end of training is: this share of the steps whose constraint was measured.
@@ -96,8 +96,8 @@ class Constraint:
     @property
     def threshold(self) -> float | None:
         """τ; None where it was never frozen."""
-        known = self.block.get("threshold")
-        if isinstance(known, int | float) and np.isfinite(known):
+        known: Any = self.block.get("threshold")
+        if is_number(known):
             return float(known)
         return next(iter(reversed(self.values("threshold"))), None)
 
@@ -109,7 +109,7 @@ class Constraint:
     def fixed(self) -> float | None:
         """λ where it is a constant: then nothing tries to keep the bound. None where it moves."""
         level: Any = (self.settings.get("multiplier") or {}).get("level")
-        return float(level) if _is_finite(level) else None
+        return float(level) if is_number(level) else None
 
     def spread(self, window: str) -> Spread | None:
         """Tokens `before` (while τ was measured) or `after` (the last steps)."""
@@ -119,7 +119,7 @@ class Constraint:
     def end(self) -> End | None:
         """The last tenth of the steps that have a violation; None where no step has one."""
         keys = [f"{self.name}/{metric}" for metric in ("violation", "excess", "bound")]
-        rows = [row for row in self.fit.metrics if all(_is_finite(row.get(key)) for key in keys)]
+        rows = [row for row in self.fit.metrics if all(is_number(row.get(key)) for key in keys)]
         last = rows[-max(1, round(END * len(rows))) :]
         if not last:
             return None
@@ -174,7 +174,7 @@ def _moved(one: Constraint) -> str:
     if top == min(values):
         return "stayed at 0" if top == 0 else f"was {number(top)} throughout"
     limit: Any = (one.settings.get("multiplier") or {}).get("maximum")
-    reached = ", its limit" if _is_finite(limit) and top >= limit * (1 - 1e-6) else ""
+    reached = ", its limit" if is_number(limit) and top >= limit * (1 - 1e-6) else ""
     most = f" (largest {number(top)}{reached})" if top > max(first, last) or reached else ""
     return f"went from {number(first)} to {number(last)}{most}"
 
@@ -219,7 +219,7 @@ def _calibration(run: Run) -> str:
 def _better(mine: Json, theirs: Json) -> str:
     """Whether a calibration error is another than a second one, by two standard errors of the difference."""
     errors: list[Any] = [one.get("stderr") for one in (mine, theirs)]
-    if not all(_is_finite(error) for error in errors):
+    if not all(is_number(error) for error in errors):
         return ""
     gap = mine["ece"] - theirs["ece"]
     if abs(gap) <= 1.96 * float(np.hypot(*errors)):
@@ -239,8 +239,4 @@ def _generation(run: Run) -> str:
 
 
 def _finite(metrics: Sequence[Json], key: str) -> list[float]:
-    return [float(row[key]) for row in metrics if _is_finite(row.get(key))]
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and bool(np.isfinite(value))
+    return [float(row[key]) for row in metrics if is_number(row.get(key))]

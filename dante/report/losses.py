@@ -1,16 +1,25 @@
 """What a loss whose name does not tell it does, in one sentence from its settings."""
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 from dante.report.read import Json
-from dante.report.words import number
+from dante.report.words import is_number, number
 
-# How the names of signals and guards read; one that is not here is shown as it is.
+
+@dataclass(frozen=True)
+class Signal:
+    """How a signal reads: after "a token's signal", and on an axis."""
+
+    phrase: str
+    axis: str
+
+
+# A signal or a guard that is not here is shown by its name.
 SIGNALS = {
-    "predictive": "entropy of its prediction over log V",
-    "energy": "entropy of its hidden state's energy over log d",
-    "gram": "entropy of its answer's hidden states",
+    "predictive": Signal("entropy of its prediction over log V", "predictive entropy H / log V"),
+    "energy": Signal("entropy of its hidden state's energy over log d", "entropy of h² / ‖h‖², over log d"),
+    "gram": Signal("entropy of its answer's hidden states", "von Neumann entropy of an answer's hidden states"),
 }
 GUARDS = {
     "label_is_argmax": "only where the label is the most likely token",
@@ -29,15 +38,16 @@ def sentence(name: str, settings: Json) -> str:
 
 def _dual_penalty(name: str, node: Json) -> str:
     signal, guard = str(node.get("signal")), str(node.get("guard"))
+    phrase = SIGNALS[signal].phrase if signal in SIGNALS else signal
     multiplier = node.get("multiplier") or {}
-    fixed = _is_number(multiplier.get("level"))
+    fixed = is_number(multiplier.get("level"))
     text = (
-        f"{name} penalises what a token's signal ({SIGNALS.get(signal, signal)}) exceeds a threshold τ by, "
+        f"{name} penalises what a token's signal ({phrase}) exceeds a threshold τ by, "
         f"{GUARDS.get(guard, f'guard {guard}')}"
     )
     text += "" if fixed else ", as hard as it takes to keep the mean excess below a bound ε"
     facts = [_threshold(node), "" if fixed else _bound(node), _multiplier(multiplier)]
-    if _is_number(node.get("augmentation")) and node["augmentation"]:
+    if is_number(node.get("augmentation")) and node["augmentation"]:
         facts.append(f"augmented with c = {number(node['augmentation'])}")
     told = ", ".join(fact for fact in facts if fact)
     return f"{text}: {told}." if told else f"{text}."
@@ -45,22 +55,22 @@ def _dual_penalty(name: str, node: Json) -> str:
 
 def _threshold(node: Json) -> str:
     measured = ""
-    if _is_number(node.get("measure_from")) and _is_number(node.get("measure_until")):
+    if is_number(node.get("measure_from")) and is_number(node.get("measure_until")):
         measured = f" between {node['measure_from']:.0%} and {node['measure_until']:.0%} of the run"
-    if _is_number(node.get("threshold")):
+    if is_number(node.get("threshold")):
         return f"τ = {number(node['threshold'])}"
-    if _is_number(node.get("difficult")):
+    if is_number(node.get("difficult")):
         return f"τ lets {node['difficult']:.0%} of the tokens{measured} exceed it"
     return ""
 
 
 def _bound(node: Json) -> str:
     schedule = node.get("bound") or {}
-    shares = [schedule[key] for key in ("value", "start", "end") if _is_number(schedule.get(key))]
+    shares = [schedule[key] for key in ("value", "start", "end") if is_number(schedule.get(key))]
     if not shares:
         return ""
-    base = number(node["initial_bound"]) if _is_number(node.get("initial_bound")) else "the measured excess"
-    held = f" from {schedule['hold']:.0%} of the run on" if _is_number(schedule.get("hold")) else ""
+    base = number(node["initial_bound"]) if is_number(node.get("initial_bound")) else "the measured excess"
+    held = f" from {schedule['hold']:.0%} of the run on" if is_number(schedule.get("hold")) else ""
     return (
         f"ε goes from {number(shares[0])} to {number(shares[-1])} times {base}{held}"
         if len(shares) > 1
@@ -69,10 +79,10 @@ def _bound(node: Json) -> str:
 
 
 def _multiplier(node: Json) -> str:
-    if _is_number(node.get("level")):
+    if is_number(node.get("level")):
         return f"the multiplier is fixed at {number(node['level'])}"
     names = {"k_i": "K_I", "k_p": "K_P", "nu": "ν", "maximum": "at most"}
-    facts = [f"{said} {number(node[key])}" for key, said in names.items() if _is_number(node.get(key))]
+    facts = [f"{said} {number(node[key])}" for key, said in names.items() if is_number(node.get(key))]
     kind = str(node.get("_target_", "")).rsplit(".", 1)[-1].replace("NuPI", "νPI")
     return f"the multiplier follows {kind} ({', '.join(facts)})" if facts else ""
 
@@ -80,10 +90,6 @@ def _multiplier(node: Json) -> str:
 def _entropy_penalty(name: str, node: Json) -> str:
     how = "right or wrong, without threshold, guard or bound"
     return f"{name} penalises the mean entropy of all predictions over log V, {how}."
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 # Class → what it does under a name with settings.

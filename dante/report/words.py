@@ -1,5 +1,6 @@
 """How numbers, models and metrics are written out; the same in the page, in Markdown and on figures."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,6 +155,11 @@ def flops(number: int | float) -> str:
     """`5.66e13`: FLOPs are compared by their exponent."""
     mantissa, exponent = f"{number:.2e}".split("e")
     return f"{mantissa}e{int(exponent)}"
+
+
+def is_number(value: Any) -> bool:
+    """A finite number, as far as a file that anybody may have written holds one."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def number(value: int | float) -> str:

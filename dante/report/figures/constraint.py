@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from dante.report.constraint import Constraint, Spread, of_fit
 from dante.report.figures.curves import Row, series, stack
 from dante.report.figures.training import suffix
+from dante.report.losses import SIGNALS
 from dante.report.read import Run
 from dante.report.results import rows_of
 from dante.report.theme import SIZE_IN, Theme, panel, panels
@@ -17,11 +18,6 @@ from dante.report.words import MODELS, number
 # Keys `<name>/<metric>` that are said here, so that no other figure repeats them.
 SHOWN = ("multiplier", "coefficient", "violation", "excess", "bound", "threshold", "difficult_share",
          "difficult_entropy", "easy_entropy", "difficult_accuracy", "difficult_wrong", "easy_accuracy")  # fmt: skip
-SIGNALS = {
-    "predictive": "predictive entropy H / log V",
-    "energy": "entropy of h² / ‖h‖², over log d",
-    "gram": "von Neumann entropy of an answer's hidden states",
-}
 # More bars than this cannot be told apart.
 BARS = 64
 # Bars beyond which fewer tokens lie than this share are not drawn.
@@ -58,7 +54,8 @@ def difficult(one: Constraint, theme: Theme) -> Axes | None:
     if not found:
         return None
     level = one.threshold
-    signal = SIGNALS.get(one.block.get("signal", "predictive"), str(one.block.get("signal")))
+    name = str(one.block.get("signal", "predictive"))
+    signal = SIGNALS[name].axis if name in SIGNALS else name
     height = 1.0 + 1.45 * len(found)
     every = panels(theme, _finding(one.name, found, level) + suffix(one.fit), signal, len(found), (SIZE_IN[0], height))
     low, high = _reach(list(found.values()), level)
@@ -92,7 +89,7 @@ def heldout(run: Run, theme: Theme) -> Axes | None:
     title = "How unsure each model is of held-out tokens"
     if {"student", "init"} <= mean.keys():
         title = f"Held out: {mean['student']:.2f} nats per token unsure, {mean['init']:.2f} before training"
-    axes = panel(theme, title, f"x, {SIGNALS['predictive']}", "tokens with an entropy above x",
+    axes = panel(theme, title, f"x, {SIGNALS['predictive'].axis}", "tokens with an entropy above x",
                  size_in=(SIZE_IN[0], 3.1))  # fmt: skip
     for place, (model, spread) in enumerate(found.items()):
         colour = theme.models[model]
