@@ -300,6 +300,26 @@ def test_new_makes_a_folder_that_fails_only_for_its_todos(copy: Path, sweep: Pat
     assert config.shared["where"] == {"scale": "smoke"}
 
 
+@pytest.mark.parametrize(
+    ("adjusted", "heading", "cells"),
+    [
+        ([0.04, 0.05], "p, corrected", ["0.04", "0.05"]),
+        ([0.04, None], "p, corrected", ["0.04", "0.02 (uncorrected)"]),
+        ([None, None], "p, uncorrected", ["0.01", "0.02"]),
+    ],
+)
+def test_a_p_value_is_called_corrected_only_where_it_is(
+    adjusted: list[float | None], heading: str, cells: list[str]
+) -> None:
+    results = read_results(EXPERIMENTS / "ads_sensitivity" / "results.json")
+    judged = [
+        one.model_copy(update={"p": p, "p_adjusted": p_adjusted})
+        for one, p, p_adjusted in zip(results.differences, (0.01, 0.02), adjusted, strict=False)
+    ]
+    table = results_table(results.model_copy(update={"differences": judged})).split("\n\n")[-1].splitlines()
+    assert [line.split(" | ")[-1].strip(" |") for line in (table[0], *table[2:])] == [heading, *cells]
+
+
 def test_a_folder_without_its_todos_is_sound(copy: Path, sweep: Path) -> None:
     folder = new(copy.parent, "mine", sweep)
     path = folder / "README.md"

@@ -35,17 +35,27 @@ def _metric_table(results: Results, metric: str) -> str:
 
 
 def _difference_table(differences: Iterable[Difference]) -> str:
+    every = list(differences)
+    tested = [one for one in every if one.p is not None or one.p_adjusted is not None]
+    # An arm with one seed is not judged: its p is over answers alone, and nobody corrects it.
+    corrected = any(one.p_adjusted is not None for one in tested)
+    heading = ["p, corrected" if corrected else "p, uncorrected"] if tested else []
     rows = []
-    for one in differences:
+    for one in every:
         interval = "–" if one.low is None or one.high is None else f"{signed(one.low)} to {signed(one.high)}"
         confidence = "" if one.confidence is None or interval == "–" else f" ({one.confidence * 100:g} %)"
-        p = one.p if one.p_adjusted is None else one.p_adjusted
-        rows.append(
-            [one.name, one.metric, signed(one.difference), interval + confidence, "–" if p is None else f"{p:.3g}"]
-        )
-    if all(row[-1] == "–" for row in rows):
-        return _markdown(["difference", "metric", "", "interval"], [row[:-1] for row in rows])
-    return _markdown(["difference", "metric", "", "interval", "p, corrected"], rows)
+        row = [one.name, one.metric, signed(one.difference), interval + confidence]
+        rows.append([*row, *([_probability(one, corrected)] if tested else [])])
+    return _markdown(["difference", "metric", "", "interval", *heading], rows)
+
+
+def _probability(one: Difference, corrected: bool) -> str:
+    """The p-value under a heading that says `corrected`, or does not."""
+    if one.p_adjusted is not None:
+        return f"{one.p_adjusted:.3g}"
+    if one.p is None:
+        return "–"
+    return f"{one.p:.3g} (uncorrected)" if corrected else f"{one.p:.3g}"
 
 
 def _markdown(header: list[str], rows: list[list[str]]) -> str:
