@@ -439,11 +439,19 @@ def test_closing_cancels_what_is_under_way(how: str, teacher: Path, tokenizer: A
         assert time.monotonic() - start < SLOW_S
         assert not [thread for thread in threading.enumerate() if thread.name == "server requests"]
         assert without_connections(server)
-        asked = len(server.asked)
-        time.sleep(0.1)
-        assert len(server.asked) == asked
+        time.sleep(0.2)  # what was on its way may still arrive
+        assert len(server.asked) <= 1 + 4  # the one that was answered, and four at a time: nothing is sent after these
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises, also where a shell started the tests in its background and had it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_it_at_once(teacher: Path, tokenizer: Any, tmp_path: Path) -> None:
     with BadServer(lambda n, path, body: first_quick(tokenizer, n, body)) as server:
         with engine(server.url, max_concurrency=4).open(str(teacher), None, {}, tmp_path / "log") as opened:
