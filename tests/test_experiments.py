@@ -16,6 +16,7 @@ from dante.errors import DanteError
 from dante.experiments.__main__ import main
 from dante.experiments.check import MAX_FILE_BYTES, check, check_all
 from dante.experiments.configuration import configuration, leaves
+from dante.experiments.findings import publish, runs_by_arm
 from dante.experiments.index import folders, index_table, with_index, write_generated
 from dante.experiments.new import fill, new
 from dante.experiments.readme import SECTIONS, parse, read_readme
@@ -318,6 +319,22 @@ def test_a_p_value_is_called_corrected_only_where_it_is(
     ]
     table = results_table(results.model_copy(update={"differences": judged})).split("\n\n")[-1].splitlines()
     assert [line.split(" | ")[-1].strip(" |") for line in (table[0], *table[2:])] == [heading, *cells]
+
+
+def test_a_script_finds_the_runs_of_every_arm_and_says_what_it_wrote(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points, expected = [], {}
+    for arm in ("ads", "sft"):
+        expected[arm] = write_arm(tmp_path / "runs", arm, seeds=(1, 2))
+        points += [point(path, arm, seed) for seed, path in enumerate(expected[arm], 1)]
+    found = runs_by_arm([str(write_sweep(tmp_path / "runs", "mine", points))])
+    assert {arm: [run.resolve() for run in runs] for arm, runs in found.items()} == expected
+    publish(tmp_path, {"table.md": "| λ |", "figure.png": b"\x89PNG"}, before=("results.json",))
+    assert (tmp_path / "table.md").read_text(encoding="utf-8") == "| λ |"
+    assert (tmp_path / "figure.png").read_bytes() == b"\x89PNG"
+    said = capsys.readouterr().out.splitlines()
+    assert said == ["| λ |", *(f"wrote {tmp_path / name}" for name in ("results.json", "table.md", "figure.png"))]
 
 
 def test_a_folder_without_its_todos_is_sound(copy: Path, sweep: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from dante.experiments.findings import publish, runs_by_arm
 from dante.manifest import read_json
-from dante.report.comparison.find import find
 from dante.report.theme import LIGHT, panel, png
 
 HERE = Path(__file__).parent
@@ -55,9 +55,9 @@ def draw(arms: dict[str, np.ndarray]) -> Axes:
 
 
 def main() -> int:
-    evaluations: dict[str, list[dict[str, Any]]] = {}
-    for point in find([Path(path) for path in sys.argv[1:]]).points:
-        evaluations.setdefault(str(point.arm), []).append(read_json(point.path / "eval" / "eval.json"))
+    evaluations = {
+        arm: [read_json(run / "eval" / "eval.json") for run in runs] for arm, runs in runs_by_arm(sys.argv[1:]).items()
+    }
     arms = {arm: pooled(found) for arm, found in evaluations.items()}
     lines = [
         "| arm | ECE (range of seeds) | confidence − accuracy | entropy, nats | answers that end | that loop |",
@@ -72,11 +72,7 @@ def main() -> int:
             f"| {arm} | {np.mean(ece):.4f} ({min(ece):.4f} to {max(ece):.4f}) | {(confident - right) / tokens:+.4f} "
             f"| {entropy:.3f} | {stops:.0%} | {loops:.0%} |"
         )
-    table = "\n".join(lines) + "\n"
-    (HERE / "calibration.md").write_text(table, encoding="utf-8")
-    (HERE / "reliability.png").write_bytes(png(draw(arms)))
-    print(table)
-    print(f"wrote {HERE / 'calibration.md'} and reliability.png")
+    publish(HERE, {"calibration.md": "\n".join(lines) + "\n", "reliability.png": png(draw(arms))})
     return 0
 
 

@@ -3,16 +3,18 @@
 What the multiplier and the constraint did at every point: curves of all seeds, means over them.
 """
 
-import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from dante.experiments.findings import publish, runs_by_arm
+from dante.experiments.schema import read_results
 from dante.jsonl import read_lines
-from dante.report.comparison.find import find
+from dante.manifest import read_json
 from dante.report.theme import LIGHT, grid, png
 
 HERE = Path(__file__).parent
@@ -23,6 +25,16 @@ HEADER = """\
 |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|
 """
 Rows = list[dict[str, Any]]
+
+
+def constrained(run: Path) -> Rows:
+    """The logged steps in which there is a constraint."""
+    return [row for row in read_lines(run / "fit" / "metrics.jsonl") if row[f"{NAME}/threshold"] is not None]
+
+
+def initial_bound(run: Path) -> float:
+    """ε₀, as it was measured."""
+    return float(read_json(run / "fit" / "summary.json")["losses"][NAME]["initial_bound"])
 
 
 def series(rows: Rows, metric: str) -> np.ndarray:
@@ -44,9 +56,9 @@ def draw(points: dict[str, list[Rows]]) -> Axes:
     return every[0]
 
 
-def line(name: str, runs: list[Rows], initial_bounds: list[float], arm: dict[str, dict[str, float]]) -> str:
+def line(name: str, runs: list[Rows], initial_bounds: list[float], arm: Mapping[str, Mapping[int, float]]) -> str:
     """One row of the table; what the constraint is at the end is a mean over the last steps."""
-    initial_bound = float(np.mean(initial_bounds))
+    unit = float(np.mean(initial_bounds))
 
     def end(metric: str) -> float:
         return float(np.mean([series(rows, metric)[-LAST:].mean() for rows in runs]))
@@ -57,26 +69,17 @@ def line(name: str, runs: list[Rows], initial_bounds: list[float], arm: dict[str
     multiplier, violation = (np.concatenate([series(rows, m) for rows in runs]) for m in ("multiplier", "violation"))
     return (
         f"| {name} | {multiplier.mean():.2f} | {multiplier.max():.1f} | {(violation <= 0).mean():.0%} "
-        f"| {initial_bound:.4f} | {end('bound') / initial_bound:.2f} | {end('excess') / initial_bound:.2f} "
+        f"| {unit:.4f} | {end('bound') / unit:.2f} | {end('excess') / unit:.2f} "
         f"| {end('difficult_share'):.0%} | {heldout('entropy_nats'):.3f} | {heldout('ece'):.3f} |\n"
     )
 
 
 def main() -> int:
-    points: dict[str, list[Rows]] = {}
-    initial_bounds: dict[str, list[float]] = {}
-    for point in find([Path(path) for path in sys.argv[1:]]).points:
-        fit = point.path / "fit"
-        constrained = [row for row in read_lines(fit / "metrics.jsonl") if row[f"{NAME}/threshold"] is not None]
-        points.setdefault(str(point.arm), []).append(constrained)
-        summary = json.loads((fit / "summary.json").read_text(encoding="utf-8"))
-        initial_bounds.setdefault(str(point.arm), []).append(summary["losses"][NAME]["initial_bound"])
-    arms = json.loads((HERE / "results.json").read_text(encoding="utf-8"))["arms"]
-    table = HEADER + "".join(line(name, runs, initial_bounds[name], arms[name]) for name, runs in points.items())
-    (HERE / "dynamics.md").write_text(table, encoding="utf-8")
-    (HERE / "dynamics.png").write_bytes(png(draw(points)))
-    print(table)
-    print(f"wrote {HERE / 'dynamics.md'} and dynamics.png")
+    runs = runs_by_arm(sys.argv[1:])
+    points = {name: [constrained(run) for run in found] for name, found in runs.items()}
+    arms = read_results(HERE / "results.json").arms
+    lines = [line(name, points[name], [initial_bound(run) for run in runs[name]], arms[name]) for name in points]
+    publish(HERE, {"dynamics.md": HEADER + "".join(lines), "dynamics.png": png(draw(points))})
     return 0
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from dante.evaluate.bootstrap import seeds_difference
 from dante.evaluate.ratio import Ratio
 from dante.experiments.configuration import configuration
+from dante.experiments.findings import publish
 from dante.experiments.new import write_configuration, write_results
 from dante.experiments.runs import made_with, read_config, wall_s
 from dante.experiments.schema import Difference, Results
@@ -63,10 +64,10 @@ def main() -> int:
                 values.setdefault(f"{arm}, lr {rate}", {})[texts] = by_seed
                 used[f"{arm}, lr {rate}"] = {seed: run_of(rate, arm, seed) for seed in by_seed}
             for arm in ARMS[1:]:
-                one = seeds_difference(found[arm], found["off"], resamples=RESAMPLES, confidence=CONFIDENCE, seed=0)
+                effect = seeds_difference(found[arm], found["off"], resamples=RESAMPLES, confidence=CONFIDENCE, seed=0)
                 name, pair = f"{arm} − off, lr {rate}, {texts}", (f"{arm}, lr {rate}", f"off, lr {rate}")
-                effects[name] = one
-                differences.append(Difference(name=name, metric=texts, arms=pair, **asdict(one)))
+                effects[name] = effect
+                differences.append(Difference(name=name, metric=texts, arms=pair, **asdict(effect)))
     if not effects:
         print(f"no runs below {RUNS}: bash experiments/dante_retention/run.sh", file=sys.stderr)
         return 1
@@ -78,7 +79,9 @@ def main() -> int:
         cells = " | ".join(f"{means[texts]:.4f} ({means[texts] - before[texts]:+.4f})" for texts in TEXTS)
         lines.append(f"| {rate} | {arm} | {cells} | {len(next(iter(row.values())))} |")
     lines += ["", "| difference in bits per byte | | 95 % interval |", "|---|--:|--:|"]
-    lines += [f"| {n} | {one.difference:+.4f} | {one.low:+.4f} to {one.high:+.4f} |" for n, one in effects.items()]
+    lines += [
+        f"| {n} | {effect.difference:+.4f} | {effect.low:+.4f} to {effect.high:+.4f} |" for n, effect in effects.items()
+    ]
     table = "\n".join(lines) + "\n"
     every = [run for by_seed in used.values() for run in by_seed.values()]
     results = Results(
@@ -92,11 +95,8 @@ def main() -> int:
     configs = {arm: {seed: read_config(run) for seed, run in by_seed.items()} for arm, by_seed in used.items()}
     write_results(HERE / "results.json", results)
     write_configuration(HERE / "config.yaml", configuration(configs, "recorded"))
-    (HERE / "table.md").write_text(table, encoding="utf-8")
     axes = forest(effects, "What the anchor changes", "difference in bits per byte (left of zero: better)")
-    (HERE / "effects.png").write_bytes(png(axes))
-    print(table)
-    print(f"wrote {HERE / 'results.json'}, config.yaml, table.md and effects.png")
+    publish(HERE, {"table.md": table, "effects.png": png(axes)}, before=("results.json", "config.yaml"))
     return 0
 
 

@@ -16,6 +16,7 @@ from scipy import stats
 
 from dante.evaluate.bootstrap import seeds_difference
 from dante.evaluate.ratio import Ratio, mean
+from dante.experiments.findings import publish
 from dante.experiments.new import write_configuration, write_results
 from dante.experiments.schema import Configuration, Hardware, MadeWith, Results
 from dante.manifest import environment
@@ -133,11 +134,8 @@ def main() -> None:
     }
     write_results(HERE / "results.json", results(found))
     write_configuration(HERE / "config.yaml", configuration(planted))
-    table = markdown(found)
-    (HERE / "table.md").write_text(table, encoding="utf-8")
-    (HERE / "calibration.png").write_bytes(figure(found))
-    print(table)
-    print(f"wrote {HERE / 'results.json'}, config.yaml, table.md and calibration.png")
+    files: dict[str, str | bytes] = {"table.md": markdown(found), "calibration.png": figure(found)}
+    publish(HERE, files, before=("results.json", "config.yaml"))
 
 
 def results(found: dict[str, Any]) -> Results:

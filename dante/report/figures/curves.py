@@ -117,7 +117,7 @@ def draw(axes: Axes, steps: Any, values: Any, colour: str) -> Float64[np.ndarray
     return average
 
 
-def label_ends(axes: Axes, theme: Theme, labels: list[tuple[float, float, str, str]]) -> None:
+def label_ends(axes: Axes, theme: Theme, labels: Sequence[tuple[float, float, str, str]]) -> None:
     """Names at the right end of their lines, pushed apart where they would overlap."""
     axes.margins(x=0.02)
     transform = axes.transData
