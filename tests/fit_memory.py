@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from dante.config import check
 from dante.data import MicroBatch, StepBatch, documents
+from dante.fit.heap import ReturnFreed
 from dante.fit.machine import PeakMemory
 from dante.memory import memory_of, shape_of
 from dante.module import DistillModule
@@ -113,7 +114,7 @@ def main(options: dict[str, Any]) -> dict[str, Any]:
     watch = Watch()
     trainer = Trainer(
         accelerator="cpu", devices=1, strategy=SingleDeviceStrategy(device=torch.device("cpu")), max_epochs=1,
-        logger=False, callbacks=[watch], enable_checkpointing=False, enable_progress_bar=False,
+        logger=False, callbacks=[watch, ReturnFreed()], enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, use_distributed_sampler=False,
     )  # fmt: skip
     plan = Steps(cfg["fit"]["steps"], options.get("packs", 2), tokens, architecture["vocab_size"])
