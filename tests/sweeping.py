@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.killing import ROOT
+
 CHEAP = ("scale=smoke", "logger=none", "eval.choices=0", "eval.generations=0", "eval.init_generations=0")
 BITS = (
     *CHEAP,

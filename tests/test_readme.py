@@ -21,7 +21,7 @@ COMMANDS = [match.group(1) for line in LINES if (match := re.search(r"python tra
 
 def test_ci_runs_the_readme_s_test_command() -> None:
     command = (ROOT / ".ci" / "run").read_text(encoding="utf-8").strip().splitlines()[-1]
-    assert "&& pytest" in command
+    assert command.endswith("&& pytest -n 2 --dist loadfile")
     assert command in LINES
 
 

@@ -62,8 +62,6 @@ def test_a_job_that_the_queue_kills_is_one_failed_point(tmp_path: Path) -> None:
 
 
 # Stand-ins for SLURM's commands: sbatch writes the script down and runs each task of its array, srun its command.
-
-
 SBATCH = """#!/usr/bin/env bash
 cp "$1" "{folder}/submitted.sh"
 last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\)%.*/\\1/p' "$1")

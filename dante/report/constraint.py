@@ -4,7 +4,7 @@ Such a loss is known by its key `<name>/multiplier` in metrics.jsonl, whatever i
 block `losses.<name>` of a training step's summary.json. Difficult tokens are those whose signal lies above τ.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +86,8 @@ class Constraint:
 
     def values(self, metric: str) -> list[float]:
         """What was logged under `<name>/<metric>`, without lines where it is missing or not finite."""
-        return _finite(self.fit.metrics, f"{self.name}/{metric}")
+        key = f"{self.name}/{metric}"
+        return [float(row[key]) for row in self.fit.metrics if is_number(row.get(key))]
 
     @property
     def block(self) -> Json:
@@ -236,7 +237,3 @@ def _generation(run: Run) -> str:
             beside = f" ({', '.join(others)})" if others else ""
             parts.append(f"{metric_of(metric).value(rows['student'])} {verb}{beside}")
     return f"Of the student's greedy answers, shown above, {' and '.join(parts)}." if parts else ""
-
-
-def _finite(metrics: Sequence[Json], key: str) -> list[float]:
-    return [float(row[key]) for row in metrics if is_number(row.get(key))]

@@ -15,12 +15,12 @@ class Signal:
     axis: str
 
 
-# A signal or a guard that is not here is shown by its name.
-SIGNALS = {
+_SIGNALS = {
     "predictive": Signal("entropy of its prediction over log V", "predictive entropy H / log V"),
     "energy": Signal("entropy of its hidden state's energy over log d", "entropy of h² / ‖h‖², over log d"),
     "gram": Signal("entropy of its answer's hidden states", "von Neumann entropy of an answer's hidden states"),
 }
+# A guard, like a signal, that is not here is shown by its name.
 GUARDS = {
     "label_is_argmax": "only where the label is the most likely token",
     "only_label_rises": "only where no token but the label gains",
@@ -28,6 +28,11 @@ GUARDS = {
     "label_in_top5": "only where the label is among the five most likely tokens",
     "none": "whether right or wrong",
 }
+
+
+def signal_of(name: str) -> Signal:
+    """How a signal reads; one that nobody described by its name."""
+    return _SIGNALS.get(name, Signal(name, name))
 
 
 def sentence(name: str, settings: Json) -> str:
@@ -38,11 +43,10 @@ def sentence(name: str, settings: Json) -> str:
 
 def _dual_penalty(name: str, node: Json) -> str:
     signal, guard = str(node.get("signal")), str(node.get("guard"))
-    phrase = SIGNALS[signal].phrase if signal in SIGNALS else signal
     multiplier = node.get("multiplier") or {}
     fixed = is_number(multiplier.get("level"))
     text = (
-        f"{name} penalises what a token's signal ({phrase}) exceeds a threshold τ by, "
+        f"{name} penalises what a token's signal ({signal_of(signal).phrase}) exceeds a threshold τ by, "
         f"{GUARDS.get(guard, f'guard {guard}')}"
     )
     text += "" if fixed else ", as hard as it takes to keep the mean excess below a bound ε"

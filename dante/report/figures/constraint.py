@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from dante.report.constraint import Constraint, Spread, of_fit
 from dante.report.figures.curves import Row, series, stack
 from dante.report.figures.training import suffix
-from dante.report.losses import SIGNALS
+from dante.report.losses import signal_of
 from dante.report.read import Run
 from dante.report.results import rows_of
 from dante.report.theme import SIZE_IN, Theme, panel, panels
@@ -54,8 +54,7 @@ def difficult(one: Constraint, theme: Theme) -> Axes | None:
     if not found:
         return None
     level = one.threshold
-    name = str(one.block.get("signal", "predictive"))
-    signal = SIGNALS[name].axis if name in SIGNALS else name
+    signal = signal_of(str(one.block.get("signal", "predictive"))).axis
     height = 1.0 + 1.45 * len(found)
     every = panels(theme, _finding(one.name, found, level) + suffix(one.fit), signal, len(found), (SIZE_IN[0], height))
     low, high = _reach(list(found.values()), level)
@@ -89,7 +88,7 @@ def heldout(run: Run, theme: Theme) -> Axes | None:
     title = "How unsure each model is of held-out tokens"
     if {"student", "init"} <= mean.keys():
         title = f"Held out: {mean['student']:.2f} nats per token unsure, {mean['init']:.2f} before training"
-    axes = panel(theme, title, f"x, {SIGNALS['predictive'].axis}", "tokens with an entropy above x",
+    axes = panel(theme, title, f"x, {signal_of('predictive').axis}", "tokens with an entropy above x",
                  size_in=(SIZE_IN[0], 3.1))  # fmt: skip
     for place, (model, spread) in enumerate(found.items()):
         colour = theme.models[model]
