@@ -14,6 +14,7 @@ from dante.cache import CacheWriter, Record
 from dante.errors import DanteError
 from dante.evaluate import heldout, score_stage, stage
 from dante.evaluate.generate import _generation, choose, greedy, repetition
+from dante.evaluate.ngram import Ngrams, Trigram, Unigram, collect
 from dante.pipeline import Step
 from dante.teachers.repetition import RepetitionLimit
 from tests.test_evaluate_fidelity import reference_bits, tiny
@@ -36,6 +37,7 @@ def record(index: int, split: str) -> Record:
 
 
 LOOP = RepetitionLimit(min_tokens=3, max_tokens=40, count=5)
+TRAIN = [record(index, "train") for index in range(20)]
 HELDOUT = [record(100 + index, "heldout") for index in range(8)]
 
 
@@ -70,8 +72,7 @@ def evaluated(root: Path, models: dict[str, tuple[int, int]], **changes: Any) ->
     handle = {"name": "big", "model": "model", "local": True, "revision": None, "licence": "MIT", "sha256": None}
     (root / "teacher" / "teacher.json").write_text(json.dumps(handle | {"chat_template": True}))
     validation = [replace(record(50 + index, "train"), split="validation") for index in range(3)]
-    train = [record(index, "train") for index in range(20)]
-    CacheWriter(root / "cache").add(train + validation + HELDOUT).seal()
+    CacheWriter(root / "cache").add(TRAIN + validation + HELDOUT).seal()
     inputs = {name: root / name for name in ("teacher", "cache", "init", "release")}
     score_stage.run(made("eval-teacher", inputs, {"model": "teacher", **MEASURE, "generations": 0}, root))
     inputs |= {"eval-teacher": root / "eval-teacher"}
@@ -130,6 +131,30 @@ def test_counting_models_are_asked_for_the_students_tokens(step: Step) -> None:
     value = {r["model"]: r["value"] for r in bits_rows(step) if r["task"] == "heldout"}
     # The text is random words: counting beats random networks, and a trigram spells them better than a unigram.
     assert value["trigram"] < value["unigram"] < value["student"]
+
+
+def test_counting_models_have_counted_the_train_answers_and_no_others(step: Step) -> None:
+    """Neither the held-out answers, which they are asked for, nor those of the validation split."""
+    _, renderer = tiny(270, 2)
+    vocab, end = len(renderer.tokenizer), renderer.end_of_turn_id
+
+    def counted(records: list[Record]) -> list[Ngrams]:
+        """Each record's answer and end-of-turn token after the tokens of the prompt, from text alone."""
+        found = []
+        for one in records:
+            before = renderer.prompt_ids(one.prompt)
+            answer = [*renderer.tokenizer(one.teacher_text, add_special_tokens=False)["input_ids"], end]
+            found.append(collect([(before + answer, [False] * len(before) + [True] * len(answer))], vocab))
+        return found
+
+    def together(parts: list[Ngrams]) -> Ngrams:
+        return Ngrams(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
+
+    found = {item["id"]: item["bits"] for item in lines(step, "items.jsonl")}
+    for name, model in {"unigram": Unigram, "trigram": Trigram}.items():
+        fitted = model(together(counted(TRAIN)), vocab)
+        for one, asked in zip(HELDOUT, counted(HELDOUT), strict=True):
+            assert found[one.id][name] == pytest.approx(-fitted.log_p(asked).sum() / np.log(2)), (name, one.id)
 
 
 def test_rows_pairs_and_items_agree(step: Step) -> None:
