@@ -53,7 +53,7 @@ def planned(tmp_path: Path, inputs: dict[str, Path]) -> Callable[..., Step]:
     """The fit step that the command line makes of overrides, reading `inputs`."""
 
     def make(*overrides: str) -> Step:
-        small = ["fit.steps=4", "fit.batch.size=6", "fit.max_tokens=128", "trainer.peak_tflops=1.0", "logger=none"]
+        small = ["fit.steps=4", "fit.batch.size=6", "fit.max_tokens=128", "logger=none"]
         cfg = composed("scale=smoke", f"run.dir={tmp_path}/run", *small, *overrides)
         (tmp_path / "run").mkdir(exist_ok=True)
         recipe = pipeline._Recipe(cfg, pipeline.plan_steps(cfg))
@@ -66,10 +66,7 @@ def planned(tmp_path: Path, inputs: dict[str, Path]) -> Callable[..., Step]:
 
 
 @pytest.fixture
-def fit(planned: Callable[..., Step], monkeypatch: pytest.MonkeyPatch) -> Fit:
-    # How fast this machine multiplies is nothing that these tests ask.
-    monkeypatch.setattr("dante.fit.peak.measured_tflops", lambda device: {})
-
+def fit(planned: Callable[..., Step]) -> Fit:
     def run(*overrides: str) -> Path:
         step = planned(*overrides)
         stage.run(step)
