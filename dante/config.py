@@ -178,7 +178,7 @@ class Student(Strict):
     dtype: Literal["float32", "bfloat16"]
     licence: Text
     chat: dict[str, Any]
-    architecture: dict[str, Any]
+    architecture: dict[str, Any] | None
 
 
 class Eval(Strict):

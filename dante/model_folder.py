@@ -38,8 +38,20 @@ def check_folder(folder: Path, where: str) -> dict[str, Any]:
         where: the key that names it, for messages.
 
     Raises:
-        DanteError: there is no such folder, it is an adapter, its config or an index is no JSON, weights are missing, cut
-            off, or of another format than safetensors.
+        DanteError: there is no such folder, it is an adapter, its config or an index is no JSON, weights are missing,
+            cut off, or of another format than safetensors.
+    """
+    config = config_of(folder, where)
+    for path in _weight_files(folder, where):
+        _check_header(path, where)
+    return config
+
+
+def config_of(folder: Path, where: str) -> dict[str, Any]:
+    """The config of a folder, as it stands there.
+
+    Raises:
+        DanteError: there is no such folder, it is an adapter, or it has no config that is JSON.
     """
     if not folder.is_dir():
         raise _wrong("is a file, not a folder" if folder.exists() else "does not exist", folder, where, _ALLOWED)
@@ -47,11 +59,9 @@ def check_folder(folder: Path, where: str) -> dict[str, Any]:
         raise _adapter(folder, where)
     if not (folder / CONFIG).is_file():
         holds = ", ".join(sorted(path.name for path in folder.iterdir())[:5])
-        raise _wrong(f"has no {CONFIG}" + (f"; it holds {holds}" if holds else ": it is empty"), folder, where, _ALLOWED)
-    config = _json(folder / CONFIG, where)
-    for path in _weight_files(folder, where):
-        _check_header(path, where)
-    return config
+        found = f"; it holds {holds}" if holds else ": it is empty"
+        raise _wrong(f"has no {CONFIG}{found}", folder, where, _ALLOWED)
+    return _json(folder / CONFIG, where)
 
 
 def quantised(config: Mapping[str, Any]) -> str | None:
@@ -72,7 +82,7 @@ def refuse_quantised(source: str | Path, config: Mapping[str, Any], where: str) 
     folder = local_folder(source)
     base = base_model(folder) if folder else None
     raise DanteError(
-        f"the weights of {str(source)!r} are quantised ({method}); a student is trained, which packed numbers cannot be",
+        f"the weights of {str(source)!r} are quantised ({method}), and packed numbers cannot be trained",
         where=where,
         allowed="weights in float32, bfloat16 or float16",
         fix=f"{where}={base}" if base else "name the model that these weights were quantised from",

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
-import json
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
+    GgufConfig,
     PreTrainedConfig,
     PreTrainedModel,
     __version__,
@@ -28,66 +29,80 @@ from transformers import (
 
 from dante import console
 from dante.errors import DanteError
-from dante.model_folder import CONFIG, check_folder, local_folder
+from dante.model_folder import check_folder, config_of, local_folder, quantised
 from dante.wrapped_names import Wrapping, find_wrapping
 
 NAMED = 5
 
 
-def load_causal_lm(
-    source: str | Path, dtype: torch.dtype, *, where: str, revision: str | None = None, gguf: str | None = None
-) -> PreTrainedModel:
+@dataclass(frozen=True)
+class Source:
+    """What is to be loaded.
+
+    Attributes:
+        name: Hugging Face folder, or hub id.
+        where: the key that names it, for messages.
+        revision: of a hub id.
+        gguf: name of the GGUF file in the folder that holds config and weights; they are dequantised.
+    """
+
+    name: str | Path
+    where: str
+    revision: str | None = None
+    gguf: str | None = None
+
+    def __str__(self) -> str:
+        return str(self.name)
+
+
+def load_causal_lm(source: Source, dtype: torch.dtype, attention: str | None = None) -> PreTrainedModel:
     """The causal language model of a folder or hub id, every tensor of it from its files.
 
     Args:
-        source: Hugging Face folder, or hub id.
+        source: what to load.
         dtype: of the weights.
-        where: the key that names the source, for messages.
-        revision: of a hub id.
-        gguf: name of the GGUF file in the folder that holds config and weights; they are dequantised.
+        attention: implementation, or None for the model's own choice.
 
     Raises:
         DanteError: it is not on this machine, transformers does not know it, or tensors are missing or have another
             shape than the config says.
     """
-    if gguf is None:
-        check_config(source, revision, where)
-    model, found = _load(source, dtype, where, revision, gguf, None)
+    if source.gguf is None:
+        check_config(source)
+    model, found = _load(source, dtype, attention, None)
     wrapping = _wrapping(model, found)
     if wrapping is not None:
         del model
-        model, found = _load(source, dtype, where, revision, gguf, wrapping)
+        model, found = _load(source, dtype, attention, wrapping)
         console.note(f"{source}: its names carry {wrapping.words}, which is stripped")
-    _check_complete(source, where, found)
+    _check_complete(source, found)
     _tell_own_head(model, source)
     return model
 
 
-def check_config(source: str | Path, revision: str | None, where: str) -> PreTrainedConfig:
+def check_config(source: Source) -> PreTrainedConfig:
     """The config of a folder or hub id whose weights can be loaded here, as far as that is known without reading them.
 
     Raises:
         DanteError: the folder is damaged or no model, or transformers does not know this kind of model.
     """
-    folder = local_folder(source)
+    folder = local_folder(source.name)
     if folder is not None:
-        _check_type(source, check_folder(folder, where), where)
-    return read_config(source, revision, where)
+        _check_type(source, check_folder(folder, source.where))
+    return read_config(source)
 
 
-def read_config(source: str | Path, revision: str | None, where: str) -> PreTrainedConfig:
+def read_config(source: Source) -> PreTrainedConfig:
     """The config of a folder or hub id; weights are not asked for.
 
     Raises:
         DanteError: it is not there, or transformers does not know this kind of model.
     """
-    folder = local_folder(source)
-    if folder is not None and (folder / CONFIG).is_file():
-        with contextlib.suppress(OSError, ValueError):
-            _check_type(source, json.loads((folder / CONFIG).read_text(encoding="utf-8")), where)
-    with told(f"the config of {str(source)!r} cannot be read", source, where):
-        config = AutoConfig.from_pretrained(_name(source), revision=revision or "main", trust_remote_code=False)
-    return config
+    folder = local_folder(source.name)
+    if folder is not None:
+        _check_type(source, config_of(folder, source.where))
+    with told(f"the config of {str(source)!r} cannot be read", source.name, source.where):
+        return AutoConfig.from_pretrained(_name(source), revision=source.revision or "main", trust_remote_code=False)
 
 
 @contextlib.contextmanager
@@ -117,53 +132,45 @@ def told(what: str, source: str | Path, where: str) -> Iterator[None]:
 
 def why_not_here(folder: Path) -> str | None:
     """Why transformers cannot read a teacher's folder that another engine may read, or None."""
-    from dante.model_folder import quantised
-
+    config = config_of(folder, "teacher.make.model")
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        _check_type(folder, config, "teacher")
+        _check_type(Source(folder, "teacher.make.model"), config)
     except DanteError as error:
         return error.what
-    except (OSError, ValueError):
-        return None  # told where it is loaded
     method = quantised(config)
     # The packed format that transformers unpacks by itself.
     return f"its weights are quantised ({method})" if method not in (None, "mxfp4") else None
 
 
 def _load(
-    source: str | Path,
-    dtype: torch.dtype,
-    where: str,
-    revision: str | None,
-    gguf: str | None,
-    wrapping: Wrapping | None,
+    source: Source, dtype: torch.dtype, attention: str | None, wrapping: Wrapping | None
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The model, and transformers' account of which names it found."""
     options: dict[str, Any] = {"use_safetensors": True}
-    if gguf is not None:
-        from transformers import GgufConfig
-
-        options = {"gguf_file": gguf, "quantization_config": GgufConfig(dequantize=True)}
+    if source.gguf is not None:
+        options = {"gguf_file": source.gguf, "quantization_config": GgufConfig(dequantize=True)}
+    if attention is not None:
+        options["attn_implementation"] = attention
     if wrapping is not None:
         options["key_mapping"] = wrapping.key_mapping
-    with told(f"the weights of {str(source)!r} cannot be loaded", source, where), _one_bar(gguf):
-        model, found = AutoModelForCausalLM.from_pretrained(
+    what = f"the weights of {str(source)!r} cannot be loaded"
+    with told(what, source.name, source.where), _one_bar(source.gguf):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             _name(source),
-            revision=revision or "main",
+            revision=source.revision or "main",
             dtype=dtype,
-            attn_implementation="sdpa",
             trust_remote_code=False,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are counted, and refused by `_check_complete`
             **options,
         )
+    model, found = loaded
     if wrapping is not None:
         _forget(model, wrapping)
     return model, found
 
 
-def _forget(model: PreTrainedModel, wrapping: Wrapping) -> None:
+def _forget(model: Any, wrapping: Wrapping) -> None:
     """transformers would write the names as it read them, the wrapper's clothes put on again."""
     ours = set(wrapping.key_mapping)
     kept = [one for one in model._weight_conversions if not ours.intersection(one.source_patterns)]
@@ -178,7 +185,7 @@ def _wrapping(model: PreTrainedModel, found: dict[str, Any]) -> Wrapping | None:
     return find_wrapping(missing, unexpected, all_missing=nothing)
 
 
-def _check_complete(source: str | Path, where: str, found: dict[str, Any]) -> None:
+def _check_complete(source: Source, found: dict[str, Any]) -> None:
     missing, unexpected = found["missing_keys"], found["unexpected_keys"]
     shapes = [f"{name} is {list(got)}, not {list(wanted)}" for name, got, wanted in found["mismatched_keys"]]
     said = [f"{len(missing)} tensors are missing ({_some(missing)})"] if missing else []
@@ -187,7 +194,7 @@ def _check_complete(source: str | Path, where: str, found: dict[str, Any]) -> No
         said += [f"{len(unexpected)} others belong to no part of the model ({_some(unexpected)})"] if unexpected else []
         raise DanteError(
             f"the weights of {str(source)!r} are not those of its config: {'; '.join(said)}",
-            where=where,
+            where=source.where,
             allowed="a file that holds every tensor of the model",
             fix="merge the adapter that it holds into the weights first (peft: merge_and_unload)"
             if any(".lora_" in name for name in unexpected)
@@ -199,7 +206,7 @@ def _check_complete(source: str | Path, where: str, found: dict[str, Any]) -> No
         )
 
 
-def _tell_own_head(model: PreTrainedModel, source: str | Path) -> None:
+def _tell_own_head(model: PreTrainedModel, source: Source) -> None:
     """transformers keeps a head that the file stores beside the embedding, whatever the config says of tying."""
     ends: tuple[Any, Any] = (model.get_input_embeddings(), model.get_output_embeddings())
     config = model.config.get_text_config(decoder=True)
@@ -209,9 +216,9 @@ def _tell_own_head(model: PreTrainedModel, source: str | Path) -> None:
     console.note(f"{source}: its config ties head and embedding, its file has a head of its own, which is used")
 
 
-def _check_type(source: str | Path, config: Any, where: str) -> None:
+def _check_type(source: Source, config: dict[str, Any]) -> None:
     """transformers must know the kind of model: code that comes with a model is not run here."""
-    kind = config.get("model_type") if isinstance(config, dict) else None
+    kind: Any = config.get("model_type")
     if kind in CONFIG_MAPPING and CONFIG_MAPPING[kind] in MODEL_FOR_CAUSAL_LM_MAPPING:
         return
     allowed = f"a causal language model that transformers {__version__} knows, such as llama, qwen3 or smollm3"
@@ -224,7 +231,7 @@ def _check_type(source: str | Path, config: Any, where: str) -> None:
         what, fix = f"a {kind} needs code that comes with it, which is not run here", "name another model"
     elif close := difflib.get_close_matches(str(kind), list(CONFIG_MAPPING), n=1, cutoff=0.8):
         fix = f"{fix}, or correct its config.json (did you mean {close[0]}?)"
-    raise DanteError(f"{str(source)!r} cannot be loaded: {what}", where=where, allowed=allowed, fix=fix)
+    raise DanteError(f"{str(source)!r} cannot be loaded: {what}", where=source.where, allowed=allowed, fix=fix)
 
 
 @contextlib.contextmanager
@@ -245,7 +252,7 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(ordered[:NAMED]) + more
 
 
-def _name(source: str | Path) -> str:
+def _name(source: Source) -> str:
     """What transformers takes: it does not know `~`."""
-    folder = local_folder(source)
+    folder = local_folder(source.name)
     return str(source) if folder is None else str(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from transformers import (
 
 from dante.errors import DanteError
 from dante.model_folder import local_folder
-from dante.pretrained import load_causal_lm, read_config, told
+from dante.pretrained import Source, load_causal_lm, read_config, told
+from dante.students.prune import check_layers, prune_config
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -30,9 +31,7 @@ SOURCE = "student.source"
 OLDER_NAMES = ("rope_theta", "rope_scaling", "torch_dtype")
 
 
-def load_tokenizer(
-    folder: str | Path, revision: str | None = None, where: str = SOURCE
-) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: str | Path, revision: str | None = None, where: str = SOURCE) -> PreTrainedTokenizerBase:
     """The tokenizer of a Hugging Face folder or hub id.
 
     Raises:
@@ -59,7 +58,7 @@ def load_student(folder: str | Path, dtype: torch.dtype = torch.float32) -> PreT
 
 def load_pretrained(source: str | Path, dtype: torch.dtype, revision: str | None = None) -> PreTrainedModel:
     """The model as published, `use_cache` untouched: what is saved again should not carry our training switches."""
-    return load_causal_lm(source, dtype, where=SOURCE, revision=revision)
+    return load_causal_lm(Source(source, SOURCE, revision), dtype, attention="sdpa")
 
 
 def config_from(architecture: Mapping[str, Any]) -> PreTrainedConfig:
@@ -98,13 +97,20 @@ def build_meta(architecture: Mapping[str, Any]) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(config_from(architecture))
 
 
-def meta_of(folder: str | Path) -> PreTrainedModel:
+def meta_of(folder: str | Path, layers: Sequence[int] | None = None) -> PreTrainedModel:
     """The model that a folder holds, on the meta device: its config is read, its weights are not.
 
+    Args:
+        folder: Hugging Face folder or hub id.
+        layers: those to keep; None: all.
+
     Raises:
-        DanteError: it is not on this machine and cannot be fetched.
+        DanteError: it is not on this machine and cannot be fetched, or it has no such layers.
     """
-    config = read_config(folder, None, SOURCE)
+    config = read_config(Source(folder, SOURCE))
+    if layers is not None:
+        text = config.get_text_config(decoder=True)
+        prune_config(text, check_layers(layers, text.num_hidden_layers))
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config)
 
@@ -127,4 +133,3 @@ def count_parameters(model: torch.nn.Module, embeddings: bool = True) -> int:
 def _did_you_mean(word: str, choices: list[str]) -> str:
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
     return f" (did you mean {close[0]}?)" if close else ""
-
