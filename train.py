@@ -19,11 +19,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from dante import console, interrupt, io_errors, pipeline, ranks
-from dante.config import check
+from dante.config import check, is_chosen
 from dante.errors import DanteError, PointsFailed, StepFailed
 from dante.estimate import estimate
 from dante.hydra_errors import as_dante_error
 from dante.interrupt import Interrupted
+from dante.precision import require_device
 from dante.sweep import arguments
 from dante.sweep.process import POINT, run_point, stop_with_parent
 
@@ -49,6 +50,8 @@ def compose_and_run(cfg: DictConfig) -> None:
         steps = pipeline.plan_steps(config)
         console.plan(config, steps, estimate(config, steps))
         if not config["dry_run"]:
+            if any(step.stage == "fit" and not step.complete and is_chosen(config, step.label) for step in steps):
+                require_device(config["trainer"]["accelerator"])
             console.quiet_libraries()
             console.done(pipeline.run(config))
     except StepFailed as error:  # a fault of the lab's, or of a library: its frames are needed

@@ -6,6 +6,7 @@ called with arguments of its signature, and combinations that make no sense are 
 no field here has one.
 """
 
+import copy
 import difflib
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal, get_args
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from dante import precision
 from dante.errors import DanteError
 from dante.targets import build, is_target, walk_targets
 
@@ -114,7 +116,7 @@ class Fit(Strict):
     batch: Batch
     overlong: Literal["error", "drop"]
     curriculum: Target
-    precision: Literal["bf16", "fp32"]
+    precision: Literal["auto", "bf16", "fp32"]
     attention: Literal["auto", "documents", "sdpa", "flex", "flash_attention_2"]
     attention_dropout: Share | None
     gradient_checkpointing: Literal["none", "selective", "full"]
@@ -138,12 +140,12 @@ class Trainer(Strict):
     checkpoints: Literal["full", "sharded"]
     background_checkpoints: bool
     timeout_s: Positive
-    precision: Literal["bf16", "fp32"]
+    precision: Literal["auto", "bf16", "fp32"]
     threads: Count | None
     workers: Index
     device_name: Text
     peak_tflops: Positive | None
-    expected_tflops: Positive
+    expected_mfu: Annotated[float, Field(gt=0, le=1)]
     memory_gib: Positive
 
 
@@ -183,7 +185,7 @@ class Student(Strict):
 
 class Eval(Strict):
     seed: Index
-    precision: Literal["bf16", "fp32"]
+    precision: Literal["auto", "bf16", "fp32"]
     heldout: Count | None
     validation: bool
     retention: bool
@@ -254,6 +256,7 @@ class Config(Strict):
     logger: Logger
     chat: dict[str, Any]
     settled: Settled
+    decided: dict[str, str]
     steps: dict[str, StepConfig]
     published: Published | None
     contradictions: list[str]
@@ -274,6 +277,7 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         Config.model_validate(plain)
     except ValidationError as error:
         raise _schema_error(plain, error) from None
+    plain = _with_decisions(cfg, plain)
     # The recipe's steps repeat other nodes by interpolation: name the node where the user would correct it.
     walk_targets({key: node for key, node in plain.items() if key != "steps"})
     walk_targets(plain["steps"], "steps")
@@ -281,6 +285,19 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         rule(plain)
     _build_parts(plain)
     return plain
+
+
+def _with_decisions(cfg: DictConfig, plain: dict[str, Any]) -> dict[str, Any]:
+    """The config in which every `auto` that depends on the machine is replaced, at all places that refer to it."""
+    decisions = precision.decisions(plain)
+    if not decisions:
+        return plain
+    cfg = copy.deepcopy(cfg)
+    for key, decision in decisions.items():
+        OmegaConf.update(cfg, key, decision.value)
+    reasons = {key: f"{decision.value}: {decision.reason}" for key, decision in decisions.items()}
+    cfg["decided"] = reasons
+    return _resolve(cfg)
 
 
 def did_you_mean(word: str, choices: Iterator[str] | list[str]) -> str:

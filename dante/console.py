@@ -17,6 +17,7 @@ from dante.errors import DanteError, StepFailed
 if TYPE_CHECKING:
     from dante.compute import Compute, Unit
     from dante.estimate import Estimate
+    from dante.expected_rate import ExpectedRate
     from dante.pipeline import PlannedStep
 
 GIB = 2**30
@@ -87,6 +88,11 @@ def plan(cfg: dict[str, Any], steps: "list[PlannedStep]", cost: "Estimate") -> N
     for name, value in _cost_rows(cfg, cost):
         facts.add_row(name, value)
     _out.print(facts)
+    if cost.fp32_hours is not None:
+        _out.print(
+            f"[yellow]bf16 products are emulated on this machine: about {_duration(cost.hours)} for the fit, "
+            f"in fp32 {_duration(cost.fp32_hours)}[/] ({_instead(cfg)})"
+        )
     if cost.notes:
         text = "\n".join(f"[dim]{number}.[/] {escape(note)}" for number, note in enumerate(cost.notes, start=1))
         _out.print(Panel(text, title="what the card says that cannot be meant literally", title_align="left"))
@@ -113,6 +119,7 @@ def _cost_rows(cfg: dict[str, Any], cost: "Estimate") -> list[tuple[str, str]]:
             f"{cost.supervised_tokens:.3g} supervised ({source})",
         ),
         ("devices", f"{devices} × {trainer['device_name']}, {trainer['strategy']}, {fit['precision']}"),
+        *[("precision" if index == 0 else "", line) for index, line in enumerate(_reasons(cfg["decided"]))],
         (
             "memory per device",
             f"≈ {memory:.1f} GiB of {trainer['memory_gib']:g} ({cost.memory.state / GIB:.1f} weights, gradients, Adam; "
@@ -122,8 +129,8 @@ def _cost_rows(cfg: dict[str, Any], cost: "Estimate") -> list[tuple[str, str]]:
         ("tokens, estimate", _split(cost.compute, "tokens")),
         (
             "time",
-            f"≈ {_duration(cost.hours)} at {trainer['expected_tflops']:g} TFLOP/s per device"
-            f" = {cost.device_hours:.2g} device-hours",
+            f"≈ {_duration(cost.hours)} for the fit = {cost.device_hours:.2g} device-hours, at {cost.rate.mfu:.0%} of "
+            f"{cost.rate.peak_tflops:.3g} TFLOP/s per device ({_source(cost.rate)})",
         ),
     ]
     if cfg["published"]:
@@ -136,6 +143,25 @@ def _cost_rows(cfg: dict[str, Any], cost: "Estimate") -> list[tuple[str, str]]:
             )
         )
     return rows
+
+
+def _reasons(decided: dict[str, str]) -> list[str]:
+    """What `auto` became, each reason once: `fp32: this CPU … (trainer, fit, eval)`."""
+    keys: dict[str, list[str]] = {}
+    for key, reason in decided.items():
+        keys.setdefault(reason, []).append(key.rpartition(".")[0])
+    return [f"{escape(reason)} ({', '.join(where)})" for reason, where in keys.items()]
+
+
+def _instead(cfg: dict[str, Any]) -> str:
+    """What to type for a fit that is not emulated."""
+    own = "trainer.precision=auto chooses it here"
+    return own if cfg["fidelity"]["master_weights"] else f"fidelity=sound keeps fp32 weights, and {own}"
+
+
+def _source(rate: "ExpectedRate") -> str:
+    words = {"config": "as configured", "listed": "as listed", "measured": "measured here"}[rate.source]
+    return words if rate.quiet else f"{words} beside other processes: quiet cores are faster"
 
 
 def _split(cost: "Compute", unit: "Unit") -> str:
