@@ -1,4 +1,4 @@
-"""Where a student's weights come from, as far as it is known without loading anything: for the plan and for identity."""
+"""Where a student's weights come from, as far as it is known without loading anything: for plan and identity."""
 
 from __future__ import annotations
 
