@@ -128,8 +128,10 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
 
 def student_shape(student: dict[str, Any]) -> Shape:
     """The shape of a checked `student` node, from its architecture's values."""
-    from dante.students.load import build_meta
+    from dante.students.load import build_meta, meta_of
 
+    if student["architecture"] is None:
+        return shape_of(meta_of(student["source"], student["layers"]))
     architecture = dict(student["architecture"])
     if student["layers"] is not None:
         architecture["num_hidden_layers"] = len(student["layers"])
