@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dante import compute
+from dante.cache.record import Split
+from dante.cache.split import held_out_words, planned, prompts_of
 from dante.compute import Compute
 from dante.errors import DanteError
 from dante.fit.peak import listed_tflops
@@ -37,6 +39,7 @@ class Estimate:
         supervised_tokens: tokens with a loss.
         memory: of one device, line by line.
         compute: of the whole fit, forward and backward without recomputation, and of the teacher's part.
+        held_out: prompts for results and for choices, in words.
         device_hours: devices × hours at the rate that `trainer.expected_tflops` names.
     """
 
@@ -55,6 +58,7 @@ class Estimate:
     hours: float
     device_hours: float
     counted: bool
+    held_out: str
     notes: list[str]
 
 
@@ -107,6 +111,7 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
         hours=seconds / 3600,
         device_hours=seconds / 3600 * devices,
         counted=counted,
+        held_out=held_out_words(cfg["cache"]["source"]),
         notes=[],
     )
     return _with_notes(result, cfg, devices)
@@ -143,7 +148,8 @@ def _cache_facts(cfg: dict[str, Any], steps: list[PlannedStep]) -> tuple[int | N
                 supervised = teacher_tokens / answered + 1
             return counts.get("train") or records, per_record, supervised / per_record, True
     source = cfg["cache"]["source"]
-    train = records - source["heldout"] - source["validation"] if records else None
+    sides: tuple[Split, Split] = ("heldout", "validation")
+    train = records - sum(prompts_of(planned(source, side), records) for side in sides) if records else None
     return train, per_record, supervised / per_record, False
 
 
