@@ -266,6 +266,8 @@ class Config(Strict):
     eval: Eval
     report: Report
     logger: Logger
+    prompts: Target | None
+    engine: Target | None
     chat: dict[str, Any]
     settled: Settled
     decided: dict[str, str]
@@ -362,7 +364,10 @@ def fields_at(location: list[str]) -> list[str]:
     """The keys that the schema knows below a path of keys; none for a free-form node."""
     model: Any = Config
     for part in location:
-        annotation = model.model_fields[part].annotation if hasattr(model, "model_fields") else model
+        fields = getattr(model, "model_fields", {})
+        if part not in fields:
+            return []
+        annotation = fields[part].annotation
         options = [annotation, *get_args(annotation)]
         model = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), annotation)
     return list(model.model_fields) if hasattr(model, "model_fields") else []
@@ -473,6 +478,17 @@ def _master_weights_match_precision(cfg: dict[str, Any]) -> None:
         )
 
 
+def _template_variables_have_one_home(cfg: dict[str, Any]) -> None:
+    if cfg["student"]["chat"] != cfg["chat"]:
+        raise DanteError(
+            f"student.chat={cfg['student']['chat']} differs from chat={cfg['chat']}: the student would be trained on "
+            "other prompts than it is scored on",
+            where="student.chat",
+            fix="set the template's variables in their one home: "
+            + " ".join(f"+chat.{k}=VALUE" for k in cfg["student"]["chat"]),
+        )
+
+
 def _build_parts(cfg: dict[str, Any]) -> None:
     """Construct every part once: constructors are cheap and know which of their arguments make sense."""
     for name, node in cfg["losses"].items():
@@ -491,4 +507,5 @@ _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _architecture_is_known,
     _devices_need_a_strategy,
     _master_weights_match_precision,
+    _template_variables_have_one_home,
 )

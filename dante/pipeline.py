@@ -154,7 +154,9 @@ class _Recipe:
 
     def lead(self) -> None:
         """Rank 0: go through the recipe."""
-        with _told(f"the run {self.cfg['run']['name']!r}", self.run_dir), run_dir.opened(self.run_dir, self.cfg):
+        places = {step.label: step.directory.name for step in self.steps}
+        held = run_dir.opened(self.run_dir, self.cfg, places)
+        with _told(f"the run {self.cfg['run']['name']!r}", self.run_dir), held:
             self.board.clear()
             try:
                 self._write_manifest()

@@ -109,7 +109,7 @@ def decisions(config: dict[str, Any]) -> dict[str, Decision]:
     begun = _begun(config) if asked else {}
     for key in asked:
         found[key] = _precision(config, key, _get(begun, key), device)
-    engines = [key for key in _dtype_keys(config["cache"]["source"], "cache.source") if _get(config, key) == AUTO]
+    engines = [key for key in _dtype_keys(config["engine"], "engine") if _get(config, key) == AUTO]
     trainer = found["trainer.precision"].value if "trainer.precision" in found else config["trainer"]["precision"]
     return found | {key: Decision(LONG_NAMES[trainer], f"trainer.precision is {trainer}") for key in engines}
 

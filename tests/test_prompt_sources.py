@@ -157,7 +157,7 @@ def test_other_columns_of_a_dataset_mean_something_else(tmp_path: Path) -> None:
 
 
 def test_italian_answers_to_an_italian_dataset_are_kept() -> None:
-    node = composed("+experiment=sft", "cache=generated", "prompts@cache.source.prompts=culturax_it")["cache"]["source"]
+    node = composed("+experiment=sft", "cache=generated", "prompts=culturax_it")["cache"]["source"]
     assert node["prompts"]["config"] == node["prompts"]["language"]
     text = "Il gatto è sul tavolo e non è il mio gatto, ma questa è una prova per il filtro."
     record = Record("a", "Continua.", text, 1.0, language=node["prompts"]["language"])
@@ -219,8 +219,8 @@ def test_puzzles_without_the_package_say_what_to_install(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in (CONF / "prompts").glob("*.yaml")))
 def test_every_shipped_source_is_built_and_has_a_licence(name: str) -> None:
-    given = ["cache.source.prompts.path=x"] if "path: ???" in (CONF / "prompts" / f"{name}.yaml").read_text() else []
-    cfg = composed("+experiment=sft", "cache=generated", f"prompts@cache.source.prompts={name}", *given)
+    given = ["prompts.path=x"] if "path: ???" in (CONF / "prompts" / f"{name}.yaml").read_text() else []
+    cfg = composed("+experiment=sft", "cache=generated", f"prompts={name}", *given)
     source = build(cfg["cache"]["source"]["prompts"])
     assert isinstance(source, Prompts)
     assert source.licence

@@ -7,6 +7,7 @@ chat template, leaves a note and nothing else. A restart begins anew.
 import shutil
 from pathlib import Path
 
+from dante.cache.asked import check_rendering
 from dante.evaluate.one_model import Subject, measure
 from dante.manifest import write_json
 from dante.pipeline import Step
@@ -21,6 +22,7 @@ def run(step: Step) -> None:
     """
     shutil.rmtree(step.out, ignore_errors=True)
     step.out.mkdir(parents=True)
+    check_rendering(step.inputs["cache"], step.inputs["teacher"], step.settings["chat"])
     missing = teacher_missing(step.inputs["teacher"])
     if step.settings["model"] == "teacher" and missing:
         write_json(step.out / "scores.json", {"model": "teacher", "rows": [], "notes": [missing], "commands": {}})

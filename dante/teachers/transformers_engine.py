@@ -31,7 +31,7 @@ class TransformersEngine:
 
     def __init__(self, dtype: str, batch_size: int, device: str | None) -> None:
         if dtype not in DTYPES:
-            raise DanteError(f"unknown dtype {dtype!r}", where="cache.source.engine.dtype", allowed=", ".join(DTYPES))
+            raise DanteError(f"unknown dtype {dtype!r}", where="engine.dtype", allowed=", ".join(DTYPES))
         self.dtype, self.batch_size = dtype, batch_size
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.version = ""

@@ -16,7 +16,7 @@ from dante.teachers.engine import Decoding, Generation, Request, Scored, to_gene
 WORKER = Path(__file__).with_name("vllm_worker.py")
 INSTALL = (
     "build an environment with vLLM (launch/vllm_cpu_env.sh on a CPU, pip install 'dante[vllm]' with a GPU) and set "
-    "teacher.python to its interpreter, or choose the transformers engine: cache.source.engine=transformers"
+    "teacher.python to its interpreter, or choose the transformers engine: engine=transformers"
 )
 
 
