@@ -1,6 +1,7 @@
 """What a run says on the terminal: the plan before, one line per step, errors as one paragraph. Rank 0 only."""
 
 import logging
+import os
 import re
 import warnings
 from pathlib import Path
@@ -27,16 +28,24 @@ _err = Console(stderr=True, highlight=False)
 
 
 def quiet_libraries() -> None:
-    """Silence what libraries print beside our lines: loading bars, tips, version notices. Their errors stay."""
-    import lightning.pytorch  # noqa: F401  (sets its own log level on import)
-    from datasets.utils.logging import disable_progress_bar
+    """Silence what libraries print beside our lines: loading bars, tips, version notices. Their errors stay.
+
+    Nothing is imported for it but transformers, which every plan needs: a stage that uses more pays for that itself.
+    """
     from transformers.utils import logging as transformers_logging
 
-    disable_progress_bar()
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # read when `datasets` is imported
     transformers_logging.disable_progress_bar()
-    for name in ("lightning.pytorch", "lightning.fabric", "transformers"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
+
+
+def quiet_lightning() -> None:
+    """Silence Lightning's tips and notices; it sets its own log level when it is imported."""
+    import lightning.pytorch  # noqa: F401
+
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def screen() -> Console:
@@ -62,12 +71,14 @@ def short(path: Path) -> str:
         return str(path)
 
 
+def opening(title: str, hypothesis: str, run: str, fidelity: str) -> None:
+    """The first lines, before anything heavy is loaded."""
+    _out.print(f"\n[bold]{escape(title)}[/] · {run} · fidelity {fidelity}")
+    _out.print(f"[dim]{escape(hypothesis)}[/]\n")
+
+
 def plan(cfg: dict[str, Any], steps: "list[PlannedStep]", cost: "Estimate") -> None:
     """Print what will run, where it will lie, what is already there, and what the fit will cost."""
-    _out.print(
-        f"\n[bold]{escape(cfg['experiment']['title'])}[/] · {cfg['run']['name']} · fidelity {cfg['fidelity']['name']}"
-    )
-    _out.print(f"[dim]{escape(cfg['experiment']['hypothesis'])}[/]\n")
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("step", "stage", "fingerprint", "state"):
         table.add_column(column)

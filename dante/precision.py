@@ -42,10 +42,17 @@ class Decision:
 
 
 def dtype_of(precision: str) -> Any:
-    """The torch dtype of `bf16` or `fp32`."""
+    """The torch dtype of `bf16` or `fp32`.
+
+    Raises:
+        DanteError: another word; `auto` has been settled by then.
+    """
     import torch
 
-    return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+    dtypes = {"bf16": torch.bfloat16, "fp32": torch.float32}
+    if precision not in dtypes:
+        raise DanteError(f"unknown precision {precision!r}", where="precision", allowed=", ".join(sorted(dtypes)))
+    return dtypes[precision]
 
 
 def device_of(accelerator: str) -> Device:

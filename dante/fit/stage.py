@@ -49,6 +49,7 @@ def run(step: Step) -> None:
         _tidy(step)
         return
     began_s = time.perf_counter()
+    console.quiet_lightning()
     fidelity, trainer_cfg = step.settings["fidelity"], step.resources["trainer"]
     processes = trainer_cfg["devices"] * trainer_cfg["num_nodes"]
     board = Board(Path(step.resources["run"]["dir"]).absolute(), processes)
@@ -110,7 +111,7 @@ def run(step: Step) -> None:
             checkpoints,
             recorder.lap("checkpoint"),
             ProgressLine(recorder, fit["steps"]),
-            StopBetweenSteps(checkpoints),
+            StopBetweenSteps(checkpoints, fit["steps"]),
             Heartbeat(board.folder / f"beats-{step.label}", float(trainer_cfg["timeout_s"])),
             ReturnFreed(),
             recorder.lap("other"),
