@@ -16,14 +16,15 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from dante import console, interrupt, io_errors, pipeline, ranks
-from dante.config import check
+from dante.config import check, is_chosen
 from dante.errors import DanteError, PointsFailed, StepFailed
-from dante.estimate import estimate
 from dante.hydra_errors import as_dante_error
 from dante.interrupt import Interrupted
+from dante.precision import require_device
 from dante.sweep import arguments
 from dante.sweep.process import POINT, run_point, stop_with_parent
 
@@ -45,10 +46,15 @@ def compose_and_run(cfg: DictConfig) -> None:
         return
     # Caught here, so that Hydra adds no line of its own.
     try:
+        open_screen(cfg)
+        from dante.estimate import estimate  # torch and transformers: seconds
+
         config = check(cfg)
         steps = pipeline.plan_steps(config)
         console.plan(config, steps, estimate(config, steps))
         if not config["dry_run"]:
+            if any(step.stage == "fit" and not step.complete and is_chosen(config, step.label) for step in steps):
+                require_device(config["trainer"]["accelerator"])
             console.quiet_libraries()
             console.done(pipeline.run(config))
     except StepFailed as error:  # a fault of the lab's, or of a library: its frames are needed
@@ -58,6 +64,17 @@ def compose_and_run(cfg: DictConfig) -> None:
         fail(error)
     except OSError as error:
         fail(io_errors.as_dante_error(error, "the plan", CONF) or DanteError(str(error)))
+
+
+def open_screen(cfg: DictConfig) -> None:
+    """Say what was asked for; what is wrong with it is for `check` to say."""
+    keys = ("experiment.title", "experiment.hypothesis", "run.name", "fidelity.name")
+    try:
+        title, hypothesis, name, fidelity = (str(OmegaConf.select(cfg, key, throw_on_missing=True)) for key in keys)
+    except OmegaConfBaseException:
+        return
+    if "experiment" in cfg:
+        console.opening(title, hypothesis, name, fidelity)
 
 
 def fail(error: DanteError | StepFailed) -> None:

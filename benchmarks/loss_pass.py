@@ -3,10 +3,11 @@
     python benchmarks/loss_pass.py                                    8,192 tokens × 2,048 × 128,256, three repetitions
     python benchmarks/loss_pass.py --tokens 1024 --hidden 576 --vocab 49152
     python benchmarks/loss_pass.py --sweep --plot benchmarks/loss_pass.png     32 k to 262 k entries, as a picture
-    python benchmarks/loss_pass.py --device cuda --ways gemm,ours,naive,trl,liger,cut
+    python benchmarks/loss_pass.py --device cuda --ways gemm,ours,naive,torch,trl,liger,cut
 
 `gemm` is the yardstick: the three matrix products of the LM head alone (logits, gradient of the hidden states, gradient
-of the weight), operands and results in the precision's dtype. A way that is not installed, that needs a GPU, or whose
+of the weight), operands and results in the precision's dtype (on a CPU that emulates bf16: MKL's, with fp32 results). A
+way that is not installed, that needs a GPU, whose bf16 products would be emulated (1 GFLOP/s instead of 60), or whose
 logits would not fit into memory is left out, and that is said.
 """
 
@@ -19,6 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
 from loss_pass_child import NAMES, Job
 from loss_pass_table import markdown, plot, sweep_table
 from measuring import available_bytes, fill, installed, machine, spread
@@ -26,9 +28,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from turns import Player
 
+from dante.precision import is_emulated
+
 HERE = Path(__file__).resolve().parent
 NEEDS = {"trl": "trl", "liger": "liger-kernel", "cut": "cut-cross-entropy"}
 NEEDS_CUDA = ("liger", "cut")
+# Their products are torch's.
+TORCH_PRODUCTS = ("naive", "torch", "trl")
 # Whole logits in the worst moment: in bf16, their log-softmax in fp32, and its gradient.
 NAIVE_BYTES_PER_LOGIT = 10
 SAME = 0.02
@@ -65,7 +71,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     runs = []
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=len(vocabs) * len(options.ways) * (options.repeats + 1))
+        task = progress.add_task("", total=len(vocabs) * len(options.ways) * (options.repeats + options.warm_ups))
         for vocab in vocabs:
             job = Job(tokens, hidden, vocab, options.device, options.precision, options.threads)
             runs.append(_one_size(job, options, progress, task))
@@ -89,25 +95,33 @@ def _one_size(job: Job, options: argparse.Namespace, progress: Progress, task: A
             if reason:
                 left_out[way] = reason
                 progress.console.print(f"{way} at {job.vocab:,} entries is left out: {reason}")
-                progress.advance(task, options.repeats + 1)
+                progress.advance(task, options.repeats + options.warm_ups)
                 continue
             command = [sys.executable, str(HERE / "loss_pass_child.py"), way, str(scratch / "job.json")]
             players[way] = Player(command, {"OMP_NUM_THREADS": str(job.threads)}, scratch / f"{way}.log")
             stack.callback(players[way].close)
             players[way].hear()
-        for turn in range(options.repeats + 1):
+        for turn in range(1 - options.warm_ups, options.repeats + 1):
             for way, player in players.items():
-                progress.update(task, description=f"{job.vocab:,} entries, {way}: {turn or 'warm-up'}")
+                progress.update(task, description=f"{job.vocab:,} entries, {way}: {_turn(turn)}")
                 found.setdefault(way, []).append(player.turn())
                 seconds = found[way][-1]["seconds"]
-                progress.console.print(f"{job.vocab:>7,} entries  {way:<6} {turn or 'warm-up'}: {seconds:.2f} s")
+                progress.console.print(f"{job.vocab:>7,} entries  {way:<6} {_turn(turn)}: {seconds:.2f} s")
                 progress.advance(task)
         _check_same(found)
     ways = {
-        way: {key: spread([r[key] for r in rows[1:]]) for key in rows[0] if isinstance(rows[0][key], int | float)}
+        way: {
+            key: spread([r[key] for r in rows[options.warm_ups :]])
+            for key in rows[0]
+            if isinstance(rows[0][key], int | float)
+        }
         for way, rows in found.items()
     }
     return {"vocab": job.vocab, "ways": ways, "left_out": left_out}
+
+
+def _turn(number: int) -> str:
+    return str(number) if number > 0 else "warm-up"
 
 
 def _missing(way: str, job: Job, ways: int) -> str | None:
@@ -116,6 +130,10 @@ def _missing(way: str, job: Job, ways: int) -> str | None:
         return f"{NEEDS[way]} is not installed"
     if way in NEEDS_CUDA and job.device != "cuda":
         return "it needs a CUDA device"
+    if way == "torch" and not hasattr(torch.nn, "LinearCrossEntropyOptions"):
+        return f"torch {torch.__version__} does not have it"
+    if way in TORCH_PRODUCTS and is_emulated(job.precision, job.device):
+        return "torch would emulate its bf16 products on this CPU"
     # Beside its logits: heads that other processes hold meanwhile, its own head's bf16 copy and gradient.
     need = job.tokens * job.vocab * NAIVE_BYTES_PER_LOGIT + (ways + 2) * job.vocab * job.hidden * 4
     if way == "naive" and need > available_bytes(job.device):
@@ -147,10 +165,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sweep", type=int, nargs="*", metavar="VOCAB", help="several vocabularies; none named: 32 k–262 k"
     )
-    parser.add_argument("--ways", type=_ways, default=["gemm", "ours", "naive", "trl"], help=f"of {', '.join(NAMES)}")
+    parser.add_argument(
+        "--ways", type=_ways, default=["gemm", "ours", "naive", "torch", "trl"], help=f"of {', '.join(NAMES)}"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
-    parser.add_argument("--repeats", type=int, default=3, help="measured repetitions, after one warm-up")
+    parser.add_argument("--repeats", type=int, default=3, help="measured repetitions")
+    parser.add_argument("--warm-ups", type=int, default=1, help="repetitions before them that do not count")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=Path("loss_pass.json"), help="where the JSON goes")
     parser.add_argument("--plot", type=Path, help="PNG of a sweep")

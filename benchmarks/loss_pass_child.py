@@ -2,6 +2,9 @@
 
 Every way is given the same fp32 hidden states, fp32 LM head (as under fp32 masters) and labels, and must leave the
 gradient of the mean cross-entropy in both. Under `precision: bf16` the operands of the products are bf16.
+
+Bare products have results in the precision's dtype, by `torch.mm`; where torch would emulate bf16 products, MKL's with
+fp32 results take their place.
 """
 
 import json
@@ -19,11 +22,13 @@ from torch import Tensor
 from torch.nn import functional
 from turns import Table
 
+from dante.losses import mkl
 from dante.losses.base import SupervisedTokens
 from dante.losses.ce import CE
 from dante.losses.head import Head
 from dante.losses.schedule import Constant
 from dante.losses.vocabulary import vocabulary_pass
+from dante.precision import is_emulated
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,12 @@ def naive(job: Job, hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(logits.float(), labels)
 
 
+def torch_chunked(job: Job, hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+    """torch's own chunked linear cross-entropy, with the chunks and sums that it chooses itself."""
+    options = torch.nn.LinearCrossEntropyOptions()
+    return functional.linear_cross_entropy(hidden.to(job.dtype), weight.to(job.dtype), labels, options=options)
+
+
 def trl(job: Job, hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     """TRL's chunked log-probabilities, with the outputs and chunk size of its SFTTrainer."""
     from trl.kernels import ChunkedLogProbFunction
@@ -106,7 +117,14 @@ def cut(job: Job, hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     return linear_cross_entropy(hidden.to(job.dtype), weight.to(job.dtype), labels)
 
 
-WAYS: dict[str, Forward] = {"ours": ours, "naive": naive, "trl": trl, "liger": liger, "cut": cut}
+WAYS: dict[str, Forward] = {
+    "ours": ours,
+    "naive": naive,
+    "torch": torch_chunked,
+    "trl": trl,
+    "liger": liger,
+    "cut": cut,
+}
 # `gemm` is no way to a loss: the three products alone, the gradient of the logits given.
 NAMES = ("gemm", *WAYS)
 
@@ -130,13 +148,17 @@ class Course:
 
     def _products(self) -> dict[str, Any]:
         job, hidden, weight = self.job, self.hidden.detach().to(self.job.dtype), self.weight.detach().to(self.job.dtype)
-        logits = torch.empty(job.tokens, job.vocab, dtype=job.dtype, device=job.device)
-        into_hidden, into_weight = torch.empty_like(hidden), torch.empty_like(weight)
+        emulated = is_emulated(job.precision, job.device)
+        options: dict[str, Any] = {"dtype": torch.float32 if emulated else job.dtype, "device": job.device}
+        multiply: Callable[..., Any] = mkl.product if emulated else torch.mm
+        gradient = torch.zeros(job.tokens, job.vocab, dtype=job.dtype, device=job.device)
+        logits = torch.empty(job.tokens, job.vocab, **options) if emulated else gradient
+        into_hidden, into_weight = torch.empty_like(hidden, **options), torch.empty_like(weight, **options)
         others = Others()
         start = self._now()
-        torch.mm(hidden, weight.T, out=logits)
-        torch.mm(logits, weight, out=into_hidden)
-        torch.mm(logits.T, hidden, out=into_weight)
+        multiply(hidden, weight.T, out=logits)
+        multiply(gradient, weight, out=into_hidden)
+        multiply(gradient.T, hidden, out=into_weight)
         return {"seconds": self._now() - start, "others_cores": others.cores()}
 
     def _loss(self) -> dict[str, Any]:

@@ -11,11 +11,12 @@ WORDS = {
     "gemm": "bare matrix products",
     "ours": "ours",
     "naive": "whole logits, fp32 cross-entropy",
+    "torch": "torch's F.linear_cross_entropy",
     "trl": "TRL chunked",
     "liger": "Liger fused",
     "cut": "cut cross-entropy",
 }
-COLOURS = dict(zip(("gemm", "ours", "naive", "trl", "liger", "cut"), ("", *LIGHT.cycle), strict=True))
+COLOURS = dict(zip(WORDS, ("", *LIGHT.cycle, LIGHT.ink), strict=True))
 RETAINED_LIMIT, TIME_LIMIT = 0.05, 1.35
 
 

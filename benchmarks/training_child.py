@@ -21,9 +21,10 @@ def main() -> int:
     from training_job import Job, Pace
     from transformers.utils import logging
 
-    from dante.console import quiet_libraries
+    from dante.console import quiet_libraries, quiet_lightning
 
     quiet_libraries()
+    quiet_lightning()
     logging.disable_progress_bar()
 
     job = Job.read(Path(path))

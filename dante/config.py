@@ -6,15 +6,24 @@ called with arguments of its signature, and combinations that make no sense are 
 no field here has one.
 """
 
+import copy
 import difflib
+import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal, get_args
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    InterpolationKeyError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from dante import precision
 from dante.errors import DanteError
+from dante.students import source
 from dante.targets import build, is_target, walk_targets
 
 STAGES = ("teacher", "cache", "init", "fit", "release", "score", "eval", "report")
@@ -33,6 +42,11 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Text = Annotated[str, Field(min_length=1)]
+
+
+# What conf/student/local.yaml says of a folder of the user's.
+OmegaConf.register_new_resolver("folder_name", source.name_of, replace=True)
+OmegaConf.register_new_resolver("folder_licence", source.licence_of, replace=True)
 
 
 class Strict(BaseModel):
@@ -114,7 +128,7 @@ class Fit(Strict):
     batch: Batch
     overlong: Literal["error", "drop"]
     curriculum: Target
-    precision: Literal["bf16", "fp32"]
+    precision: Literal["auto", "bf16", "fp32"]
     attention: Literal["auto", "documents", "sdpa", "flex", "flash_attention_2"]
     attention_dropout: Share | None
     gradient_checkpointing: Literal["none", "selective", "full"]
@@ -138,12 +152,12 @@ class Trainer(Strict):
     checkpoints: Literal["full", "sharded"]
     background_checkpoints: bool
     timeout_s: Positive
-    precision: Literal["bf16", "fp32"]
+    precision: Literal["auto", "bf16", "fp32"]
     threads: Count | None
     workers: Index
     device_name: Text
     peak_tflops: Positive | None
-    expected_tflops: Positive
+    expected_mfu: Annotated[float, Field(gt=0, le=1)]
     memory_gib: Positive
 
 
@@ -178,12 +192,12 @@ class Student(Strict):
     dtype: Literal["float32", "bfloat16"]
     licence: Text
     chat: dict[str, Any]
-    architecture: dict[str, Any]
+    architecture: dict[str, Any] | None
 
 
 class Eval(Strict):
     seed: Index
-    precision: Literal["bf16", "fp32"]
+    precision: Literal["auto", "bf16", "fp32"]
     heldout: Count | None
     validation: bool
     retention: bool
@@ -256,6 +270,7 @@ class Config(Strict):
     engine: Target | None
     chat: dict[str, Any]
     settled: Settled
+    decided: dict[str, str]
     steps: dict[str, StepConfig]
     published: Published | None
     contradictions: list[str]
@@ -276,6 +291,7 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         Config.model_validate(plain)
     except ValidationError as error:
         raise _schema_error(plain, error) from None
+    plain = _with_decisions(cfg, plain)
     # The recipe's steps repeat other nodes by interpolation: name the node where the user would correct it.
     walk_targets({key: node for key, node in plain.items() if key != "steps"})
     walk_targets(plain["steps"], "steps")
@@ -283,6 +299,19 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         rule(plain)
     _build_parts(plain)
     return plain
+
+
+def _with_decisions(cfg: DictConfig, plain: dict[str, Any]) -> dict[str, Any]:
+    """The config in which every `auto` that depends on the machine is replaced, at all places that refer to it."""
+    decisions = precision.decisions(plain)
+    if not decisions:
+        return plain
+    cfg = copy.deepcopy(cfg)
+    for key, decision in decisions.items():
+        OmegaConf.update(cfg, key, decision.value)
+    reasons = {key: f"{decision.value}: {decision.reason}" for key, decision in decisions.items()}
+    cfg["decided"] = reasons
+    return _resolve(cfg)
 
 
 def did_you_mean(word: str, choices: Iterator[str] | list[str]) -> str:
@@ -294,8 +323,11 @@ def did_you_mean(word: str, choices: Iterator[str] | list[str]) -> str:
 def _resolve(cfg: DictConfig) -> dict[str, Any]:
     try:
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    except MissingMandatoryValue as error:
-        key = getattr(error, "full_key", None) or str(error)
+    except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
+        # An interpolation's error is filed under the place that refers to the missing key, and names it in its text.
+        named = re.search(r"Missing mandatory value: ([\w.]+)", str(error))
+        own = getattr(error, "full_key", None) if isinstance(error, MissingMandatoryValue) else named and named[1]
+        key = own or str(error)
         raise DanteError(f"{key} has no value", where=str(key), fix=f"set it: {key}=VALUE") from None
     except InterpolationKeyError as error:
         raise DanteError(
@@ -414,6 +446,17 @@ def _layers_ascend(cfg: dict[str, Any]) -> None:
         )
 
 
+def _architecture_is_known(cfg: dict[str, Any]) -> None:
+    student = cfg["student"]
+    if student["architecture"] is None and student["source"] == source.TEACHER:
+        raise DanteError(
+            "the teacher's architecture is not known before it is made, and none is given",
+            where="student.architecture",
+            allowed="the teacher's config values, as in conf/student; null for a folder or a hub id",
+            fix="choose a student that states it, such as student=smollm2_135m, or student.source=FOLDER",
+        )
+
+
 def _devices_need_a_strategy(cfg: dict[str, Any]) -> None:
     trainer = cfg["trainer"]
     if trainer["devices"] * trainer["num_nodes"] > 1 and trainer["strategy"] == "auto":
@@ -461,6 +504,7 @@ _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _batch_fits,
     _steps_or_compute,
     _layers_ascend,
+    _architecture_is_known,
     _devices_need_a_strategy,
     _master_weights_match_precision,
     _template_variables_have_one_home,

@@ -1,6 +1,7 @@
 """What a run says on the terminal: the plan before, one line per step, errors as one paragraph. Rank 0 only."""
 
 import logging
+import os
 import re
 import warnings
 from pathlib import Path
@@ -17,6 +18,7 @@ from dante.errors import DanteError, StepFailed
 if TYPE_CHECKING:
     from dante.compute import Compute, Unit
     from dante.estimate import Estimate
+    from dante.expected_rate import ExpectedRate
     from dante.pipeline import PlannedStep
 
 GIB = 2**30
@@ -26,16 +28,24 @@ _err = Console(stderr=True, highlight=False)
 
 
 def quiet_libraries() -> None:
-    """Silence what libraries print beside our lines: loading bars, tips, version notices. Their errors stay."""
-    import lightning.pytorch  # noqa: F401  (sets its own log level on import)
-    from datasets.utils.logging import disable_progress_bar
+    """Silence what libraries print beside our lines: loading bars, tips, version notices. Their errors stay.
+
+    Nothing is imported for it but transformers, which every plan needs: a stage that uses more pays for that itself.
+    """
     from transformers.utils import logging as transformers_logging
 
-    disable_progress_bar()
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # read when `datasets` is imported
     transformers_logging.disable_progress_bar()
-    for name in ("lightning.pytorch", "lightning.fabric", "transformers"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
+
+
+def quiet_lightning() -> None:
+    """Silence Lightning's tips and notices; it sets its own log level when it is imported."""
+    import lightning.pytorch  # noqa: F401
+
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def screen() -> Console:
@@ -61,12 +71,14 @@ def short(path: Path) -> str:
         return str(path)
 
 
+def opening(title: str, hypothesis: str, run: str, fidelity: str) -> None:
+    """The first lines, before anything heavy is loaded."""
+    _out.print(f"\n[bold]{escape(title)}[/] · {run} · fidelity {fidelity}")
+    _out.print(f"[dim]{escape(hypothesis)}[/]\n")
+
+
 def plan(cfg: dict[str, Any], steps: "list[PlannedStep]", cost: "Estimate") -> None:
     """Print what will run, where it will lie, what is already there, and what the fit will cost."""
-    _out.print(
-        f"\n[bold]{escape(cfg['experiment']['title'])}[/] · {cfg['run']['name']} · fidelity {cfg['fidelity']['name']}"
-    )
-    _out.print(f"[dim]{escape(cfg['experiment']['hypothesis'])}[/]\n")
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("step", "stage", "fingerprint", "state"):
         table.add_column(column)
@@ -87,6 +99,11 @@ def plan(cfg: dict[str, Any], steps: "list[PlannedStep]", cost: "Estimate") -> N
     for name, value in _cost_rows(cfg, cost):
         facts.add_row(name, value)
     _out.print(facts)
+    if cost.fp32_hours is not None:
+        _out.print(
+            f"[yellow]bf16 products are emulated on this machine: about {_duration(cost.hours)} for the fit, "
+            f"in fp32 {_duration(cost.fp32_hours)}[/] ({_instead(cfg)})"
+        )
     if cost.notes:
         text = "\n".join(f"[dim]{number}.[/] {escape(note)}" for number, note in enumerate(cost.notes, start=1))
         _out.print(Panel(text, title="what the card says that cannot be meant literally", title_align="left"))
@@ -114,6 +131,7 @@ def _cost_rows(cfg: dict[str, Any], cost: "Estimate") -> list[tuple[str, str]]:
         ),
         ("held out", cost.held_out),
         ("devices", f"{devices} × {trainer['device_name']}, {trainer['strategy']}, {fit['precision']}"),
+        *[("precision" if index == 0 else "", line) for index, line in enumerate(_reasons(cfg["decided"]))],
         (
             "memory per device",
             f"≈ {memory:.1f} GiB of {trainer['memory_gib']:g} ({cost.memory.state / GIB:.1f} weights, gradients, Adam; "
@@ -123,8 +141,8 @@ def _cost_rows(cfg: dict[str, Any], cost: "Estimate") -> list[tuple[str, str]]:
         ("tokens, estimate", _split(cost.compute, "tokens")),
         (
             "time",
-            f"≈ {_duration(cost.hours)} at {trainer['expected_tflops']:g} TFLOP/s per device"
-            f" = {cost.device_hours:.2g} device-hours",
+            f"≈ {_duration(cost.hours)} for the fit = {cost.device_hours:.2g} device-hours, at {cost.rate.mfu:.0%} of "
+            f"{cost.rate.peak_tflops:.3g} TFLOP/s per device ({_source(cost.rate)})",
         ),
     ]
     if cfg["published"]:
@@ -137,6 +155,25 @@ def _cost_rows(cfg: dict[str, Any], cost: "Estimate") -> list[tuple[str, str]]:
             )
         )
     return rows
+
+
+def _reasons(decided: dict[str, str]) -> list[str]:
+    """What `auto` became, each reason once: `fp32: this CPU … (trainer, fit, eval)`."""
+    keys: dict[str, list[str]] = {}
+    for key, reason in decided.items():
+        keys.setdefault(reason, []).append(key.rpartition(".")[0])
+    return [f"{escape(reason)} ({', '.join(where)})" for reason, where in keys.items()]
+
+
+def _instead(cfg: dict[str, Any]) -> str:
+    """What to type for a fit that is not emulated."""
+    own = "trainer.precision=auto chooses it here"
+    return own if cfg["fidelity"]["master_weights"] else f"fidelity=sound keeps fp32 weights, and {own}"
+
+
+def _source(rate: "ExpectedRate") -> str:
+    words = {"config": "as configured", "listed": "as listed", "measured": "measured here"}[rate.source]
+    return words if rate.quiet else f"{words} beside other processes: quiet cores are faster"
 
 
 def _split(cost: "Compute", unit: "Unit") -> str:

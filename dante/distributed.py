@@ -16,3 +16,9 @@ def rank() -> int:
         if name in os.environ:
             return int(os.environ[name])
     return 0
+
+
+def processes() -> int:
+    """How many processes a launcher says there are; 1 when none does."""
+    announced = (os.environ.get(name) for name in ("WORLD_SIZE", "SLURM_NTASKS"))
+    return max((int(count) for count in announced if count), default=1)

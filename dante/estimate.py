@@ -16,10 +16,12 @@ from dante.cache.record import Split
 from dante.cache.split import held_out_words, planned, prompts_of
 from dante.compute import Compute
 from dante.errors import DanteError
+from dante.expected_rate import ExpectedRate, expected_rate
 from dante.fit.peak import listed_tflops
 from dante.fit.throughput import GIB
 from dante.memory import Memory, Shape, memory_of, shape_of
 from dante.pipeline import PlannedStep
+from dante.precision import device_of, is_emulated
 from dante.targets import build
 from dante.teachers.size import teacher_size
 
@@ -40,7 +42,9 @@ class Estimate:
         memory: of one device, line by line.
         compute: of the whole fit, forward and backward without recomputation, and of the teacher's part.
         held_out: prompts for results and for choices, in words.
-        device_hours: devices × hours at the rate that `trainer.expected_tflops` names.
+        rate: of products, and the share of it that fits reach: what the hours follow from.
+        device_hours: devices × hours.
+        fp32_hours: of the same fit in fp32, where this machine would only emulate the plan's precision; else None.
     """
 
     parameters: int
@@ -55,7 +59,9 @@ class Estimate:
     records: int | None
     memory: Memory
     compute: Compute
+    rate: ExpectedRate
     hours: float
+    fp32_hours: float | None
     device_hours: float
     counted: bool
     held_out: str
@@ -94,7 +100,13 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
     devices = trainer["devices"] * trainer["num_nodes"]
     # Recomputation runs every forward twice: no useful work, but time.
     hardware_flops = (cost.training.flops or 0.0) * (4 / 3 if fit["gradient_checkpointing"] == "full" else 1)
-    seconds = hardware_flops / (trainer["expected_tflops"] * 1e12 * devices)
+    rate = expected_rate(trainer, fit["precision"])
+
+    def hours_at(at: ExpectedRate) -> float:
+        return hardware_flops / (at.tflops * 1e12 * devices) / 3600
+
+    emulated = is_emulated(fit["precision"], device_of(trainer["accelerator"]))
+    hours = hours_at(rate)
     result = Estimate(
         parameters=shape.parameters,
         embedding_entries=shape.embedding_entries,
@@ -108,8 +120,10 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
         records=records,
         memory=memory_of(shape, fit, cfg["fidelity"], trainer, losses),
         compute=cost,
-        hours=seconds / 3600,
-        device_hours=seconds / 3600 * devices,
+        rate=rate,
+        hours=hours,
+        device_hours=hours * devices,
+        fp32_hours=hours_at(expected_rate(trainer, "fp32")) if emulated else None,
         counted=counted,
         held_out=held_out_words(cfg["cache"]["source"]),
         notes=[],
@@ -119,8 +133,10 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
 
 def student_shape(student: dict[str, Any]) -> Shape:
     """The shape of a checked `student` node, from its architecture's values."""
-    from dante.students.load import build_meta
+    from dante.students.load import build_meta, meta_of
 
+    if student["architecture"] is None:
+        return shape_of(meta_of(student["source"], student["layers"]))
     architecture = dict(student["architecture"])
     if student["layers"] is not None:
         architecture["num_hidden_layers"] = len(student["layers"])
@@ -210,7 +226,7 @@ def _published_facts(
     published: dict[str, Any], trainer: dict[str, Any], result: Estimate, full_tokens: int
 ) -> dict[str, Any]:
     """What a card says of its own cost, beside this plan."""
-    peak_tflops = listed_tflops(published["gpu"], "bf16") or trainer["peak_tflops"] or trainer["expected_tflops"]
+    peak_tflops = listed_tflops(published["gpu"], "bf16") or result.rate.peak_tflops
     budget_flops = published["gpu_hours"] * 3600 * peak_tflops * 1e12
     return {
         "teacher_vocabulary": published["teacher_vocabulary"],

@@ -3,13 +3,17 @@
 Outside a fit's loop a signal raises `Interrupted` where it arrives: every lock is released on the way out, and a step
 that is not complete stays a `.partial` directory. Inside the loop (`deferred`) it only leaves a note, and the loop
 stops itself between two optimizer steps, after it has written a checkpoint.
+
+Python's own handlers run between two of its instructions, and a backward pass is a single one, minutes long on a slow
+machine. So a thread listens, too: it says at once what is being waited for, and a second request ends the process even
+then. That is as safe as SIGKILL, which a run survives at any moment.
 """
 
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -18,6 +22,11 @@ EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138, sign
 # A terminal, torchrun and SLURM send one request to every process, and launchers forward it: seconds within which a
 # second signal is taken for the same request.
 SAME_REQUEST_S = 2.0
+# A second request raises; where nothing comes to raise it (one long instruction), the process ends after this while.
+GRACE_S = 3.0
+# Who sends these twice does not want to wait. SLURM's warnings (SIGUSR1, SIGUSR2) come long before its SIGTERM.
+_ENDS = {signal.SIGINT, signal.SIGTERM}
+Waiting = Callable[[], str]
 
 
 class Interrupted(BaseException):
@@ -46,8 +55,10 @@ class _State:
 
     owner = 0
     deferred = False
+    waiting: Waiting | None = None
     pending: signal.Signals | None = None
     since_s = 0.0
+    ends_since_s: float | None = None  # since when an end was asked for, and not only warned of
 
 
 @contextmanager
@@ -56,10 +67,11 @@ def handled() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _State.owner, _State.deferred, _State.pending = os.getpid(), False, None
+    _State.owner, _State.deferred, _State.pending, _State.ends_since_s = os.getpid(), False, None, None
     before: dict[signal.Signals, Any] = {number: signal.signal(number, _handle) for number in EXIT_CODES}
     try:
-        yield
+        with _listening():
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
@@ -67,16 +79,19 @@ def handled() -> Iterator[None]:
 
 
 @contextmanager
-def deferred() -> Iterator[None]:
+def deferred(waiting: Waiting | None = None) -> Iterator[None]:
     """Inside, a signal is noted (`requested`) and not raised; whoever is inside stops when it can.
 
-    A second SIGINT, later than `SAME_REQUEST_S`, is somebody who does not want to wait: it is raised at once.
+    A second SIGINT or SIGTERM, later than `SAME_REQUEST_S`, is somebody who does not want to wait: it is raised.
+
+    Args:
+        waiting: what a signal waits for, in words; called from another thread, at any moment.
     """
-    _State.deferred = True
+    _State.deferred, _State.waiting = True, waiting
     try:
         yield
     finally:
-        _State.deferred = False
+        _State.deferred, _State.waiting = False, None
 
 
 def requested() -> signal.Signals | None:
@@ -105,8 +120,66 @@ def _handle(signum: int, frame: FrameType | None) -> None:
     now, first = time.monotonic(), _State.pending is None
     if first:
         _State.pending, _State.since_s = signal.Signals(signum), now
-    elif now - _State.since_s < SAME_REQUEST_S:
+    again = _asked_again(signum, now)
+    if not first and not again and now - _State.since_s < SAME_REQUEST_S:
         return
-    if _State.deferred and (first or signum != signal.SIGINT):
+    if _State.deferred and not again:
         return
     raise Interrupted(signum)
+
+
+def _asked_again(signum: int, now_s: float) -> bool:
+    """Whether this is a second request to end; notes the first."""
+    if signum not in _ENDS:
+        return False
+    if _State.ends_since_s is None:
+        _State.ends_since_s = now_s
+    return now_s - _State.ends_since_s >= SAME_REQUEST_S
+
+
+@contextmanager
+def _listening() -> Iterator[None]:
+    """A thread that hears of signals when they come, whatever the main thread is in the middle of."""
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    before = signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
+    thread = threading.Thread(target=_listen, args=(reads,), name="signals", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writes)  # the end of what the thread reads
+        thread.join()
+        os.close(reads)
+
+
+def _listen(reads: int) -> None:
+    told, first_end_s = False, None
+    while heard := os.read(reads, 1):
+        number, now = heard[0], time.monotonic()
+        if number not in EXIT_CODES or not _State.deferred:
+            continue
+        signum = signal.Signals(number)
+        if not told:
+            told = True
+            _say(f"{signum.name}: {_State.waiting() if _State.waiting else 'stopping as soon as that is safe'}")
+        if number in _ENDS and first_end_s is None:
+            first_end_s = now
+        elif number in _ENDS and first_end_s is not None and now - first_end_s >= SAME_REQUEST_S:
+            threading.Thread(target=_end, args=(signum,), daemon=True).start()
+
+
+def _end(signum: signal.Signals) -> None:
+    """End the process if the main thread does not."""
+    time.sleep(GRACE_S)
+    if not _State.deferred:
+        return
+    _say(f"stopped by {signum.name} in the middle of it; the same command continues")
+    os._exit(EXIT_CODES[signum])
+
+
+def _say(line: str) -> None:
+    from dante import console
+
+    console.note(line)

@@ -28,11 +28,11 @@ from dante.losses.shards import local, total_norm
 from dante.losses.vocabulary import PassResult, vocabulary_pass
 from dante.optimizer import OptimizerSettings, apply_update, build_optimizer, clip_divisor, learning_rate
 from dante.outcome import Outcome, Outcomes, asked_to_stop, signal_of
+from dante.precision import dtype_of
 from dante.sharding import shard
 from dante.students.attention import no_search_for_documents, row_inputs
 from dante.students.blocks import prepare
 
-_PRECISIONS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _MOST_IDS_SHOWN = 20
 
 
@@ -107,7 +107,7 @@ class DistillModule(LightningModule):
         self.seed, self.gradient_sync = seed, gradient_sync
         self.settings = OptimizerSettings.of(fit, fidelity)
         self.nonfinite_patience: int = fit["nonfinite_patience"]
-        self.network = StudentPass(student, _PRECISIONS[precision], fit["tile_tokens"])
+        self.network = StudentPass(student, dtype_of(precision), fit["tile_tokens"])
         self.losses = nn.ModuleDict(losses)
         prepare(student, fit["gradient_checkpointing"], fit["compile"], fit["attention_dropout"])
         for name, loss in losses.items():

@@ -14,7 +14,7 @@ from dante.manifest import write_text
 
 STORE = ".steps"
 # Keys that may differ between two starts of the same run: where it runs and how, not what it computes.
-_NOT_IDENTITY = {"only", "on_existing", "dry_run", "trainer", "logger", "run"}
+_NOT_IDENTITY = {"only", "on_existing", "dry_run", "trainer", "logger", "run", "decided"}
 
 # Set for a point of a sweep: wait for a run that another process works on, instead of refusing it.
 WAIT_FOR_RUN = "DANTE_WAIT_FOR_RUN"
@@ -52,6 +52,14 @@ def opened(run_dir: Path, cfg: dict[str, Any], steps: dict[str, str]) -> Iterato
             where=str(lock),
             fix="wait until that has ended, stop it, or give this one another run.name",
         ) from None
+
+
+def begun(run_dir: Path) -> dict[str, Any]:
+    """The stored configuration of a run that holds finished steps; nothing for one that does not."""
+    stored = run_dir / "config.yaml"
+    if not stored.is_file() or not any(path.is_symlink() for path in run_dir.iterdir()):
+        return {}
+    return _read(stored)
 
 
 def _say_waiting(owner: str) -> None:

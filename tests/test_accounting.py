@@ -15,10 +15,11 @@ from torch.utils.data import Dataset
 
 from dante.data import StepBatch
 from dante.estimate import student_shape
+from dante.fit import product_rate
 from dante.fit.accounting import MACHINE_KEYS, Accounting
 from dante.fit.machine import Energy, PeakMemory, _control_groups
 from dante.fit.metrics import MetricsFile, Recorder
-from dante.fit.peak import listed_tflops, measured_tflops, peak_of
+from dante.fit.peak import listed_tflops, peak_of
 from dante.fit.throughput import Laps
 from dante.losses.base import LinearLoss, Loss
 from dante.losses.ce import CE
@@ -153,28 +154,95 @@ def test_laps_add_up() -> None:
     assert Laps().share("a") == 0.0
 
 
+@pytest.fixture
+def kept_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this test's machine keeps its rates: nothing so far."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "dante" / "product_rates.json"
+
+
+@pytest.mark.usefixtures("kept_rates")
 def test_the_peak_is_the_config_s_the_list_s_or_measured() -> None:
     name = "NVIDIA A100-SXM4-40GB"
     assert (peak_of(CPU, "bf16", 7.0, name).tflops, peak_of(CPU, "bf16", 7.0, name).source) == (7.0, "config")
     assert (peak_of(CPU, "bf16", None, name).tflops, peak_of(CPU, "bf16", None, name).source) == (312.0, "listed")
     found = peak_of(CPU, "fp32", None, "some CPU")
     assert found.source == "measured"
-    assert found.tflops == found.measured_tflops["fp32"]
+    assert found.measured_tflops == {"fp32": found.tflops}  # the precision in use, and no other
     assert listed_tflops("NVIDIA H100 PCIe", "bf16") == 756.0
     assert listed_tflops("NVIDIA H100 80GB HBM3", "bf16") == 989.0
     assert listed_tflops("NVIDIA GH200 480GB", "fp32") == 67.0
     assert listed_tflops("Tesla T4", "bf16") is None
 
 
-def test_measuring_the_peak_is_quick_plausible_and_leaves_the_random_state_alone() -> None:
+def test_measuring_a_rate_is_quick_plausible_and_leaves_the_random_state_alone() -> None:
     before, start = torch.get_rng_state(), time.perf_counter()
-    rates = measured_tflops(CPU)
-    assert time.perf_counter() - start < 3.0  # 0.4 s where nobody else computes
+    rate = product_rate.measure(CPU, "fp32")
+    assert time.perf_counter() - start < 2.0  # 0.3 s where nobody else computes
     assert torch.equal(torch.get_rng_state(), before)
     a = torch.rand(1024, 1024)
     best_s = min(_timed(lambda: torch.mm(a, a)) for _ in range(10))
-    assert rates["fp32"] > 0.3 * 2 * 1024**3 / best_s / 1e12
-    assert rates["fp32"] < 100
+    assert 0.3 * 2 * 1024**3 / best_s / 1e12 < rate.tflops < 100
+
+
+def test_products_that_are_far_too_slow_end_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def slow(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> float:
+        sizes.append(len(a))
+        time.sleep(0.1)
+        return 0.1
+
+    monkeypatch.setattr(product_rate, "_product_s", slow)
+    start = time.perf_counter()
+    assert product_rate.measure(CPU, "bf16", seconds=0.3).tflops == pytest.approx(2 * 256**3 / 0.1 / 1e12, rel=0.01)
+    assert set(sizes) == {256}
+    assert time.perf_counter() - start < 0.6
+
+
+def test_a_rate_is_kept_per_machine_unless_the_cores_were_busy(
+    kept_rates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([(1.0, False), (2.0, True), (1.5, True), (3.0, False), (3.0, True)])
+    monkeypatch.setattr(product_rate, "measure", lambda *_: product_rate.Rate(*next(found)))
+
+    def rate(again: bool = False) -> tuple[float, bool]:
+        rate = product_rate.product_rate(CPU, "fp32", "some CPU", again)
+        return rate.tflops, rate.quiet
+
+    assert rate() == (1.0, False)  # busy: told, and not kept
+    assert not kept_rates.exists()
+    assert rate() == (2.0, True)
+    assert rate() == (2.0, True)  # kept
+    assert rate(again=True) == (2.0, True)  # the better one stays
+    assert rate(again=True) == (3.0, False)
+    assert rate(again=True) == (3.0, True)
+    kept_rates.write_text("damaged")
+    monkeypatch.setattr(product_rate, "measure", lambda *_: product_rate.Rate(4.0, True))
+    assert rate() == (4.0, True)
+
+
+def test_a_share_above_the_peak_is_measured_again_and_never_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peak of nearly nothing, as measured beside a busy neighbour."""
+    from dante.fit import accounting
+    from dante.fit.peak import Peak
+
+    answers = iter([Peak(1e-9, "measured", {}), Peak(1e-9, "measured", {}, False), Peak(1e-6, "measured", {})])
+    monkeypatch.setattr(accounting, "peak_of", lambda *_, **__: next(answers))
+    record = recorder(tmp_path / "again", peak_tflops=None)
+    assert all(0 < row["mfu"] < 1 for row in fit(record))
+    assert record.accounting.note is None
+
+    hopeless = [Peak(1e-9, "measured", {})] * 9
+    asked = iter(hopeless)
+    monkeypatch.setattr(accounting, "peak_of", lambda *_, **__: next(asked))
+    record = recorder(tmp_path / "never", peak_tflops=None)
+    assert {row["mfu"] for row in fit(record)} == {None}
+    assert record.accounting.summary()["mfu"] is None
+    assert record.accounting.note is not None
+    assert len(list(asked)) == 9 - 1 - 3  # at the start, and three times more
 
 
 def _timed(call: Any) -> float:

@@ -39,11 +39,11 @@ from dante.jsonl import write_lines
 from dante.losses.head import Head
 from dante.losses.scoring import Reference
 from dante.manifest import read_json, write_json
+from dante.precision import dtype_of
 from dante.students.chat import ChatRenderer, Rendered
 from dante.students.load import load_student, load_tokenizer
 from dante.targets import build
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 HIDDEN = "reference.safetensors"
 # Options in a forward pass of lm-eval, which pads them to the longest.
 CHOICE_BATCH = 8
@@ -159,11 +159,7 @@ def tokens_hash(renderer: ChatRenderer, rendered: Sequence[Rendered]) -> str:
 
 
 def _load(folder: Path, precision: str, chat: dict[str, Any]) -> tuple[Any, ChatRenderer]:
-    if precision not in PRECISIONS:
-        raise DanteError(
-            f"unknown precision {precision!r}", where="eval.precision", allowed=", ".join(sorted(PRECISIONS))
-        )
-    model = torch.nn.Module.to(load_student(folder, dtype=PRECISIONS[precision]), _device())
+    model = torch.nn.Module.to(load_student(folder, dtype=dtype_of(precision)), _device())
     return model.eval(), ChatRenderer(load_tokenizer(folder), **chat)
 
 
@@ -176,7 +172,7 @@ def _reference(subject: Subject, tokens: str, model: Any, precision: str) -> tup
     if theirs["tokens_sha256"] != tokens:
         note = "teacher and student have different vocabularies or templates: no KL divergence and no agreement"
         return None, [note]
-    teacher = load_student(subject.teacher_folder, dtype=PRECISIONS[precision])
+    teacher = load_student(subject.teacher_folder, dtype=dtype_of(precision))
     head = Head.of(torch.nn.Module.to(teacher, model.device))
     if head.weight.shape[0] != Head.of(model).weight.shape[0]:
         return None, ["teacher and student have vocabularies of other sizes: no KL divergence and no agreement"]
@@ -231,7 +227,7 @@ def _choices(subject: Subject, asked: ChoiceSet, out: Path, settings: dict[str, 
         subject.folder,
         out / TASK,
         batch_size=CHOICE_BATCH,
-        dtype=PRECISIONS[settings["precision"]],
+        dtype=dtype_of(settings["precision"]),
         device=_device(),
         chat=settings["chat"],
         advance=bars.add("four-way choices", OPTIONS * len(asked.items)),

@@ -11,6 +11,7 @@ from dante.cache.asked import check_rendering
 from dante.evaluate.one_model import Subject, measure
 from dante.manifest import write_json
 from dante.pipeline import Step
+from dante.pretrained import why_not_here
 from dante.teachers.handle import load_teacher
 
 
@@ -53,4 +54,7 @@ def teacher_missing(folder: Path) -> str | None:
         return f"The teacher {teacher.name} has no weights here, so nothing is measured of it."
     if not teacher.chat_template:
         return f"The teacher {teacher.name} has no chat template, so nothing is measured of it."
-    return None
+    reason = why_not_here(Path(teacher.location(folder)))
+    return (
+        f"The teacher {teacher.name} cannot be read here ({reason}), so nothing is measured of it." if reason else None
+    )

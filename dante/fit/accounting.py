@@ -19,6 +19,8 @@ from dante.fit.throughput import GIB, Laps
 
 # Keys of a row of metrics.jsonl that another machine, or the same one on another day, gives another value.
 MACHINE_KEYS = ("tokens_per_s", "supervised_tokens_per_s", "mfu", "peak_mem_gib", "data_wait_share", "energy_j")
+# Times that a peak is measured again in one fit, a third of a second each.
+_MOST_MEASUREMENTS = 3
 _TOTALS = ("tokens", "supervised_tokens", "flops")
 
 
@@ -47,7 +49,7 @@ class Accounting:
         self.laps = Laps()
         self.totals: dict[str, float] = dict.fromkeys(_TOTALS, 0)
         self.startup_s: float | None = None
-        self.peak: dict[str, Any] = {"tflops": None, "source": None, "measured_tflops": None}
+        self.peak: dict[str, Any] = {"tflops": None, "source": None, "measured_tflops": None, "quiet": True}
         self.peak_flops = 0.0
         self.device_name: str | None = None
         self.ranks = 1
@@ -55,12 +57,14 @@ class Accounting:
         self.joules: float | None = None
         self._earlier: dict[str, Any] = {"peak_bytes": 0, "joules": None}
         self._window: tuple[dict[str, float], dict[str, float], float] = ({}, dict(self.totals), 0.0)
+        self._device = torch.device("cpu")
+        self._measured_again = 0
         self._memory: PeakMemory | None = None
         self._energy: Energy | None = None
 
     def begin(self, trainer: Trainer) -> None:
         """Before the first step: find the device's peak, and forget what earlier stages used."""
-        device = trainer.strategy.root_device
+        device = self._device = trainer.strategy.root_device
         self.device_name, self.ranks = device_name(device), trainer.world_size
         peak: Peak = peak_of(device, self.precision, self.given_tflops, self.device_name)
         self.peak = asdict(peak)
@@ -89,21 +93,46 @@ class Accounting:
             self.body_parameters, self.head_parameters, batch.tokens, batch.supervised_tokens
         )
 
-    def row(self, trainer: Trainer) -> dict[str, float]:
+    def row(self, trainer: Trainer) -> dict[str, float | None]:
         """`MACHINE_KEYS` since the last row; called by all ranks, after the host has waited for the device."""
         seconds, totals, data_s = self._window
         window_s = self.laps.elapsed_s - sum(seconds.values())
         done = {name: value - totals[name] for name, value in self.totals.items()}
         self._agree(trainer)
         self._window = (dict(self.laps.seconds), dict(self.totals), self.data_s)
-        row = {
+        row: dict[str, float | None] = {
             "tokens_per_s": round(done["tokens"] / window_s, 1),
             "supervised_tokens_per_s": round(done["supervised_tokens"] / window_s, 1),
-            "mfu": round(done["flops"] / window_s / self.peak_flops, 4),
+            "mfu": self._share_of_peak(done["flops"] / window_s),
             "peak_mem_gib": round(self.peak_bytes / GIB, 3),
             "data_wait_share": round((self.data_s - data_s) / window_s, 4),
         }
         return row if self.joules is None else {**row, "energy_j": round(self.joules, 1)}
+
+    def _share_of_peak(self, flops_per_s: float) -> float | None:
+        """Model FLOPs utilisation; None where the peak was measured too low to be one, after it was measured again."""
+        while not self._is_plausible(flops_per_s) and self._may_measure_again():
+            self._measured_again += 1
+            assert self.device_name is not None
+            peak = peak_of(self._device, self.precision, self.given_tflops, self.device_name, again=True)
+            self.peak, self.peak_flops = asdict(peak), peak.tflops * 1e12
+        return round(flops_per_s / self.peak_flops, 4) if self._is_plausible(flops_per_s) else None
+
+    def _is_plausible(self, flops_per_s: float) -> bool:
+        return bool(self.peak["quiet"]) and flops_per_s <= self.peak_flops
+
+    def _may_measure_again(self) -> bool:
+        """Ranks have a sum of peaks, and would have to measure together: they leave it out instead."""
+        return self.ranks == 1 and self.peak["source"] == "measured" and self._measured_again < _MOST_MEASUREMENTS
+
+    @property
+    def note(self) -> str | None:
+        """Why there is no share of peak, where there is none."""
+        if self.summary()["mfu"] is not None:
+            return None
+        if not self.peak["quiet"]:
+            return "no share of the device's peak: its cores were busy each time that their rate was measured"
+        return "no share of the device's peak: the fit was faster than the rate that is known of it"
 
     def _agree(self, trainer: Trainer) -> None:
         """Take the most memory and the longest wait for data of any rank, and the energy of all."""
@@ -129,7 +158,7 @@ class Accounting:
             "device": self.device_name,
             "tokens_per_s": round(totals["tokens"] / seconds, 1),
             "supervised_tokens_per_s": round(totals["supervised_tokens"] / seconds, 1),
-            "mfu": round(totals["flops"] / seconds / self.peak_flops, 4),
+            "mfu": self._share_of_peak(totals["flops"] / seconds),
             "peak_tflops": self.peak["tflops"],
             "peak_source": self.peak["source"],
             "measured_peak_tflops": self.peak["measured_tflops"],

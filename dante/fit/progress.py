@@ -54,10 +54,11 @@ class ProgressLine(Callback):
     @staticmethod
     def _facts(row: dict[str, Any]) -> str:
         spike = "  spike" if row.get("spike") else ""
+        mfu = f"mfu {row['mfu']:.0%}" if row["mfu"] is not None else "mfu –"
         wait = f"  data wait {row['data_wait_share']:.0%}" if row["data_wait_share"] > _TOLD_WAIT else ""
         return (
             f"loss {row['loss']:.4f}{spike}  lr {row['lr']:.2e}  {row['tokens_per_s']:,.0f} tok/s "
-            f"({row['supervised_tokens_per_s']:,.0f} supervised)  mfu {row['mfu']:.0%}  "
+            f"({row['supervised_tokens_per_s']:,.0f} supervised)  {mfu}  "
             f"{row['peak_mem_gib']:.1f} GiB{wait}"
         )
 

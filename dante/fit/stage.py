@@ -30,6 +30,7 @@ from dante.manifest import write_json
 from dante.memory import shape_of
 from dante.module import DistillModule
 from dante.pipeline import Step
+from dante.precision import device_of
 from dante.ranks import Board
 from dante.students.attention import use_attention
 from dante.students.chat import ChatRenderer
@@ -49,6 +50,7 @@ def run(step: Step) -> None:
         _tidy(step)
         return
     began_s = time.perf_counter()
+    console.quiet_lightning()
     fidelity, trainer_cfg = step.settings["fidelity"], step.resources["trainer"]
     processes = trainer_cfg["devices"] * trainer_cfg["num_nodes"]
     board = Board(Path(step.resources["run"]["dir"]).absolute(), processes)
@@ -64,7 +66,8 @@ def run(step: Step) -> None:
         loss.begin(fit["steps"])
     student = load_student(source, dtype=torch.float32 if fidelity["master_weights"] else torch.bfloat16)
     check_finite(student, source, "make the initialisation again, from sound weights")
-    use_attention(student, fit["attention"], _device_type(trainer_cfg["accelerator"]))
+    device_type = device_of(trainer_cfg["accelerator"])
+    use_attention(student, fit["attention"], device_type)
     make_lean(student)
     module = DistillModule(
         student=student,
@@ -98,7 +101,7 @@ def run(step: Step) -> None:
     if processes > 1:
         peers.watch()
     trainer = Trainer(
-        accelerator=trainer_cfg["accelerator"],
+        accelerator=device_type,
         devices=trainer_cfg["devices"],
         num_nodes=trainer_cfg["num_nodes"],
         strategy=build_strategy(trainer_cfg),
@@ -110,7 +113,7 @@ def run(step: Step) -> None:
             checkpoints,
             recorder.lap("checkpoint"),
             ProgressLine(recorder, fit["steps"]),
-            StopBetweenSteps(checkpoints),
+            StopBetweenSteps(checkpoints, fit["steps"]),
             Heartbeat(board.folder / f"beats-{step.label}", float(trainer_cfg["timeout_s"])),
             ReturnFreed(),
             recorder.lap("other"),
@@ -142,10 +145,6 @@ def run(step: Step) -> None:
 
 def _sharded(trainer: dict[str, Any]) -> bool:
     return trainer["strategy"] == "fsdp2" and trainer["checkpoints"] == "sharded"
-
-
-def _device_type(accelerator: str) -> str:
-    return "cuda" if accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available()) else "cpu"
 
 
 def _priced(step: Step, data: DistillData, source: Path, board: Board) -> tuple[Step, Bill | None]:
@@ -238,6 +237,8 @@ def _write_result(step: Step, trainer: Trainer, module: DistillModule, bill: Bil
             "compute": spent.as_dict(fit["compute"]),
         },
     )
+    if recorder.accounting.note:
+        console.note(recorder.accounting.note)
     for name, said in losses.items():
         for note in said.get("notes", []):
             console.note(f"{name}: {note}")

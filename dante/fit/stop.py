@@ -6,29 +6,51 @@ listens to rank 0 only, writes no checkpoint of ours, and turns Ctrl-C into exit
 ranks act on it after the same step.
 """
 
+import time
 from contextlib import ExitStack
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from dante import interrupt
-from dante.fit.checkpoint import Checkpoints
+from dante.fit.checkpoint import Checkpoints, latest
 from dante.interrupt import Interrupted
 
 
 class StopBetweenSteps(Callback):
-    """When any rank was asked to stop: write a checkpoint, then raise `Interrupted` on all of them."""
+    """When any rank was asked to stop: write a checkpoint, then raise `Interrupted` on all of them.
 
-    def __init__(self, checkpoints: Checkpoints) -> None:
-        self.checkpoints = checkpoints
+    Args:
+        checkpoints: of the fit.
+        steps: optimizer steps of the whole fit.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, steps: int) -> None:
+        self.checkpoints, self.steps = checkpoints, steps
         self._loop = ExitStack()
+        self._step, self._began_s, self._last_s = 0, time.monotonic(), 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._loop.enter_context(interrupt.deferred())
+        self._loop.enter_context(interrupt.deferred(self.waiting))
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._step, self._began_s = batch.step + 1, time.monotonic()
+
+    def waiting(self) -> str:
+        """What a signal that comes now waits for."""
+        last = f", the last one took {self._last_s:.0f} s" if self._last_s else ""
+        kept = latest(self.checkpoints.directory)
+        place = f"after step {kept[1]}" if kept else "from the fit's beginning"
+        running_s = time.monotonic() - self._began_s
+        return (
+            f"stopping after step {self._step} of {self.steps}, which has run for {running_s:.0f} s{last}, and a "
+            f"checkpoint; once more, and it ends at once: the same command then continues {place}"
+        )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        self._last_s = time.monotonic() - self._began_s
         asked: int = pl_module.stop_signal  # type: ignore[assignment]
         if not asked:
             return

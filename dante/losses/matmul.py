@@ -8,16 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dante.losses import mkl
+
 
 @dataclass(frozen=True)
 class Matmul:
     """Products whose operands are rounded to `dtype` and whose sums and results are fp32.
 
-    With `dtype=torch.bfloat16` a CUDA device is given bf16 operands and an fp32 output. A CPU is given fp32 operands
-    and told to round them itself (oneDNN's bf16 mode), which spares every conversion pass; a CPU without bf16
-    instructions then computes in plain fp32. With any other dtype products are in the operands' own dtype.
+    With `dtype=torch.bfloat16` a CUDA device and a CPU with MKL (`dante.losses.mkl`) are given bf16 operands and an
+    fp32 output. Any other CPU is given fp32 operands and told to round them itself (oneDNN's bf16 mode); one without
+    bf16 instructions then computes in plain fp32. With any other dtype products are in the operands' own dtype.
 
-    That mode takes about twice the time of bf16 operands, whose result a CPU gives in bf16 only. `rounded_product` is
+    oneDNN's mode takes about twice the time of bf16 operands, whose result it gives in bf16 only. `rounded_product` is
     for a result that may be rounded: autocast rounds it too.
     """
 
@@ -28,42 +30,54 @@ class Matmul:
     def _rounds(self) -> bool:
         return self.dtype == torch.bfloat16
 
-    def operand(self, tensor: Tensor) -> Tensor:
-        """Prepare a matrix that is used in several products."""
-        if self._rounds and self.device.type != "cpu" and tensor.dtype == torch.float32:
-            return tensor.to(self.dtype)
-        return tensor
+    @property
+    def _rounds_itself(self) -> bool:
+        """Whether operands stay fp32 and the CPU rounds them as it multiplies."""
+        return self._rounds and self.device.type == "cpu" and not mkl.available()
 
-    def narrow(self, tensor: Tensor) -> Tensor:
-        """Prepare a matrix that is an operand of `rounded_product`."""
-        return tensor.to(self.dtype) if self._rounds and tensor.dtype == torch.float32 else tensor
+    def operand(self, tensor: Tensor, sums: torch.dtype) -> Tensor:
+        """Prepare a matrix that is used in several products whose sums are in `sums`."""
+        return tensor.to(self._operand_dtype(sums))
+
+    def _operand_dtype(self, sums: torch.dtype) -> torch.dtype:
+        """What an `operand` is stored in."""
+        return self.dtype if self._rounds and not self._rounds_itself and sums == torch.float32 else sums
+
+    def narrow(self, operand: Tensor) -> Tensor:
+        """Prepare an operand for `rounded_product`: what oneDNN multiplies fastest, where torch gives it to oneDNN."""
+        takes = self._rounds_itself and operand.dtype == torch.float32 and _onednn_takes_bf16()
+        return operand.to(self.dtype) if takes else operand
 
     def rounded_product(self, a: Tensor, b: Tensor, out: Tensor) -> None:
-        """out = a @ b, the result rounded to the operands' dtype on a CPU; both operands are `narrow`."""
-        if self.device.type == "cpu" and a.dtype != out.dtype:
+        """out = a @ b of `narrow` operands; where these are not `operand`s as they are, the result is rounded."""
+        if self._rounds_itself and a.dtype != out.dtype:
             out.copy_(a @ b)
         else:
             self.product(a, b, out)
 
     def product(self, a: Tensor, b: Tensor, out: Tensor) -> None:
         """out = a @ b."""
-        with self.mode():
-            if a.dtype == out.dtype:
+        if a.dtype == out.dtype:
+            with self.mode():
                 torch.mm(a, b, out=out)
-            else:
-                torch.mm(a, b, out_dtype=out.dtype, out=out)
+        elif self.device.type == "cpu":
+            mkl.product(a, b, out)
+        else:
+            torch.mm(a, b, out_dtype=out.dtype, out=out)
 
     def accumulate(self, a: Tensor, b: Tensor, out: Tensor) -> None:
-        """out += a @ b."""
-        with self.mode():
-            if a.dtype == out.dtype:
+        """out += a @ b, in place."""
+        if a.dtype == out.dtype:
+            with self.mode():
                 out.addmm_(a, b)
-            else:
-                torch.addmm(out, a, b, out_dtype=out.dtype, out=out)
+        elif self.device.type == "cpu":
+            mkl.product(a, b, out, add=True)
+        else:
+            torch.addmm(out, a, b, out_dtype=out.dtype, out=out)
 
     @contextmanager
     def mode(self) -> Iterator[None]:
-        """Products inside are computed as `product` does; for products that it does not offer."""
+        """A CPU rounds fp32 operands of products inside itself: for products that `product` does not offer."""
         if not (self._rounds and self.device.type == "cpu"):
             yield
             return
@@ -74,3 +88,8 @@ class Matmul:
             yield
         finally:
             settings.fp32_precision = before
+
+
+def _onednn_takes_bf16() -> bool:
+    """Else torch multiplies bf16 matrices in a loop of its own, at a thirtieth of fp32's rate."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -99,9 +99,9 @@ class _Projection:
         self.dtype = torch.promote_types(hidden.dtype, torch.float32)
         self.softcap = head.softcap
         self.matmul = Matmul(matmul_dtype or weight.dtype, hidden.device)
-        self.weight_VD = self.matmul.operand(weight.to(self.dtype))
+        self.weight_VD = self.matmul.operand(weight, self.dtype)
         self.bias_V = head.bias.detach().to(self.dtype) if head.bias is not None else None
-        self.hidden_ND = self.matmul.operand(hidden.detach().to(self.dtype) * head.multiplier)
+        self.hidden_ND = self.matmul.operand(hidden.detach().to(self.dtype) * head.multiplier, self.dtype)
         self.buffer = torch.empty(tile_tokens, weight.shape[0], dtype=self.dtype, device=hidden.device)
 
     def logits(self, rows: slice) -> Tensor:

@@ -7,8 +7,8 @@ tensor lives whole and nothing is recomputed. Kept for backward: ∂L/∂hidden 
 `dante.losses.scoring` is the same pass without gradients, for evaluation.
 
 Precision: logits, softmax and both gradients are accumulated in fp32 (fp64 for fp64 inputs). With
-`matmul_dtype=torch.bfloat16` the operands of the three matrix products are rounded to bf16, and on a CPU ∂L/∂hidden
-too, once, as under autocast.
+`matmul_dtype=torch.bfloat16` the operands of the three matrix products are rounded to bf16; so is, once, ∂L/∂hidden on
+a CPU that lacks the product of `dante.losses.mkl`, as under autocast.
 
 Shape suffixes: N supervised tokens, T tokens of one tile, V vocabulary, D width.
 """
@@ -154,8 +154,8 @@ class _Tiles:
         self.plan, self.wants_gradient = plan, wants_gradient
         self.dtype = torch.promote_types(hidden.dtype, torch.float32)
         self.states = hidden.detach()
-        self.hidden = plan.matmul.operand(hidden.to(self.dtype) * plan.head.multiplier)
-        self.weight = plan.matmul.operand(weight.to(self.dtype))
+        self.hidden = plan.matmul.operand(hidden.to(self.dtype) * plan.head.multiplier, self.dtype)
+        self.weight = plan.matmul.operand(weight, self.dtype)
         self.narrow_weight = plan.matmul.narrow(self.weight) if wants_gradient else self.weight
         self.bias = bias.to(self.dtype) if bias is not None else None
         tokens, (vocab, width) = hidden.shape[0], weight.shape
@@ -164,9 +164,10 @@ class _Tiles:
         self.logits = torch.empty(rows, vocab, **options)
         # Probabilities overwrite the logits unless somebody still reads them.
         self.probabilities = torch.empty(rows, vocab, **options) if plan.needs_logits else self.logits
-        # The gradient once more, as the operand that a CPU multiplies fastest.
-        narrows = wants_gradient and self.narrow_weight.dtype != self.weight.dtype
-        self.narrow = torch.empty(rows, vocab, dtype=self.narrow_weight.dtype) if narrows else None
+        # The gradient once more, rounded while it lies in the cache: as an operand of products.
+        narrow_dtype = self.narrow_weight.dtype
+        narrows = wants_gradient and narrow_dtype != self.dtype
+        self.narrow = torch.empty(rows, vocab, dtype=narrow_dtype, device=hidden.device) if narrows else None
         self.d_hidden = torch.empty(tokens, width, **options) if wants_gradient else None
         # The first tile writes it, later ones add: a memset of the embedding's size is a sixteenth of the whole pass.
         self.d_weight = torch.empty(vocab, width, **options) if wants_gradient else None
@@ -273,8 +274,8 @@ class _Tiles:
         assert self.d_hidden is not None
         assert self.d_weight is not None
         matmul = self.plan.matmul
-        operand_TV = matmul.operand(gradient_TV)
-        narrow_TV = self.narrow[: operand_TV.shape[0]] if self.narrow is not None else operand_TV
+        narrow_TV = self.narrow[: gradient_TV.shape[0]] if self.narrow is not None else gradient_TV
+        operand_TV = narrow_TV if narrow_TV.dtype == self.weight.dtype else gradient_TV
         matmul.rounded_product(narrow_TV, self.narrow_weight, out=self.d_hidden[rows])
         self.d_hidden[rows].mul_(self.plan.head.multiplier)
         (matmul.accumulate if rows.start else matmul.product)(operand_TV.T, hidden_TD, self.d_weight)

@@ -16,7 +16,7 @@ from dante.report.card import card_with_results
 from dante.report.content import content, file_links
 from dante.report.figures import SECTIONS, all_figures
 from dante.report.read import Run, read_run
-from dante.report.theme import DARK, LIGHT, data_uri, png, title_of
+from dante.report.theme import editions
 
 
 def run(step: Step) -> None:
@@ -44,14 +44,9 @@ def _figures(step: Step, read: Run) -> dict[str, list[dict[str, Any]]]:
     figures: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS}
     with console.screen().status("drawing figures"):
         for stem, drawing in all_figures(read).items():
-            light, dark = drawing.draw(LIGHT), drawing.draw(DARK)
-            if light is None or dark is None:
-                continue
-            image = png(light)
-            (step.out / f"{stem}.png").write_bytes(image)
-            figure = {"file": f"{stem}.png", "title": title_of(light), "caption": drawing.caption}
-            figure |= {"light": data_uri(image), "dark": data_uri(png(dark))}
-            figures[drawing.section].append(figure)
+            drawn = editions(drawing.draw)
+            if drawn is not None:
+                figures[drawing.section].append(drawn.published(step.out / f"{stem}.png", drawing.caption))
     return figures
 
 

@@ -3,7 +3,9 @@
 import base64
 import io
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -90,15 +92,60 @@ def grid(theme: Theme, title: str, rows: int, columns: int, size_in: tuple[float
 
 def title_of(axes: Axes) -> str:
     """The title that `panel` gave the figure."""
+    return _figure(axes).get_suptitle().replace("\n", " ")
+
+
+@dataclass(frozen=True)
+class Editions:
+    """A figure drawn for a light and a dark page, as PNG."""
+
+    title: str
+    light: bytes
+    dark: bytes
+
+    def published(self, path: Path, caption: str) -> dict[str, str]:
+        """Write the light one to a file; return what a page shows: file, title, caption, both editions' addresses."""
+        path.write_bytes(self.light)
+        return {
+            "file": path.name,
+            "title": self.title,
+            "caption": caption,
+            "light": data_uri(self.light),
+            "dark": data_uri(self.dark),
+        }
+
+
+def editions(draw: Callable[[Theme], Axes | None]) -> Editions | None:
+    """Both editions of a figure, or None where there is nothing to draw.
+
+    They differ in colours alone, and finding where everything goes takes twice as long as drawing it: once is enough.
+    """
+    light, dark = draw(LIGHT), draw(DARK)
+    if light is None or dark is None:
+        return None
+    image = png(light)
+    _lay_out_as(_figure(dark), _figure(light))
+    return Editions(title_of(light), image, png(dark))
+
+
+def _lay_out_as(figure: Figure, other: Figure) -> None:
+    """Put axes and title where a figure of the same content has them."""
+    figure.set_layout_engine("none")
+    for axes, model in zip(figure.axes, other.axes, strict=True):
+        axes.set_position(model.get_position())
+    for text, model_text in zip(figure.texts, other.texts, strict=True):
+        text.set_position(model_text.get_position())
+
+
+def _figure(axes: Axes) -> Figure:
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
-    return figure.get_suptitle().replace("\n", " ")
+    return figure
 
 
 def png(axes: Axes) -> bytes:
     """The figure as PNG, without metadata: equal data gives equal bytes."""
-    figure = axes.get_figure()
-    assert isinstance(figure, Figure)
+    figure = _figure(axes)
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
     with mpl.rc_context({"font.family": "DejaVu Sans"}):
@@ -106,7 +153,8 @@ def png(axes: Axes) -> bytes:
     drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     buffer = io.BytesIO()
     # A figure has few colours: a palette of them takes a third of the bytes and looks the same.
-    drawn.quantize(256, method=Image.Quantize.MEDIANCUT).save(buffer, format="png", optimize=True)
+    palette = drawn.quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    palette.save(buffer, format="png", optimize=True)
     return buffer.getvalue()
 
 

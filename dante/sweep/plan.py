@@ -15,7 +15,7 @@ from dante.sweep.settings import SweepSettings, Tune
 
 Compose = Callable[[list[str]], DictConfig]
 # Where and how a sweep runs, not what: they do not change its name.
-_NOT_IDENTITY = {"only", "on_existing", "dry_run", "logger", "trainer"}
+_NOT_IDENTITY = {"only", "on_existing", "dry_run", "logger", "trainer", "decided"}
 
 
 def plan_point(point: Point, compose: Compose, sweep: str | None, own_name: bool) -> PlannedPoint:

@@ -18,6 +18,10 @@ STOP = "DANTE_STOP"
 _POLL_S = 0.2
 
 
+def _waiting() -> str:
+    return "the runs in progress stop after a checkpoint; once more, and they end at once"
+
+
 @contextmanager
 def through(file: Path) -> Iterator[None]:
     """While the body runs, a signal to this process makes `file` appear; it is raised after the body has ended.
@@ -38,7 +42,7 @@ def through(file: Path) -> Iterator[None]:
     watcher = threading.Thread(target=watch, daemon=True, name="sweep-stop")
     watcher.start()
     try:
-        with interrupt.deferred():
+        with interrupt.deferred(_waiting):
             yield
     finally:
         over.set()

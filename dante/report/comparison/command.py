@@ -20,7 +20,7 @@ from dante.report.comparison.read import read_trained
 from dante.report.comparison.tables import separate
 from dante.report.comparison.words import digits, probability, signed
 from dante.report.stage import templates
-from dante.report.theme import DARK, LIGHT, data_uri, png, title_of
+from dante.report.theme import editions
 
 
 def compare(paths: Sequence[Path], baseline: str | None = None) -> tuple[list[Judged], Found]:
@@ -80,14 +80,9 @@ def _drawn(tables: list[Judged], factors: list[list[FactorEffect]], found: Found
     figures: dict[str, list[Json]] = {}
     drawings = all_figures(tables, factors, found)
     for stem, drawing in track(drawings.items(), "drawing", console=console.screen(), transient=True, disable=_quiet()):
-        light, dark = drawing.draw(LIGHT), drawing.draw(DARK)
-        if light is None or dark is None:
-            continue
-        image = png(light)
-        (out / f"{stem}.png").write_bytes(image)
-        figure = {"file": f"{stem}.png", "title": title_of(light), "caption": drawing.caption}
-        figure |= {"light": data_uri(image), "dark": data_uri(png(dark))}
-        figures.setdefault(drawing.section, []).append(figure)
+        drawn = editions(drawing.draw)
+        if drawn is not None:
+            figures.setdefault(drawing.section, []).append(drawn.published(out / f"{stem}.png", drawing.caption))
     return figures
 
 

@@ -1,0 +1,118 @@
+"""How fast a device multiplies matrices here and now, in the precision in use; kept per machine.
+
+The plan's time and the share of peak follow from it. A measurement is bounded by itself: products grow until the next
+one would take too long, so that a CPU which emulates bf16 (a thousandth of what was hoped for) costs no more than any
+other. The best rate ever measured is kept, in a file of the user's cache folder: a neighbour who keeps the cores busy
+only lowers a rate.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dante.manifest import read_json, write_json
+from dante.precision import dtype_of, is_emulated
+
+# Square products, growing: the largest that fit the time are bound by arithmetic.
+_SIZES = {"cpu": (256, 512, 1024, 2048), "cuda": (2048, 4096, 8192)}
+_MOST_ROUNDS = 20
+MEASURE_S = 0.3
+# Large products keep all threads at work (emulated ones a single one): with less CPU time than this share of their wall
+# time, somebody else had the cores.
+_QUIET_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A device's rate of square matrix products.
+
+    Attributes:
+        tflops: TFLOP/s.
+        quiet: False: other processes had the cores meanwhile, and the device can do more.
+    """
+
+    tflops: float
+    quiet: bool
+
+
+def measure(device: torch.device, precision: str, seconds: float = MEASURE_S) -> Rate:
+    """The best product within about `seconds` (the smallest product runs at least once)."""
+    # Noise: a GPU that multiplies constants draws less power and clocks higher. A generator of its own: the fit's
+    # random state must not depend on how often a rate was measured.
+    draw, dtype = torch.Generator(device).manual_seed(0), dtype_of(precision)
+    sizes = _SIZES.get(device.type, _SIZES["cuda"])
+    deadline = time.perf_counter() + seconds
+    wall_s, cpu_s, best = time.perf_counter(), time.process_time(), 0.0
+    with torch.no_grad():
+        for index, size in enumerate(sizes):
+            flops, now = 2.0 * size**3, time.perf_counter()
+            if best and now + flops / best > deadline:
+                break
+            a, b, out = (torch.empty(size, size, dtype=dtype, device=device).normal_(generator=draw) for _ in range(3))
+            until = now + (deadline - now) / (len(sizes) - index)
+            wall_s, cpu_s = time.perf_counter(), time.process_time()
+            for _ in range(_MOST_ROUNDS):
+                best = max(best, flops / _product_s(a, b, out))
+                if time.perf_counter() > until:
+                    break
+    wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
+    threads = 1 if is_emulated(precision, device.type) else torch.get_num_threads()
+    quiet = device.type != "cpu" or cpu_s > _QUIET_SHARE * wall_s * threads
+    return Rate(round(best / 1e12, 6), quiet)
+
+
+def product_rate(device: torch.device, precision: str, name: str, again: bool = False) -> Rate:
+    """The device's kept rate; measured, and kept if the cores were quiet, where there is none.
+
+    Args:
+        device: whose products.
+        precision: `bf16` or `fp32`.
+        name: the device's own name: rates are kept by it.
+        again: measure in any case; the better one stays.
+    """
+    key = f"{name} | torch {torch.__version__} | {_threads(device)} | {precision}"
+    kept = _read().get(key)
+    if kept is not None and not again:
+        return Rate(kept, True)
+    found = measure(device, precision)
+    if kept is not None and kept >= found.tflops:
+        return Rate(kept, True)
+    if found.quiet:
+        _keep(key, found.tflops)
+    return found
+
+
+def _product_s(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> float:
+    torch.cuda.synchronize(a.device) if a.device.type == "cuda" else None
+    start = time.perf_counter()
+    torch.mm(a, b, out=out)
+    torch.cuda.synchronize(a.device) if a.device.type == "cuda" else None
+    return time.perf_counter() - start
+
+
+def _threads(device: torch.device) -> str:
+    return f"{torch.get_num_threads()} threads" if device.type == "cpu" else "device"
+
+
+def _file() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "dante" / "product_rates.json"
+
+
+def _read() -> dict[str, float]:
+    try:
+        kept = read_json(_file())
+        return {key: float(rate) for key, rate in kept.items()}
+    except Exception:  # absent, damaged, not to be read: it is measured again
+        return {}
+
+
+def _keep(key: str, tflops: float) -> None:
+    try:
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        write_json(_file(), _read() | {key: tflops})
+    except OSError:  # no home, a full disk: the next start measures again
+        return
