@@ -30,6 +30,7 @@ COLUMNS = ("messages", "conversations")
 MESSAGE = '{"role": system|user|assistant, "content": text}'
 FORMS = f"text, or a list of chat messages {MESSAGE}"
 _SHAREGPT = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+BEGINNINGS = ("[", "{", "array(")
 # How a list of messages begins, as JSON, as Python prints it, or as NumPy does.
 _BEGINNING = re.compile(
     r"\s*(?:array\()?[\[{]\s*\{?\s*['\"](?:role|content|from|value|messages|conversations)['\"]\s*:"
@@ -42,10 +43,13 @@ def read_prompt(value: Any, field: str = "prompt") -> Prompt:
     Raises:
         FieldError: it is neither, or text that looks like messages and is none.
     """
+    if type(value) is str:
+        if not value.strip():
+            raise FieldError(field, "is empty", FORMS)
+        if not value.lstrip().startswith(BEGINNINGS):
+            return value
     found = messages_in(value, field) if type(value) is str else value
     if type(found) is str:
-        if not found.strip():
-            raise FieldError(field, "is empty", FORMS)
         return found
     messages = _messages(found, field)
     if messages[-1]["role"] != "user":

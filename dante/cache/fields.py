@@ -24,8 +24,8 @@ class FieldError(ValueError):
 
 def check_number(name: str, value: Any, low: float, high: float, allowed: str) -> None:
     """Refuses what is no finite number in [low, high]."""
-    # type(True) is bool, not int; NaN fails both comparisons.
-    if type(value) not in (float, int) or not low <= value <= high or not is_finite(value):
+    # type(True) is bool, not int; NaN fails both comparisons; JSON's integers may be larger than any float.
+    if type(value) not in (float, int) or not low <= value <= high or value > sys.float_info.max:
         raise FieldError(name, f"is {short(value)}", allowed)
 
 

@@ -10,7 +10,15 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-from dante.cache.conversation import Prompt, column_of, messages_in, read_conversation, read_prompt, same_prompt
+from dante.cache.conversation import (
+    BEGINNINGS,
+    Prompt,
+    column_of,
+    messages_in,
+    read_conversation,
+    read_prompt,
+    same_prompt,
+)
 from dante.cache.fields import FieldError, check_number, is_finite, short
 
 Split = Literal["train", "heldout", "validation"]
@@ -18,8 +26,8 @@ Split = Literal["train", "heldout", "validation"]
 SCHEMA_VERSION = 1
 SPLITS = get_args(Split)
 REQUIRED = ("prompt", "teacher_text", "output_entropy", "self_consistency", "difficulty_score")
-# An entropy is at most ln(vocabulary), which is below 15: what is far above it was measured in something else.
-MOST_NATS = 100.0
+# An entropy is at most ln(vocabulary), which is below 15; what is far above would overflow where entropies are summed.
+MOST_NATS = 1e6
 MOST_SAMPLES = 2**31 - 1
 
 
@@ -96,12 +104,16 @@ def parse_record(data: Any) -> Record:
     if type(data) is not dict:
         fix = "jq -c '.[]' FILE > FILE.jsonl" if type(data) is list else ""
         raise FieldError("(the line)", f"is a {type(data).__name__}", "one JSON object per line", fix)
-    data = _with_columns(data)
+    if "prompt" not in data:
+        data = _with_columns(data)
     for name in REQUIRED:
         if name not in data:
             raise FieldError(name, "is missing", f"the fields {', '.join(REQUIRED)} (the last two may be null)")
-    prompt, text, entropy = data["prompt"], data["teacher_text"], data["output_entropy"]
-    _check_answer(text)
+    prompt, text, entropy = read_prompt(data["prompt"]), data["teacher_text"], data["output_entropy"]
+    if type(text) is not str or not text.strip():
+        raise FieldError("teacher_text", f"is {short(text)}", "text that is not empty")
+    if text.lstrip().startswith(BEGINNINGS):
+        _refuse_messages(text)
     check_number("output_entropy", entropy, 0.0, MOST_NATS, f"0 to {MOST_NATS:g}, in nats per token")
     for name in ("self_consistency", "difficulty_score"):
         if data[name] is not None:
@@ -110,25 +122,23 @@ def parse_record(data: Any) -> Record:
         derived = stable_hash(prompt, text)
         return Record(derived, prompt, text, entropy, None, data["self_consistency"], data["difficulty_score"])
     _check_optional(data)
-    values = {name: data[name] for name in FIELDS if data.get(name) is not None}
+    values = {name: data[name] for name in FIELDS if data.get(name) is not None} | {"prompt": prompt}
     values.setdefault("id", stable_hash(prompt, text))
     return Record(**values)
 
 
 def _with_columns(data: dict[str, Any]) -> dict[str, Any]:
-    """The line with its prompt as a record has it, and, where a column holds the whole conversation, its answer."""
+    """The line with prompt and answer out of a column that holds the whole conversation, where it has one."""
     column = column_of(data)
     if column is None:
-        return data if "prompt" not in data else {**data, "prompt": read_prompt(data["prompt"])}
+        return data
     prompt, answer = read_conversation(data[column], column)
     line = {name: value for name, value in data.items() if name != column}
     return ({} if answer is None else {"teacher_text": answer}) | line | {"prompt": prompt}
 
 
-def _check_answer(text: Any) -> None:
-    if type(text) is not str or not text.strip():
-        raise FieldError("teacher_text", f"is {short(text)}", "text that is not empty")
-    if text.lstrip()[0] in "[{" and type(messages_in(text, "teacher_text")) is not str:
+def _refuse_messages(text: str) -> None:
+    if type(messages_in(text, "teacher_text")) is not str:
         raise FieldError(
             "teacher_text",
             f"is text that holds chat messages: {short(text)}",
