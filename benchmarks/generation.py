@@ -90,7 +90,9 @@ def main() -> int:
         size = 32
         with build(node).open(model, None, {"python": options.python}, folder / "log") as opened:
             engine = Shared(opened)
-            requests = [asked.job.request for asked in Renderer(model, None, None, 0).ask(prompts.load(), [decoding])]
+            requests = [
+                asked.job.request for asked in Renderer(model, None, None, 0, {}).ask(prompts.load(), [decoding])
+            ]
             batches = [requests[start : start + size] for start in range(0, len(requests), size)]
             bare(engine, batches[:1], decoding)  # warm-up
             seconds: dict[str, list[float]] = {"bare": [], "lab": []}
@@ -98,7 +100,7 @@ def main() -> int:
                 start = time.perf_counter()
                 tokens = bare(engine, batches, decoding)
                 seconds["bare"].append(time.perf_counter() - start)
-                cache = GeneratedCache(prompts, engine, decoding, None, None, False, size, {}, 8, 4)  # type: ignore[arg-type]
+                cache = GeneratedCache(prompts, engine, decoding, None, {}, None, False, size, {}, 8, 4)  # type: ignore[arg-type]
                 out = folder / f"out{turn}"
                 step = Step(
                     "cache",

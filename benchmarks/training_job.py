@@ -31,6 +31,7 @@ class Job:
         rows: records of an optimizer step where a system counts records.
         max_tokens: longest pack, and where peers cut.
         threads: of each process.
+        precision: of matrix products, `bf16` (autocast) or `fp32`.
         overrides: of our composed config.
     """
 
@@ -42,6 +43,7 @@ class Job:
     rows: int
     max_tokens: int
     threads: int
+    precision: str
     overrides: tuple[str, ...]
 
     def write(self, path: Path) -> None:

@@ -93,6 +93,7 @@ def composed(experiment: str, job: Job, overrides: Sequence[str] = ()) -> dict[s
                 f"fit.checkpoint_every_steps={steps + 1}",
                 "fit.curriculum._target_=dante.curriculum.Shuffled",
                 f"trainer.threads={job.threads}",
+                f"trainer.precision={job.precision}",
                 *overrides,
                 *job.overrides,
             ],

@@ -1,8 +1,8 @@
 """The peers of `training.py`: TRL's SFTTrainer and HF's Trainer, as their documentation has them run fast on a CPU.
 
 Both are given tokens and labels that the lab rendered (TRL: "a dataset that already provides a labels column is left
-as is"), fp32 weights under bf16 autocast (`bf16=True, use_cpu=True`), fused AdamW, no gradient checkpointing (TRL's
-default is on, and slower), no logging, no saving, no evaluation.
+as is"), fp32 weights, bf16 autocast where that is the precision (`bf16=True`), fused AdamW, no gradient checkpointing
+(TRL's default is on, and slower), no logging, no saving, no evaluation.
 """
 
 from pathlib import Path
@@ -68,7 +68,7 @@ def _shared(job: Job) -> dict[str, Any]:
         "learning_rate": LEARNING_RATE,
         "lr_scheduler_type": "constant",
         "use_cpu": True,
-        "bf16": True,
+        "bf16": job.precision == "bf16",
         "optim": "adamw_torch_fused",
         "max_grad_norm": 1.0,
         "logging_strategy": "no",

@@ -37,11 +37,12 @@ def _conditions(result: dict[str, Any]) -> str:
     busy = sum(found["others_cores"]["median"] for found in systems.values()) / len(systems)
     losses = [b["loss_nats"] for found in systems.values() for b in found["blocks"]]
     loss = f"{min(losses):.4f} to {max(losses):.4f} nats"
+    precision = {"bf16": "bf16 autocast", "fp32": "fp32"}[settings.get("precision", "bf16")]
     overrides = f" Our config with {' '.join(settings['ours'])}." if settings["ours"] else ""
     return (
         f"{in_words(result['machine'], result['machine']['load_after'])}. Other work kept {busy:.2f} cores busy while "
-        f"blocks were measured (at most {disturbed:.2f}). {parameters / 1e6:.1f} M parameters, fp32 weights, bf16 "
-        f"autocast; a block is {settings['records']} records of the pocket cache ({block['tokens']:,} tokens, "
+        f"blocks were measured (at most {disturbed:.2f}). {parameters / 1e6:.1f} M parameters, fp32 weights, "
+        f"{precision}; a block is {settings['records']} records of the pocket cache ({block['tokens']:,} tokens, "
         f"{block['supervised_tokens']:,} supervised); {settings['repeats']} blocks per system, medians (ranges). "
         f"At equal weights the mean loss of every block of every system was {loss}."
         f"{overrides}\n\n`{result['command']}`"
@@ -119,18 +120,18 @@ def _products(result: dict[str, Any]) -> str:
     """Share of the machine's matrix-product rate that each system reaches."""
     rates = result["gemm_flops_per_s"]
     names = list(rates)
-    bf16 = [name for name in names if name.startswith("bf16")]
+    own = [name for name in names if name.startswith(result["settings"].get("precision", "bf16"))]
     lines = [
-        "| share of the bare matrix products | " + " | ".join(bf16) + " |",
-        "|---|" + "--:|" * len(bf16),
-        "| GFLOP/s of bare products | " + " | ".join(_gflops(rates[name]) for name in bf16) + " |",
+        "| share of the bare matrix products | " + " | ".join(own) + " |",
+        "|---|" + "--:|" * len(own),
+        "| GFLOP/s of bare products | " + " | ".join(_gflops(rates[name]) for name in own) + " |",
     ]
     for name, found in result["systems"].items():
-        shares = [found["flops_per_s"]["median"] / rates[rate]["median"] for rate in bf16]
+        shares = [found["flops_per_s"]["median"] / rates[rate]["median"] for rate in own]
         lines.append(f"| {WORDS[name]} | " + " | ".join(f"{share:.0%}" for share in shares) + " |")
-    others = "; ".join(f"{name} {_gflops(rates[name])} GFLOP/s" for name in names if name not in bf16)
+    others = "; ".join(f"{name} {_gflops(rates[name])} GFLOP/s" for name in names if name not in own)
     note = "Useful work is 6 FLOPs per parameter and token, the LM head at supervised positions only (target 60 %)."
-    return "\n".join(lines) + f"\n\n{note} For comparison: {others}."
+    return "\n".join(lines) + f"\n\n{note}" + (f" For comparison: {others}." if others else "")
 
 
 def _gflops(values: dict[str, float]) -> str:

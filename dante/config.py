@@ -8,15 +8,22 @@ no field here has one.
 
 import copy
 import difflib
+import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal, get_args
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    InterpolationKeyError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from dante import precision
 from dante.errors import DanteError
+from dante.students import source
 from dante.targets import build, is_target, walk_targets
 
 STAGES = ("teacher", "cache", "init", "fit", "release", "score", "eval", "report")
@@ -35,6 +42,11 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Text = Annotated[str, Field(min_length=1)]
+
+
+# What conf/student/local.yaml says of a folder of the user's.
+OmegaConf.register_new_resolver("folder_name", source.name_of, replace=True)
+OmegaConf.register_new_resolver("folder_licence", source.licence_of, replace=True)
 
 
 class Strict(BaseModel):
@@ -180,7 +192,7 @@ class Student(Strict):
     dtype: Literal["float32", "bfloat16"]
     licence: Text
     chat: dict[str, Any]
-    architecture: dict[str, Any]
+    architecture: dict[str, Any] | None
 
 
 class Eval(Strict):
@@ -254,6 +266,8 @@ class Config(Strict):
     eval: Eval
     report: Report
     logger: Logger
+    prompts: Target | None
+    engine: Target | None
     chat: dict[str, Any]
     settled: Settled
     decided: dict[str, str]
@@ -309,8 +323,11 @@ def did_you_mean(word: str, choices: Iterator[str] | list[str]) -> str:
 def _resolve(cfg: DictConfig) -> dict[str, Any]:
     try:
         plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    except MissingMandatoryValue as error:
-        key = getattr(error, "full_key", None) or str(error)
+    except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
+        # An interpolation's error is filed under the place that refers to the missing key, and names it in its text.
+        named = re.search(r"Missing mandatory value: ([\w.]+)", str(error))
+        own = getattr(error, "full_key", None) if isinstance(error, MissingMandatoryValue) else named and named[1]
+        key = own or str(error)
         raise DanteError(f"{key} has no value", where=str(key), fix=f"set it: {key}=VALUE") from None
     except InterpolationKeyError as error:
         raise DanteError(
@@ -347,7 +364,10 @@ def fields_at(location: list[str]) -> list[str]:
     """The keys that the schema knows below a path of keys; none for a free-form node."""
     model: Any = Config
     for part in location:
-        annotation = model.model_fields[part].annotation if hasattr(model, "model_fields") else model
+        fields = getattr(model, "model_fields", {})
+        if part not in fields:
+            return []
+        annotation = fields[part].annotation
         options = [annotation, *get_args(annotation)]
         model = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), annotation)
     return list(model.model_fields) if hasattr(model, "model_fields") else []
@@ -426,6 +446,17 @@ def _layers_ascend(cfg: dict[str, Any]) -> None:
         )
 
 
+def _architecture_is_known(cfg: dict[str, Any]) -> None:
+    student = cfg["student"]
+    if student["architecture"] is None and student["source"] == source.TEACHER:
+        raise DanteError(
+            "the teacher's architecture is not known before it is made, and none is given",
+            where="student.architecture",
+            allowed="the teacher's config values, as in conf/student; null for a folder or a hub id",
+            fix="choose a student that states it, such as student=smollm2_135m, or student.source=FOLDER",
+        )
+
+
 def _devices_need_a_strategy(cfg: dict[str, Any]) -> None:
     trainer = cfg["trainer"]
     if trainer["devices"] * trainer["num_nodes"] > 1 and trainer["strategy"] == "auto":
@@ -447,6 +478,17 @@ def _master_weights_match_precision(cfg: dict[str, Any]) -> None:
         )
 
 
+def _template_variables_have_one_home(cfg: dict[str, Any]) -> None:
+    if cfg["student"]["chat"] != cfg["chat"]:
+        raise DanteError(
+            f"student.chat={cfg['student']['chat']} differs from chat={cfg['chat']}: the student would be trained on "
+            "other prompts than it is scored on",
+            where="student.chat",
+            fix="set the template's variables in their one home: "
+            + " ".join(f"+chat.{k}=VALUE" for k in cfg["student"]["chat"]),
+        )
+
+
 def _build_parts(cfg: dict[str, Any]) -> None:
     """Construct every part once: constructors are cheap and know which of their arguments make sense."""
     for name, node in cfg["losses"].items():
@@ -462,6 +504,8 @@ _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _batch_fits,
     _steps_or_compute,
     _layers_ascend,
+    _architecture_is_known,
     _devices_need_a_strategy,
     _master_weights_match_precision,
+    _template_variables_have_one_home,
 )

@@ -129,6 +129,7 @@ def _cost_rows(cfg: dict[str, Any], cost: "Estimate") -> list[tuple[str, str]]:
             f"{cost.tokens:.3g}, {cost.tokens_per_step:,.0f} per step, "
             f"{cost.supervised_tokens:.3g} supervised ({source})",
         ),
+        ("held out", cost.held_out),
         ("devices", f"{devices} × {trainer['device_name']}, {trainer['strategy']}, {fit['precision']}"),
         *[("precision" if index == 0 else "", line) for index, line in enumerate(_reasons(cfg["decided"]))],
         (

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dante import compute
+from dante.cache.record import Split
+from dante.cache.split import held_out_words, planned, prompts_of
 from dante.compute import Compute
 from dante.errors import DanteError
 from dante.expected_rate import ExpectedRate, expected_rate
@@ -39,6 +41,7 @@ class Estimate:
         supervised_tokens: tokens with a loss.
         memory: of one device, line by line.
         compute: of the whole fit, forward and backward without recomputation, and of the teacher's part.
+        held_out: prompts for results and for choices, in words.
         rate: of products, and the share of it that fits reach: what the hours follow from.
         device_hours: devices × hours.
         fp32_hours: of the same fit in fp32, where this machine would only emulate the plan's precision; else None.
@@ -61,6 +64,7 @@ class Estimate:
     fp32_hours: float | None
     device_hours: float
     counted: bool
+    held_out: str
     notes: list[str]
 
 
@@ -121,6 +125,7 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
         device_hours=hours * devices,
         fp32_hours=hours_at(expected_rate(trainer, "fp32")) if emulated else None,
         counted=counted,
+        held_out=held_out_words(cfg["cache"]["source"]),
         notes=[],
     )
     return _with_notes(result, cfg, devices)
@@ -128,8 +133,10 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
 
 def student_shape(student: dict[str, Any]) -> Shape:
     """The shape of a checked `student` node, from its architecture's values."""
-    from dante.students.load import build_meta
+    from dante.students.load import build_meta, meta_of
 
+    if student["architecture"] is None:
+        return shape_of(meta_of(student["source"], student["layers"]))
     architecture = dict(student["architecture"])
     if student["layers"] is not None:
         architecture["num_hidden_layers"] = len(student["layers"])
@@ -157,7 +164,8 @@ def _cache_facts(cfg: dict[str, Any], steps: list[PlannedStep]) -> tuple[int | N
                 supervised = teacher_tokens / answered + 1
             return counts.get("train") or records, per_record, supervised / per_record, True
     source = cfg["cache"]["source"]
-    train = records - source["heldout"] - source["validation"] if records else None
+    sides: tuple[Split, Split] = ("heldout", "validation")
+    train = records - sum(prompts_of(planned(source, side), records) for side in sides) if records else None
     return train, per_record, supervised / per_record, False
 
 

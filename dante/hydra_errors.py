@@ -3,11 +3,15 @@
 import re
 from pathlib import Path
 
+import yaml
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from dante.config import Config, did_you_mean, fields_at
 from dante.errors import DanteError
+
+# Groups that only a generated cache has.
+OF_THE_TEACHER = ("prompts", "engine")
 
 
 def as_dante_error(error: Exception, arguments: list[str], conf: Path) -> DanteError | None:
@@ -21,7 +25,7 @@ def as_dante_error(error: Exception, arguments: list[str], conf: Path) -> DanteE
             fix="quote values with brackets or spaces: 'key=[1,2]'",
         )
     if isinstance(error, ConfigCompositionException):
-        return _cannot_override(str(error), arguments)
+        return _cannot_override(str(error), arguments, conf)
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return DanteError(_first_line(error), where="configuration")
     return None
@@ -55,21 +59,48 @@ def _no_such_choice(error: MissingConfigException, conf: Path) -> DanteError:
     )
 
 
-def _cannot_override(message: str, arguments: list[str]) -> DanteError:
+def _cannot_override(message: str, arguments: list[str], conf: Path) -> DanteError:
     match = re.search(r"Could not override '([^']+)'", message)
     if match is None:
         return DanteError(message.strip().splitlines()[0], where="command line")
     key = match.group(1)
     if key in ("experiment", "sweep"):
         return DanteError(f"{key}= needs a plus sign", where="command line", fix=f"write +{key}=NAME")
+    group = key.partition("@")[0].partition(".")[0]
+    if group in OF_THE_TEACHER and "No match in the defaults list" in message and "+experiment" in " ".join(arguments):
+        return DanteError(
+            f"{group}= belongs to a cache that the teacher writes, and this run takes one that is there",
+            where="command line",
+            fix="add cache=generated",
+        )
     if "No match in the defaults list" in message or "experiment" not in " ".join(arguments):
         fix = did_you_mean(key, list(Config.model_fields)) or "choose an experiment first: +experiment=dante_mosaic"
         return DanteError(f"nothing named {key!r} can be overridden", where="command line", fix=fix)
     parents, _, last = key.rpartition(".")
+    if parents == "chat":
+        return DanteError(f"{key} is new: the templates' variables are free", where="command line", fix=f"+{key}=VALUE")
+    if key.startswith(tuple(f"cache.source.{name}." for name in OF_THE_TEACHER)):
+        return DanteError(
+            f"{key} has a short name", where="command line", fix=f"{key.removeprefix('cache.source.')}=VALUE"
+        )
     known = fields_at(parents.split(".") if parents else [])
+    if not known and (conf / group).is_dir():
+        return DanteError(
+            f"unknown key {key!r}",
+            where="command line",
+            allowed=", ".join(sorted(_keys_of_choices(conf / group))),
+            fix=did_you_mean(last, _keys_of_choices(conf / group)) or f"see the choices in conf/{group}/",
+        )
     return DanteError(
         f"unknown key {key!r}",
         where="command line",
         allowed=", ".join(sorted(known)),
         fix=did_you_mean(last, known) or "dry_run=true shows the plan; conf/ holds every key",
     )
+
+
+def _keys_of_choices(folder: Path) -> list[str]:
+    """Keys that some choice of a group has."""
+    nodes = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in folder.glob("*.yaml")]
+    found = {str(key) for node in nodes if isinstance(node, dict) for key in node}
+    return sorted(key for key in found if key != "defaults" and not key.startswith("_"))

@@ -34,8 +34,12 @@ _STAGES = {
 }
 # Stages that every rank of a distributed run takes part in; the others run on rank 0 while the rest wait.
 _ON_ALL_RANKS = {"fit"}
-# Stages whose settings name files outside the run.
-_READS_OUTSIDE = {"cache"}
+# Stages whose settings name files outside the run → module with `content_identity(settings)`.
+_READS_OUTSIDE = {
+    "teacher": "dante.teachers.stage",
+    "cache": "dante.cache.stage",
+    "init": "dante.students.source",
+}
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ def _content(step: dict[str, Any]) -> Any:
     """Identity of what a step reads from outside the run, for the stages that read such things."""
     if step["stage"] not in _READS_OUTSIDE:
         return None
-    return importlib.import_module(_STAGES[step["stage"]][0]).content_identity(step["settings"])
+    return importlib.import_module(_READS_OUTSIDE[step["stage"]]).content_identity(step["settings"])
 
 
 def run(cfg: dict[str, Any]) -> Path:
@@ -150,7 +154,9 @@ class _Recipe:
 
     def lead(self) -> None:
         """Rank 0: go through the recipe."""
-        with _told(f"the run {self.cfg['run']['name']!r}", self.run_dir), run_dir.opened(self.run_dir, self.cfg):
+        places = {step.label: step.directory.name for step in self.steps}
+        held = run_dir.opened(self.run_dir, self.cfg, places)
+        with _told(f"the run {self.cfg['run']['name']!r}", self.run_dir), held:
             self.board.clear()
             try:
                 self._write_manifest()

@@ -42,10 +42,17 @@ class Decision:
 
 
 def dtype_of(precision: str) -> Any:
-    """The torch dtype of `bf16` or `fp32`."""
+    """The torch dtype of `bf16` or `fp32`.
+
+    Raises:
+        DanteError: another word; `auto` has been settled by then.
+    """
     import torch
 
-    return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+    dtypes = {"bf16": torch.bfloat16, "fp32": torch.float32}
+    if precision not in dtypes:
+        raise DanteError(f"unknown precision {precision!r}", where="precision", allowed=", ".join(sorted(dtypes)))
+    return dtypes[precision]
 
 
 def device_of(accelerator: str) -> Device:
@@ -102,7 +109,7 @@ def decisions(config: dict[str, Any]) -> dict[str, Decision]:
     begun = _begun(config) if asked else {}
     for key in asked:
         found[key] = _precision(config, key, _get(begun, key), device)
-    engines = [key for key in _dtype_keys(config["cache"]["source"], "cache.source") if _get(config, key) == AUTO]
+    engines = [key for key in _dtype_keys(config["engine"], "engine") if _get(config, key) == AUTO]
     trainer = found["trainer.precision"].value if "trainer.precision" in found else config["trainer"]["precision"]
     return found | {key: Decision(LONG_NAMES[trainer], f"trainer.precision is {trainer}") for key in engines}
 

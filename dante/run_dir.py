@@ -21,8 +21,16 @@ WAIT_FOR_RUN = "DANTE_WAIT_FOR_RUN"
 
 
 @contextmanager
-def opened(run_dir: Path, cfg: dict[str, Any]) -> Iterator[None]:
+def opened(run_dir: Path, cfg: dict[str, Any], steps: dict[str, str]) -> Iterator[None]:
     """Hold the run while it is worked on, with its configuration checked and stored.
+
+    A configuration binds what was finished with it: as long as every finished step is one of this recipe, too, the new
+    configuration takes the old one's place.
+
+    Args:
+        run_dir: made if it is not there.
+        cfg: the checked configuration.
+        steps: by label the name of the directory in the store that each step of the recipe has, or will have.
 
     Raises:
         DanteError: it is being worked on by another process, exists with another configuration, or lost its steps.
@@ -34,7 +42,7 @@ def opened(run_dir: Path, cfg: dict[str, Any]) -> Iterator[None]:
     try:
         with locks.hold(lock, waiting):
             _refuse_if_moved(run_dir, cfg)
-            _check_configuration(run_dir, cfg)
+            _check_configuration(run_dir, cfg, steps)
             stored = yaml.safe_dump(cfg, sort_keys=False, allow_unicode=True)
             write_text(run_dir / "config.yaml", stored)
             yield
@@ -58,7 +66,7 @@ def _say_waiting(owner: str) -> None:
     console.note(f"{owner} is working on this run; waiting for it")
 
 
-def _check_configuration(run_dir: Path, cfg: dict[str, Any]) -> None:
+def _check_configuration(run_dir: Path, cfg: dict[str, Any], steps: dict[str, str]) -> None:
     stored = run_dir / "config.yaml"
     if not stored.is_file():
         return
@@ -71,15 +79,20 @@ def _check_configuration(run_dir: Path, cfg: dict[str, Any]) -> None:
     if cfg["on_existing"] == "overwrite":
         return
     differing = _differences(_read(stored), cfg)
-    if differing:
-        shown = "; ".join(differing[:8]) + (f"; and {len(differing) - 8} more" if len(differing) > 8 else "")
+    if not differing:
+        return
+    shown = "; ".join(differing[:8]) + (f"; and {len(differing) - 8} more" if len(differing) > 8 else "")
+    bound = [label for label, target in _links(run_dir).items() if steps.get(label) != target]
+    if bound:
         raise DanteError(
-            f"the run {cfg['run']['name']!r} was started with another configuration: {shown}",
+            f"the run {cfg['run']['name']!r} was started with another configuration: {shown}; "
+            f"{', '.join(bound)} finished with it",
             where=str(stored),
             fix="a name for the sweep, which its runs then carry: hydra.sweeper.name=NAME"
             if os.environ.get(WAIT_FOR_RUN)
             else f"run.name={cfg['run']['name']}-2 for a run of its own, or on_existing=overwrite",
         )
+    console.note(f"no finished step of this run depends on what has changed, so it goes on with: {shown}")
 
 
 def _read(stored: Path) -> dict[str, Any]:
@@ -119,7 +132,7 @@ def _refuse_if_moved(run_dir: Path, cfg: dict[str, Any]) -> None:
     if cfg["on_existing"] == "overwrite":
         return
     store = run_dir.parent / STORE
-    links = {p.name: Path(os.readlink(p)).name for p in run_dir.iterdir() if p.is_symlink()}
+    links = _links(run_dir)
     # A step that was made here and is gone (deleted, put aside) left its lock, and is made again.
     known = {p.name.lstrip(".").partition(".")[0] for p in store.iterdir()} if store.is_dir() else set()
     for label, target in links.items():
@@ -131,6 +144,11 @@ def _refuse_if_moved(run_dir: Path, cfg: dict[str, Any]) -> None:
             fix=f"move the folder {STORE} that lay beside it to {store} as well (runs/ moves as a whole), or make all "
             "steps again with on_existing=overwrite",
         )
+
+
+def _links(run_dir: Path) -> dict[str, str]:
+    """The run's finished steps: by label the name of the directory that each leads to."""
+    return {p.name: Path(os.readlink(p)).name for p in run_dir.iterdir() if p.is_symlink()}
 
 
 def link(run_dir: Path, label: str, directory: Path) -> None:

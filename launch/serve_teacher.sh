@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Serves a teacher with vLLM on this machine, for the server engine (conf/cache/engine/server.yaml).
+# Serves a teacher with vLLM on this machine, for the server engine (conf/engine/server.yaml).
 #
 #   launch/serve_teacher.sh VLLM_ENV MODEL_DIR [PORT [vLLM option …]]     PORT: 8000; e.g. --tensor-parallel-size 8
 #   launch/serve_teacher.sh stop PIDFILE
@@ -67,7 +67,7 @@ for _ in $(seq "${READY_TIMEOUT_S:-900}"); do
     exit 1
   fi
   if "$environment/bin/python" -c "import urllib.request as u; u.build_opener(u.ProxyHandler({})).open('$url/health', timeout=2)" 2> /dev/null; then
-    echo "ready: cache.source.engine.base_url=$url/v1"
+    echo "ready: engine.base_url=$url/v1"
     echo "log:   $log"
     echo "stop:  $0 stop $pidfile"
     exit 0

@@ -38,6 +38,7 @@ def generate(teacher: Path, out: Path, store: Path, count: int, name: str, pytho
         engine=engine(name),
         decoding=Decoding([0.0, 1.0], 1.0, 0, 16, 1, 20, None),
         system_prompt=None,
+        chat={},
         consistency=None,
         normalise_thinking=False,
         batch_requests=BATCH_REQUESTS,

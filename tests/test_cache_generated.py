@@ -10,6 +10,7 @@ import pytest
 
 from dante.cache import Record, read_records, verify
 from dante.cache.answers import AnswerStore
+from dante.cache.asked import asked_with
 from dante.cache.consistency import LastNumber, SelfConsistency
 from dante.cache.filters import Truncated, WrongLanguage
 from dante.cache.generated import GeneratedCache
@@ -57,6 +58,7 @@ def source(engine: Any, decoding: Decoding = GREEDY, count: int = 24, **more: An
     settings: dict[str, Any] = {
         "prompts": PocketPrompts(count, 0),
         "system_prompt": None,
+        "chat": {},
         "consistency": None,
         "normalise_thinking": False,
         "batch_requests": 6,
@@ -241,7 +243,9 @@ def test_self_consistency_and_difficulty(teacher: Path, tmp_path: Path) -> None:
 
 def test_records_and_manifest(teacher: Path, tmp_path: Path) -> None:
     everything = {"truncated": Truncated(), "language": None}
-    manifest = source(Counted(), SAMPLED, batch_requests=24, filters=everything).build(step(teacher, tmp_path))
+    chat = {"enable_thinking": False}
+    cache = source(Counted(), SAMPLED, batch_requests=24, filters=everything, chat=chat)
+    manifest = cache.build(step(teacher, tmp_path))
     records = read_records(tmp_path)
     dropped = {f["name"]: f["dropped"] for f in manifest["filters"]}
     assert len(records) + sum(dropped.values()) == 24
@@ -252,6 +256,7 @@ def test_records_and_manifest(teacher: Path, tmp_path: Path) -> None:
     assert manifest["engine"]["name"] == "transformers"
     assert manifest["engine"]["version"]
     assert manifest["decoding"]["max_new_tokens"] == 20
+    assert asked_with(tmp_path) == chat
     for record in records:
         assert 0 < record.output_entropy <= record.output_entropy_upper
         assert len(record.token_logprobs) == len(record.token_ends)

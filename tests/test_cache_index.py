@@ -48,7 +48,7 @@ def any_record(draw: st.DrawFn) -> Record:
     size = len(text.encode())
     entropy = draw(st.floats(0, 10))
     ends = draw(st.none() | st.lists(st.integers(0, size), max_size=4).map(lambda found: [*sorted(found), size]))
-    turns = FULL_TEXT | st.lists(TEXT.map(lambda t: {"role": "user", "content": t}), min_size=1, max_size=2)
+    turns = FULL_TEXT | st.lists(FULL_TEXT.map(lambda t: {"role": "user", "content": t}), min_size=1, max_size=2)
     return Record(
         id=draw(TEXT.filter(bool)),
         prompt=draw(turns),

@@ -206,6 +206,10 @@ UNMASKABLE = {
     "prompt ends otherwise": broken(
         CHATML.replace("assistant\n' }}{% endif", "assistant:' }}{% endif"), "does not begin"
     ),
+    "turns that end in two ways": broken(
+        CHATML.replace("+ '<|im_end|>'", "+ ('<|eot_id|>' if m['content'] == 'wer' else '<|im_end|>')"),
+        "turns end with '<|eot_id|>' here".replace("|", "\\|"),
+    ),
     "prompt ends inside a word": broken(
         "{% for m in messages %}"
         "{{ ('Q: ' if m['role'] == 'user' else 'ans') + m['content'] + '<|im_end|>' }}{% endfor %}"

@@ -89,28 +89,24 @@ def test_experiments_differ_in_what_they_say_and_in_nothing_else() -> None:
     assert (scratch["losses"], scratch["fit"]) == (dante["losses"], dante["fit"])
 
 
-ENGINES = sorted(p.stem for p in (CONF / "cache" / "engine").glob("*.yaml"))
+ENGINES = sorted(p.stem for p in (CONF / "engine").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_cache_can_be_generated_with_every_engine(engine: str) -> None:
-    cfg = composed("+experiment=sft", "cache=generated", f"cache/engine@cache.source.engine={engine}")
+    cfg = composed("+experiment=sft", "cache=generated", f"engine={engine}")
     assert cfg["cache"]["source"]["engine"]["_target_"].startswith("dante.teachers.")
 
 
 @pytest.mark.parametrize("prompts", sorted(p.stem for p in (CONF / "prompts").glob("*.yaml")))
 def test_a_cache_can_be_generated_from_every_source_of_prompts(prompts: str) -> None:
-    given = (
-        ["cache.source.prompts.path=mine"] if "path: ???" in (CONF / "prompts" / f"{prompts}.yaml").read_text() else []
-    )
-    cfg = composed("+experiment=sft", "cache=generated", f"prompts@cache.source.prompts={prompts}", *given)
+    given = ["prompts.path=mine"] if "path: ???" in (CONF / "prompts" / f"{prompts}.yaml").read_text() else []
+    cfg = composed("+experiment=sft", "cache=generated", f"prompts={prompts}", *given)
     assert cfg["cache"]["source"]["prompts"]["_target_"].startswith("dante.cache.")
 
 
 def test_the_cards_cache_is_generated_as_the_card_says() -> None:
-    cfg = composed(
-        "+experiment=dante_mosaic", "scale=a100x8", "cache=kimi_k2_generated", "cache.source.prompts.path=mine.jsonl"
-    )
+    cfg = composed("+experiment=dante_mosaic", "scale=a100x8", "cache=kimi_k2_generated", "prompts.path=mine.jsonl")
     source = cfg["cache"]["source"]
     assert (source["decoding"]["temperature"], source["decoding"]["max_new_tokens"]) == (0.0, 512)
     assert source["engine"]["tensor_parallel_size"] == 16

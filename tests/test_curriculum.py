@@ -102,6 +102,13 @@ def test_competence_follows_its_curve():
     assert difficulty[2000:].mean() == pytest.approx(499.5, rel=0.05), "uniform once all records are open"
 
 
+def test_competence_opens_whole_records_and_the_last_of_them_is_drawn():
+    """Half of three records are two: a share is rounded up, so that some record is always open."""
+    curriculum = Competence(initial=0.5, full_at=1.0, power=1)
+    first = {int(curriculum.order(np.arange(3.0), 6, seed)[0]) for seed in range(40)}
+    assert first == {0, 1}
+
+
 def test_equal_entropies_keep_the_order_of_the_cache():
     np.testing.assert_array_equal(SortedOnceRepeat().order(np.zeros(5), 5, seed=9), np.arange(5))
 

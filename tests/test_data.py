@@ -196,6 +196,13 @@ def test_records_that_are_too_long_are_errors_or_dropped_and_counted(cache, rend
     assert max(batch.input_ids.shape[1] for batch in batches) <= 128
 
 
+def test_a_record_as_long_as_a_pack_fits(cache, renderer):
+    longest = max(len(renderer.render(record.prompt, record.teacher_text).input_ids) for record in records())
+    assert len(data_of(cache, renderer, max_tokens=longest).rows) == len(records())
+    with pytest.raises(DanteError, match=f"has {longest} tokens, a pack holds {longest - 1}"):
+        data_of(cache, renderer, max_tokens=longest - 1)
+
+
 def test_a_sorted_curriculum_reaches_the_batches(cache, renderer):
     steps = steps_of(cache, renderer, curriculum=SortedOnceRepeat(), steps=5)
     levels = [torch.cat([batch.fields["output_entropy"] for batch in step.micro_batches]) for step in steps]

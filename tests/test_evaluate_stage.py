@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
 from dante.cache import CacheWriter, Record
 from dante.errors import DanteError
 from dante.evaluate import heldout, score_stage, stage
 from dante.evaluate.generate import _generation, choose, greedy, repetition
+from dante.evaluate.ngram import Ngrams, Trigram, Unigram, collect
+from dante.evaluate.one_model import HIDDEN, Subject, measure
 from dante.pipeline import Step
 from dante.teachers.repetition import RepetitionLimit
 from tests.test_evaluate_fidelity import reference_bits, tiny
@@ -36,6 +39,7 @@ def record(index: int, split: str) -> Record:
 
 
 LOOP = RepetitionLimit(min_tokens=3, max_tokens=40, count=5)
+TRAIN = [record(index, "train") for index in range(20)]
 HELDOUT = [record(100 + index, "heldout") for index in range(8)]
 
 
@@ -60,8 +64,14 @@ MEASURE = {
 }
 
 
-def evaluated(root: Path, models: dict[str, tuple[int, int]], **changes: Any) -> Step:
-    """The three steps of an evaluation over tiny models `{folder: (vocabulary, seed)}`; returns the last."""
+def evaluated(
+    root: Path, models: dict[str, tuple[int, int]], everywhere: dict[str, Any] | None = None, **changes: Any
+) -> Step:
+    """The three steps of an evaluation over tiny models `{folder: (vocabulary, seed)}`; returns the last.
+
+    Settings of all three steps come from `everywhere`, those of the last alone from `changes`.
+    """
+    shared = MEASURE | (everywhere or {})
     for name, (vocab_size, seed) in models.items():
         model, renderer = tiny(vocab_size, seed)
         model.save_pretrained(root / name)
@@ -70,14 +80,13 @@ def evaluated(root: Path, models: dict[str, tuple[int, int]], **changes: Any) ->
     handle = {"name": "big", "model": "model", "local": True, "revision": None, "licence": "MIT", "sha256": None}
     (root / "teacher" / "teacher.json").write_text(json.dumps(handle | {"chat_template": True}))
     validation = [replace(record(50 + index, "train"), split="validation") for index in range(3)]
-    train = [record(index, "train") for index in range(20)]
-    CacheWriter(root / "cache").add(train + validation + HELDOUT).seal()
+    CacheWriter(root / "cache").add(TRAIN + validation + HELDOUT).seal()
     inputs = {name: root / name for name in ("teacher", "cache", "init", "release")}
-    score_stage.run(made("eval-teacher", inputs, {"model": "teacher", **MEASURE, "generations": 0}, root))
+    score_stage.run(made("eval-teacher", inputs, {"model": "teacher", **shared, "generations": 0}, root))
     inputs |= {"eval-teacher": root / "eval-teacher"}
-    score_stage.run(made("eval-init", inputs, {"model": "init", **MEASURE}, root))
+    score_stage.run(made("eval-init", inputs, {"model": "init", **shared}, root))
     inputs |= {"eval-init": root / "eval-init"}
-    step = made("eval", inputs, {**MEASURE, "bootstrap": 200, "confidence": 0.9, **changes}, root)
+    step = made("eval", inputs, {**shared, "bootstrap": 200, "confidence": 0.9, **changes}, root)
     stage.run(step)
     return step
 
@@ -132,6 +141,30 @@ def test_counting_models_are_asked_for_the_students_tokens(step: Step) -> None:
     assert value["trigram"] < value["unigram"] < value["student"]
 
 
+def test_counting_models_have_counted_the_train_answers_and_no_others(step: Step) -> None:
+    """Neither the held-out answers, which they are asked for, nor those of the validation split."""
+    _, renderer = tiny(270, 2)
+    vocab, end = len(renderer.tokenizer), renderer.end_of_turn_id
+
+    def counted(records: list[Record]) -> list[Ngrams]:
+        """Each record's answer and end-of-turn token after the tokens of the prompt, from text alone."""
+        found = []
+        for one in records:
+            before = renderer.prompt_ids(one.prompt)
+            answer = [*renderer.tokenizer(one.teacher_text, add_special_tokens=False)["input_ids"], end]
+            found.append(collect([(before + answer, [False] * len(before) + [True] * len(answer))], vocab))
+        return found
+
+    def together(parts: list[Ngrams]) -> Ngrams:
+        return Ngrams(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
+
+    found = {item["id"]: item["bits"] for item in lines(step, "items.jsonl")}
+    for name, model in {"unigram": Unigram, "trigram": Trigram}.items():
+        fitted = model(together(counted(TRAIN)), vocab)
+        for one, asked in zip(HELDOUT, counted(HELDOUT), strict=True):
+            assert found[one.id][name] == pytest.approx(-fitted.log_p(asked).sum() / np.log(2)), (name, one.id)
+
+
 def test_rows_pairs_and_items_agree(step: Step) -> None:
     items, found = lines(step, "items.jsonl"), result(step)
     assert {item["id"] for item in items} == {r.id for r in HELDOUT}
@@ -175,6 +208,47 @@ def one_by_one(model: LlamaForCausalLM, ids: list[int], limit: int, end: int) ->
     while len(new) < limit and end not in new:
         new.append(int(model(input_ids=torch.tensor([ids + new]), use_cache=False).logits[0, -1].argmax()))
     return new
+
+
+def test_the_length_of_answers_is_told_in_units_of_the_teachers(step: Step) -> None:
+    rows = lines(step, "generations.jsonl")
+    answers = {
+        name: sum(len(row["answers"][name]["text"].encode()) for row in rows) for name in ("teacher", "init", "student")
+    }
+    teacher = answers.pop("teacher")
+    found = {r["model"]: r["value"] for r in result(step)["rows"] if r["metric"] == "length_ratio"}
+    assert found == {name: pytest.approx(written / teacher) for name, written in answers.items()}
+
+
+def test_precision_and_number_of_records_are_those_of_the_settings(step: Step, tmp_path: Path) -> None:
+    models = {"teacher/model": (300, 0), "init/model": (270, 1), "release": (270, 2)}
+    fewer = {"precision": "bf16", "heldout": 5, "retention": False, "choices": 0, "generations": 0}
+    rounded = evaluated(tmp_path, models, fewer)
+    assert load_file(rounded.inputs["eval-teacher"] / HIDDEN)["hidden"].dtype == torch.bfloat16
+    exact = {item["id"]: item for item in lines(step, "items.jsonl")}
+    items = lines(rounded, "items.jsonl")
+    assert len(items) == 5
+    for item in items:
+        for model in ("teacher", "init", "student"):
+            assert item["bits"][model] != exact[item["id"]]["bits"][model]
+            assert item["bits"][model] == pytest.approx(exact[item["id"]]["bits"][model], rel=0.05)
+        # Counting has no precision.
+        assert item["bits"]["trigram"] == pytest.approx(exact[item["id"]]["bits"]["trigram"])
+
+
+def test_variables_of_the_chat_template_reach_what_is_scored(tmp_path: Path) -> None:
+    model, renderer = tiny(270, 1)
+    words = renderer.tokenizer
+    words.chat_template = "{{ greeting | default('') }}" + str(words.chat_template)
+    for part in (model, words):
+        part.save_pretrained(tmp_path / "model")
+    CacheWriter(tmp_path / "cache").add(TRAIN + HELDOUT).seal()
+    hashes = []
+    for index, chat in enumerate(({}, {"greeting": "ab "}, {"greeting": "ab "})):
+        nothing = {"heldout": 2, "retention": False, "choices": 0, "generations": 0, "chat": chat}
+        measure(Subject("init", tmp_path / "model", 0), tmp_path / "cache", tmp_path / str(index), MEASURE | nothing, 1)
+        hashes.append(json.loads((tmp_path / str(index) / "scores.json").read_text())["tokens_sha256"])
+    assert hashes[0] != hashes[1] == hashes[2]
 
 
 def test_a_batch_of_prompts_is_answered_like_each_prompt_alone() -> None:

@@ -29,7 +29,9 @@ def problem():
 
 def supervised(labels, step_tokens=None, step_records=None, record=RECORD):
     counts = torch.bincount(record, minlength=len(ENTROPY))
-    fields = {"output_entropy": torch.tensor(ENTROPY), "supervised_tokens": counts}
+    entropy = torch.tensor(ENTROPY)
+    # As every batch has it; only the lower bound is a weight's H.
+    fields = {"output_entropy": entropy, "output_entropy_upper": entropy + 1.0, "supervised_tokens": counts}
     return SupervisedTokens(labels, record, fields, step_tokens or len(labels), step_records or len(ENTROPY))
 
 

@@ -86,6 +86,16 @@ def test_calibration_averages_over_warmup_and_then_freezes():
     assert weights[1] == weights[2] == weights[3]
 
 
+def test_the_token_gradient_is_measured_as_it_enters_the_optimizer():
+    """Clipped to a quarter, it is a quarter for the calibration and for the reported ratio, too."""
+    whole, clipped = (anchored(calibrate=True, drift=1e-4)[0] for _ in range(2))
+    whole.observe(0.0, torch.ones(()))
+    clipped.observe(0.0, torch.tensor(4.0))
+    assert clipped.term(0.0).weight.item() == pytest.approx(whole.term(0.0).weight.item() / 4, rel=1e-6)
+    for loss in (whole, clipped):
+        assert loss.term(0.0).metrics["gradient_ratio"].item() == pytest.approx(0.1, rel=1e-5)
+
+
 def test_a_run_without_warmup_calibrates_on_its_first_step():
     loss, student, _ = anchored(calibrate=True)
     loss.calibration = 0.0

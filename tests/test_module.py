@@ -284,7 +284,9 @@ def test_a_run_learns_and_reports():
     first, last = collect.rows[0], collect.rows[-1]
     assert last["ce_nats"] < first["ce_nats"]
     assert [r["step"] for r in collect.rows] == list(range(1, STEPS + 1))
-    assert first["lr"] == pytest.approx(1e-2)  # one warm-up step
+    # One warm-up step, at the full rate already; then the cosine, whose first step is at its top.
+    rates = [1.0, *(0.5 + 0.5 * math.cos(math.pi * k / 5) for k in range(5))]
+    assert [r["lr"] for r in collect.rows] == pytest.approx([1e-2 * rate for rate in rates])
     assert last["weight/cwce"] == pytest.approx(HoldThenRamp(0.7, 1.0, 0.1)(5 / 6))
     assert last["supervised_tokens"] == 25
     assert last["tea/drift_frobenius"] > 0

@@ -90,6 +90,13 @@ def test_packing_stays_inside_a_steps_window_and_first_fit_reuses_room():
     np.testing.assert_array_equal(plan.first_draw, [0, 5, 10])
 
 
+def test_a_record_that_fills_a_pack_to_the_last_token_fits():
+    lengths, batch = np.array([40, 24, 64]), {"unit": "records", "size": 3}
+    plan = make_plan(lengths, lengths, np.arange, steps=1, batch=batch, max_tokens=64)
+    assert plan.step_packs(0) == [[0, 1], [2]]
+    assert plan.fill.tolist() == [1.0]
+
+
 @pytest.mark.parametrize("accumulate", [None, 1, 2])
 @pytest.mark.parametrize(("unit", "size"), [("records", 13), ("packs", 4)])
 def test_world_size_never_changes_what_a_step_shows(unit, size, accumulate):

@@ -61,13 +61,34 @@ def test_overwrite_redoes_and_error_stops(smoke: dict[str, Any]) -> None:
         pipeline.run({**smoke, "on_existing": "error"})
 
 
-def test_a_run_of_another_configuration_says_which_keys_differ(smoke: dict[str, Any]) -> None:
+def test_a_run_of_another_configuration_says_which_keys_differ(smoke: dict[str, Any], tmp_path: Path) -> None:
     pipeline.run(smoke)
-    other = {**smoke, "fit": {**smoke["fit"], "lr": 0.5}}
-    with pytest.raises(DanteError, match=r"fit\.lr: 0\.001 → 0\.5"):
+    stored = (tmp_path / "run" / "config.yaml").read_text()
+    other = composed("+experiment=sft", "scale=smoke", "only=teacher", f"run.dir={tmp_path}/run", "teacher.make.seed=1")
+    with pytest.raises(DanteError, match=r"teacher\.make\.seed: 0 → 1.*teacher finished with it"):
         pipeline.run(other)
+    assert (tmp_path / "run" / "config.yaml").read_text() == stored
     hardware = {**smoke, "trainer": {**smoke["trainer"], "threads": 2}}
     pipeline.run(hardware)
+
+
+def test_a_configuration_binds_only_what_was_finished_with_it(
+    smoke: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong value of a later step may be corrected under the same name, as the fix of its error says."""
+    pipeline.run(smoke)
+    capsys.readouterr()
+    same = ("+experiment=sft", "scale=smoke", "only=teacher", f"run.dir={tmp_path}/run")
+    pipeline.run(composed(*same, "cache.source.heldout=4"))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no finished step of this run depends on what has changed" in said
+    assert "cache.source.heldout: 4" in said or "→ 4" in said
+    assert "heldout: 4" in (tmp_path / "run" / "config.yaml").read_text()
+    # What is finished under the new value is bound to it in turn.
+    (tmp_path / "run" / "cache").symlink_to("../.steps/cache-of-another-configuration")
+    (tmp_path / ".steps" / "cache-of-another-configuration").mkdir()
+    with pytest.raises(DanteError, match="cache finished with it"):
+        pipeline.run(composed(*same, "cache.source.heldout=5"))
 
 
 def test_inputs_must_be_complete(smoke: dict[str, Any]) -> None:

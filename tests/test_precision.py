@@ -128,7 +128,7 @@ def test_a_typed_bf16_is_honoured_with_the_hours_it_takes(
 
 def test_each_key_may_be_typed_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     supports(monkeypatch, "emulated")
-    cfg = composed(*GENERATED, "eval.precision=bf16", "cache.source.engine.dtype=float16", f"run.dir={tmp_path}/run")
+    cfg = composed(*GENERATED, "eval.precision=bf16", "engine.dtype=float16", f"run.dir={tmp_path}/run")
     assert (cfg["fit"]["precision"], cfg["eval"]["precision"]) == ("fp32", "bf16")
     assert cfg["cache"]["source"]["engine"]["dtype"] == "float16"
     cfg = composed(*GENERATED, "trainer.precision=bf16", f"run.dir={tmp_path}/run")

@@ -79,14 +79,66 @@ def test_parquet_has_the_same_fields(tmp_path: Path) -> None:
         ({"prompt": " "}, "is empty"),
         ({"prompt": [{"role": "assistant", "content": "x"}]}, "ends with the role"),
         ({"text": "no prompt"}, "field 'prompt'"),
-        (5, "field 'prompt'"),
-        ({"prompt": "a", "prefix": 5}, "prefix is 5"),
+        (5, "is a int"),
+        ({"prompt": None}, "is None"),
+        ({"prompt": "Cut \ud83d"}, "surrogate"),
+        ({"messages": [{"role": "user", "content": "Cut \ud83d"}]}, "surrogate"),
+        ({"prompt": json.dumps([{"role": "user", "content": "Cut \ud83d"}])}, "surrogate"),
+        ({"prompt": "[{'role': 'user', 'content': 'x'}"}, "cannot be read as"),
+        ({"prompt": [{"role": "tool", "content": "x"}]}, "tool"),
+        ({"messages": []}, "messages"),
+        ({"conversations": [{"from": "gpt", "value": "x"}]}, "conversations"),
+        ({"prompt": "a", "domain": ["x"]}, "field 'domain'"),
+        ({"prompt": "a", "prefix": 5}, "field 'prefix': is 5"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, row: object, message: str) -> None:
     with pytest.raises(DanteError, match=message) as caught:
         jsonl(tmp_path, {"prompt": "fine"}, row).load()
     assert "line 2" in caught.value.where
+
+
+SHAREGPT = [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "Why?"}]
+ANSWERED = [*CHAT, {"role": "assistant", "content": "So."}]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("prompt", CHAT),
+        ("prompt", json.dumps(CHAT)),
+        ("prompt", str(CHAT)),
+        ("messages", CHAT),
+        ("messages", ANSWERED),
+        ("messages", json.dumps(ANSWERED)),
+        ("conversations", SHAREGPT),
+        ("conversations", json.dumps([*SHAREGPT, {"from": "gpt", "value": "So."}])),
+    ],
+)
+def test_conversations_in_every_form_become_the_messages_that_are_asked(
+    tmp_path: Path, column: str, value: Any
+) -> None:
+    expected = [Prompt(CHAT, "general", "en", "given", "")]
+    assert jsonl(tmp_path, {column: value}).load() == expected
+    assert parquet(tmp_path, {column: [value]}, column).load() == expected
+    datasets.Dataset.from_dict({column: [value]}).save_to_disk(tmp_path / "saved")
+    found = dataset(tmp_path / "saved", field=column, characters=10).load()
+    assert [one.prompt for one in found] == [CHAT]
+
+
+def test_files_that_hold_no_prompts_are_told(tmp_path: Path) -> None:
+    with pytest.raises(DanteError, match="is a folder"):
+        JsonlPrompts(str(tmp_path), "CC0").load()
+    with pytest.raises(DanteError, match="there are no prompts"):
+        jsonl(tmp_path).load()
+    with pytest.raises(DanteError, match="prompts.field=messages"):
+        parquet(tmp_path, {"messages": [CHAT]}).load()
+
+
+def test_a_prompt_is_asked_once_in_whatever_form(tmp_path: Path) -> None:
+    user = {"role": "user", "content": "Why?"}
+    rows = [{"prompt": form} for form in ("Why?", [user], "Why? ", json.dumps([user]))]
+    assert [p.prompt for p in jsonl(tmp_path, *rows, {"prompt": "Why not?"}).load()] == ["Why?", "Why not?"]
 
 
 def test_a_prompt_is_asked_once_and_count_counts_different_ones(tmp_path: Path) -> None:
@@ -157,7 +209,7 @@ def test_other_columns_of_a_dataset_mean_something_else(tmp_path: Path) -> None:
 
 
 def test_italian_answers_to_an_italian_dataset_are_kept() -> None:
-    node = composed("+experiment=sft", "cache=generated", "prompts@cache.source.prompts=culturax_it")["cache"]["source"]
+    node = composed("+experiment=sft", "cache=generated", "prompts=culturax_it")["cache"]["source"]
     assert node["prompts"]["config"] == node["prompts"]["language"]
     text = "Il gatto è sul tavolo e non è il mio gatto, ma questa è una prova per il filtro."
     record = Record("a", "Continua.", text, 1.0, language=node["prompts"]["language"])
@@ -219,8 +271,8 @@ def test_puzzles_without_the_package_say_what_to_install(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in (CONF / "prompts").glob("*.yaml")))
 def test_every_shipped_source_is_built_and_has_a_licence(name: str) -> None:
-    given = ["cache.source.prompts.path=x"] if "path: ???" in (CONF / "prompts" / f"{name}.yaml").read_text() else []
-    cfg = composed("+experiment=sft", "cache=generated", f"prompts@cache.source.prompts={name}", *given)
+    given = ["prompts.path=x"] if "path: ???" in (CONF / "prompts" / f"{name}.yaml").read_text() else []
+    cfg = composed("+experiment=sft", "cache=generated", f"prompts={name}", *given)
     source = build(cfg["cache"]["source"]["prompts"])
     assert isinstance(source, Prompts)
     assert source.licence

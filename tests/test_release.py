@@ -68,7 +68,9 @@ def step(tmp_path: Path, request: pytest.FixtureRequest) -> Step:
         (tmp_path / name).mkdir()
     LlamaForCausalLM(config).save_pretrained(tmp_path / "init" / "model")
     words.save_pretrained(tmp_path / "init" / "model")
-    trained = LlamaForCausalLM(config)  # other random weights: what a fit would have written
+    trained = LlamaForCausalLM(config)  # what a fit would have written
+    for parameter in trained.parameters():  # norms, too: two models begin with the same ones
+        torch.nn.init.normal_(parameter, mean=1.0, std=0.1)
     weights = {name: parameter.detach().contiguous() for name, parameter in trained.named_parameters()}
     save_file(weights, tmp_path / "fit" / "student.safetensors")
     files = {
@@ -114,6 +116,17 @@ def test_a_process_with_only_transformers_gets_the_trained_logits(step: Step, tm
     assert torch.equal(theirs["logits"], trained(input_ids=theirs["ids"]).logits)
     assert theirs["eos"][0] == tokenizer().convert_tokens_to_ids("<|im_end|>")
     assert theirs["text"].startswith("<|im_start|>user\nab ba<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_every_parameter_of_the_export_is_the_trained_one(step: Step) -> None:
+    release.run(step)
+    trained = load_file(step.inputs["fit"] / "student.safetensors")
+    started = load_file(step.inputs["init"] / "model" / "model.safetensors")
+    exported = load_file(step.out / "model.safetensors")
+    assert exported.keys() == trained.keys() == started.keys()
+    for name, tensor in trained.items():
+        assert torch.equal(exported[name], tensor.bfloat16()), name
+        assert not torch.equal(exported[name], started[name].bfloat16()), f"{name} does not tell the two apart"
 
 
 def test_folder_holds_what_a_user_of_the_model_expects(step: Step) -> None:

@@ -92,7 +92,21 @@ def test_a_second_start_does_nothing_and_seeds_share_what_is_equal(finished: Pat
     assert os.readlink(finished.parent / "seed2" / "init") == os.readlink(finished / "init")
 
 
-@pytest.mark.parametrize("experiment", [e for e in EXPERIMENTS if e != "dante_mosaic"])
+def test_plain_fine_tuning_runs_through_on_answers_to_prompts_of_one_s_own(finished: Path) -> None:
+    """With every default of a generated cache: its filters leave answers, and its hold-outs fit twenty prompts."""
+    prompts = finished.parent / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": f"Question {i}?"}) + "\n" for i in range(20)))
+    run_dir = finished.parent / "own"
+    chosen = ["cache=generated", "engine=transformers", "engine.dtype=float32", "prompts=jsonl"]
+    run(run_dir, "sft", *chosen, f"prompts.path={prompts}")
+    assert (run_dir / "report" / "index.html").is_file()
+    assert len(metrics(run_dir)) == 8
+    manifest = json.loads((run_dir / "cache" / "manifest.json").read_text())
+    assert manifest["generated"]["finish_reasons"]["stop"] >= 10
+    assert manifest["counts"]["heldout"] >= 2
+
+
+@pytest.mark.parametrize("experiment", [e for e in EXPERIMENTS if e not in ("dante_mosaic", "sft")])
 def test_every_other_experiment_runs_through(experiment: str, finished: Path) -> None:
     run_dir = finished.parent / experiment
     run(run_dir, experiment)

@@ -27,7 +27,7 @@ from dante.teachers.server_engine import ServerEngine
 from dante.teachers.smoke import SmokeTeacher
 from tests.bad_server import MODEL, BadServer, Reply, chat, completion
 
-CONF = Path(__file__).resolve().parents[1] / "conf" / "cache" / "engine" / "server.yaml"
+CONF = Path(__file__).resolve().parents[1] / "conf" / "engine" / "server.yaml"
 GREEDY = Decoding(0.0, 1.0, 0, 24, 1, 4, None)
 KEY = "sk-a-very-secret-key-0123456789"
 
@@ -153,7 +153,7 @@ def test_bad_settings(changes: dict[str, Any], told: str) -> None:
 
 
 def test_the_yaml_fits_the_signature() -> None:
-    walk_targets(OmegaConf.to_container(OmegaConf.load(CONF)), "cache.source.engine")
+    walk_targets(OmegaConf.to_container(OmegaConf.load(CONF)), "engine")
 
 
 def test_a_hosted_teacher_needs_no_tokenizer_but_a_vocabulary(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
 
 from dante.errors import DanteError
+from dante.evaluate.score_stage import teacher_missing
 from dante.teachers.engine import Decoding, Request, to_generation
 from dante.teachers.handle import load_teacher
 from dante.teachers.hub import HubTeacher
@@ -150,6 +152,32 @@ def test_local_folder_as_teacher(smoke: Path, tmp_path: Path) -> None:
     assert teacher.sha256 == load_teacher(smoke).sha256
     with pytest.raises(DanteError, match=r"config\.json"):
         HubTeacher(str(tmp_path / "nothing"), None, "MIT").make(tmp_path)
+
+
+def test_a_broken_folder_is_refused_before_it_is_asked_anything(
+    smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(smoke / "model", tmp_path / "org" / "name"))
+    weights = folder / "model.safetensors"
+    tensors = load_file(weights)
+    save_file({name: t for name, t in tensors.items() if name != "model.norm.weight"}, weights, {"format": "pt"})
+    with pytest.raises(DanteError, match=r"missing \(model\.norm\.weight\).*teacher\.make\.model"):
+        TransformersEngine("float32", 2, "cpu").open(str(folder), None, {}, tmp_path / "log")
+    monkeypatch.chdir(tmp_path)
+    HubTeacher("org/name", None, "MIT").make(tmp_path / "out")
+    assert load_teacher(tmp_path / "out").local, "a folder of this name is what transformers would load"
+    weights.write_bytes(weights.read_bytes()[:-4])
+    with pytest.raises(DanteError, match=r"cut off.*teacher\.make\.model"):
+        HubTeacher("org/name", None, "MIT").make(tmp_path / "out")
+
+
+def test_a_teacher_that_only_another_engine_reads_is_not_measured(smoke: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(smoke / "model", tmp_path / "packed"))
+    HubTeacher(str(folder), None, "MIT").make(tmp_path / "step")
+    assert teacher_missing(tmp_path / "step") is None
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "gptq"}}))
+    assert "quantised (gptq)" in str(teacher_missing(tmp_path / "step"))
 
 
 def test_hub_id_downloads_nothing(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
-from dante.cache.record import Prompt, Record
+from dante.cache.conversation import Prompt
+from dante.cache.record import Record
 
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dante.cache.prompt_rows import check_column, check_count, check_licence, to_prompts
+from dante.cache.conversation import messages_in
+from dante.cache.fields import FieldError
+from dante.cache.prompt_rows import check_column, check_count, check_licence, row_of, to_prompts
 from dante.errors import DanteError
 from dante.teachers.prompts import Prompt
 
@@ -45,9 +47,7 @@ class DatasetPrompts:
         self.revision, self.licence, self.count = revision, check_licence(licence), check_count(count)
         self.domain, self.language, self.characters = domain, language, characters
         if characters is not None and characters < 1:
-            raise DanteError(
-                f"characters={characters}", where="cache.source.prompts.characters", allowed="at least 1, or null"
-            )
+            raise DanteError(f"characters={characters}", where="prompts.characters", allowed="at least 1, or null")
 
     def load(self) -> list[Prompt]:
         return to_prompts(self._rows(), self.count, self.id)
@@ -58,11 +58,18 @@ class DatasetPrompts:
             prompt = row[self.field]
             if prompt is None or (isinstance(prompt, str) and not prompt.strip()):
                 continue
-            if isinstance(prompt, str):
-                prompt = self._cut(prompt)
-            yield f"{self.id}, row {number}", {"domain": self.domain, "language": self.language, "prompt": prompt}
+            place = f"{self.id}, row {number}"
+            slices = {"domain": self.domain, "language": self.language}
+            yield place, row_of(slices, self.field, self._cut(prompt, place) if isinstance(prompt, str) else prompt)
 
-    def _cut(self, text: str) -> str:
+    def _cut(self, text: str, place: str) -> Any:
+        """Text of at most so many characters; messages that a text holds are never cut."""
+        try:
+            found = messages_in(text, self.field)
+        except FieldError as error:
+            raise DanteError(str(error), where=place, allowed=error.allowed, fix=error.fix) from None
+        if not isinstance(found, str):
+            return found
         text = text.strip()
         if self.characters is None or len(text) <= self.characters:
             return text
@@ -92,7 +99,7 @@ class DatasetPrompts:
                     f"no split {self.split!r}",
                     where=str(folder),
                     allowed=", ".join(map(str, loaded)),
-                    fix="set cache.source.prompts.split",
+                    fix="set prompts.split",
                 )
             return loaded[self.split]
         # Streaming asks the hub even for what lies in the local cache.
@@ -107,7 +114,7 @@ class DatasetPrompts:
         call = f"datasets.load_dataset({', '.join([*arguments, f'split={part!r}', *pinned])}).save_to_disk('FOLDER')"
         return DanteError(
             f"the dataset {self.id!r} cannot be read: {said}",
-            where="cache.source.prompts",
+            where="prompts",
             fix=f"where there is a network (and access, if it is gated) run {call}, then set "
-            "cache.source.prompts.id=FOLDER; or correct id, config and split",
+            "prompts.id=FOLDER; or correct id, config and split",
         )

@@ -38,6 +38,30 @@ class Block(NamedTuple):
     text: bytes
 
 
+# First bytes of files that are no lines of JSON, what they are, and what to do.
+_OTHER_FILES = (
+    (b"\x1f\x8b", "compressed with gzip", "gunzip it"),
+    (b"PAR1", "Parquet", "prompts=parquet reads it; of records write JSON lines: pandas' "
+     "df.to_json('FILE.jsonl', orient='records', lines=True)"),
+    (b"PK\x03\x04", "a zip archive", "unzip it"),
+    (b"\xff\xfe", "text in UTF-16", "iconv -f UTF-16 -t UTF-8 FILE > FILE.jsonl"),
+    (b"\xfe\xff", "text in UTF-16", "iconv -f UTF-16 -t UTF-8 FILE > FILE.jsonl"),
+)  # fmt: skip
+_ZSTD = b"\x28\xb5\x2f\xfd"
+
+
+def check_kind(raw: io.BufferedReader, path: Path) -> None:
+    """Refuses a file that is something else than its name says: by its first bytes, before a line of it is read."""
+    first = raw.peek(4)[:4]
+    for magic, what, fix in _OTHER_FILES:
+        if first.startswith(magic):
+            raise DanteError(f"the file is {what}", where=str(path), allowed="JSON lines, plain or as .zst", fix=fix)
+    if is_compressed(path) and first[:1] in (b"{", b"["):
+        raise DanteError("the file is not compressed", where=str(path), fix=f"rename it to {path.with_suffix('')}")
+    if not is_compressed(path) and first == _ZSTD:
+        raise DanteError("the file is compressed with zstd", where=str(path), fix=f"rename it to {path}.zst")
+
+
 def compressor() -> zstandard.ZstdCompressor:
     """Of frames with a checksum, so that a damaged one is noticed wherever it is read."""
     return zstandard.ZstdCompressor(level=LEVEL, write_checksum=True)
@@ -72,6 +96,7 @@ def pieces(raw: io.BufferedIOBase, path: Path) -> Iterator[tuple[bytes, int]]:
 def lines(path: Path) -> Iterator[bytes]:
     """The lines of a shard, `.jsonl` or `.jsonl.zst`, without their line breaks; no frame is held whole."""
     with path.open("rb") as raw:
+        check_kind(raw, path)
         if not is_compressed(path):
             yield from (line.rstrip(b"\n") for line in raw)
             return
@@ -86,6 +111,7 @@ def lines(path: Path) -> Iterator[bytes]:
 def blocks(path: Path) -> Iterator[Block]:
     """The blocks of a shard in order; together they are the whole file."""
     with path.open("rb") as raw:
+        check_kind(raw, path)
         yield from _joined(_frames(raw, path) if is_compressed(path) else _stretches(raw))
 
 

@@ -18,10 +18,10 @@ from dante.cache.difficulty import with_difficulty
 from dante.cache.filters import Empty, Filter, apply_all
 from dante.cache.generation import Generator
 from dante.cache.manifest import FILE_NAME, verify
-from dante.cache.record import Record, stable_hash
+from dante.cache.record import Record, prompt_hash
 from dante.cache.requests import Asked, Renderer
 from dante.cache.sources import Prompts
-from dante.cache.split import split_by_prompt
+from dante.cache.split import WHERE, Holdout, fewer, prompts_of, prompts_to_draw_from, split_by_prompt
 from dante.cache.thinking import normalise_with_map
 from dante.cache.writer import CacheWriter
 from dante.errors import DanteError
@@ -44,12 +44,13 @@ class GeneratedCache:
         engine: how the teacher is run.
         decoding: how it answers; several temperatures ask every prompt at each of them.
         system_prompt: for conversations that have none; null leaves the template's own default.
+        chat: variables of the teacher's template: what student and scores are rendered with, too.
         consistency: extra samples from which `self_consistency` is measured; null measures none.
         normalise_thinking: rewrite native thinking delimiters to `<think>` and `</think>`.
         batch_requests: requests per planned batch: what an interruption costs at most.
         filters: what is left out besides empty answers, by name and in this order; null switches one off.
-        heldout: prompts to hold out for results.
-        validation: prompts to hold out for choices.
+        heldout: prompts to hold out for results: a number, or at most a share of them.
+        validation: prompts to hold out for choices, likewise.
     """
 
     def __init__(
@@ -58,15 +59,21 @@ class GeneratedCache:
         engine: Engine,
         decoding: Decoding,
         system_prompt: str | None,
+        chat: dict[str, Any],
         consistency: SelfConsistency | None,
         normalise_thinking: bool,
         batch_requests: int,
         filters: Mapping[str, Filter | None],
-        heldout: int,
-        validation: int,
+        heldout: Holdout,
+        validation: Holdout,
     ) -> None:
         self.prompts, self.engine, self.decoding = prompts, engine, decoding
-        self.system_prompt, self.consistency, self.normalise_thinking = system_prompt, consistency, normalise_thinking
+        self.system_prompt, self.chat, self.consistency, self.normalise_thinking = (
+            system_prompt,
+            chat,
+            consistency,
+            normalise_thinking,
+        )
         self.batch_requests, self.heldout, self.validation = batch_requests, heldout, validation
         self.filters = [Empty(), *(one for one in filters.values() if one is not None)]
 
@@ -82,7 +89,7 @@ class GeneratedCache:
         folder = step.inputs["teacher"]
         teacher = load_teacher(folder)
         model = teacher.location(folder)
-        renderer = Renderer(model, teacher.revision, self.system_prompt, step.seed)
+        renderer = Renderer(model, teacher.revision, self.system_prompt, step.seed, self.chat)
         asked = list(renderer.ask(self.prompts.load(), self.decoding.each()))
         store = self._store(step, teacher, renderer)
         how = (self.engine, model, teacher.revision, step.resources, step.out / "worker.log", self.batch_requests)
@@ -141,8 +148,8 @@ class GeneratedCache:
         consistency = self.consistency
         if consistency is None:
             return records
-        prompts = {stable_hash(one.prompt.prompt): one.prompt for one in asked}
-        measured = sorted({stable_hash(record.prompt) for record in records})[: consistency.prompts]
+        prompts = {prompt_hash(one.prompt.prompt): one.prompt for one in asked}
+        measured = sorted({prompt_hash(record.prompt) for record in records})[: consistency.prompts]
         decoding = replace(self.decoding, temperature=consistency.temperature, samples=consistency.samples)
         jobs = [one.job for one in renderer.ask([prompts[h] for h in measured], [decoding])]
         texts = [answer.text for answer in generator.answers(jobs, "self-consistency")]
@@ -150,7 +157,7 @@ class GeneratedCache:
         values = {h: consistency.measure(texts[i * m : (i + 1) * m]) for i, h in enumerate(measured)}
         return [
             replace(record, self_consistency=round(values[h], ENTROPY_DECIMALS))
-            if (h := stable_hash(record.prompt)) in values
+            if (h := prompt_hash(record.prompt)) in values
             else record
             for record in records
         ]
@@ -164,15 +171,17 @@ class GeneratedCache:
         filters: list[dict[str, Any]],
         answers: Sequence[Generation],
     ) -> dict[str, Any]:
-        if len({stable_hash(record.prompt) for record in records}) <= self.heldout + self.validation:
+        free = len(prompts_to_draw_from(records))
+        held = prompts_of(self.heldout, free), prompts_of(self.validation, free)
+        if free <= sum(held):
             dropped = {one["name"]: one["dropped"] for one in filters}
             raise DanteError(
-                f"{len(records)} answers remain of {len(answers)}, and {self.heldout} + {self.validation} prompts are "
-                "to be held out",
-                where="cache.source.heldout, cache.source.validation",
-                fix=f"give more prompts or hold out fewer; dropped: {dropped}",
+                f"{len(records)} answers to {free} prompts remain of {len(answers)}, and {held[0]} + {held[1]} prompts "
+                "are to be held out",
+                where=WHERE,
+                fix=f"{fewer(free)}; dropped: {dropped}",
             )
-        kept = split_by_prompt(with_difficulty(list(records)), self.heldout, self.validation, step.seed)
+        kept = split_by_prompt(with_difficulty(list(records)), *held, step.seed)
         origin = store.provenance
         return (
             CacheWriter(step.out)
@@ -180,7 +189,7 @@ class GeneratedCache:
             .seal(
                 teacher=asdict(teacher) | {"model": teacher.name if teacher.local else teacher.model},
                 tokenizer={"sha256_16": origin["tokenizer"], "chat_template": origin["chat_template"]},
-                decoding=self.decoding.as_dict() | {"system_prompt": self.system_prompt},
+                decoding=self.decoding.as_dict() | {"system_prompt": self.system_prompt, "chat": self.chat},
                 engine=origin["engine"] | {"version": origin.get("version"), "batch_requests": self.batch_requests},
                 self_consistency=self._consistency_settings(),
                 generated={
@@ -189,7 +198,7 @@ class GeneratedCache:
                 },
                 filters=filters,
                 licences={"teacher": teacher.licence, "prompts": self.prompts.licence},
-                split={"heldout_prompts": self.heldout, "validation_prompts": self.validation, "seed": step.seed},
+                split={"heldout_prompts": held[0], "validation_prompts": held[1], "seed": step.seed},
             )
         )
 

@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from dante.cache.columns import LOOKUP, id_hash
+from dante.cache.fields import FieldError
 from dante.cache.frames import REBUILD, read_block
 from dante.cache.index_file import identities, load_index, make_index, try_to_save
 from dante.cache.manifest import FILE_NAME, check_listing, verify
 from dante.cache.reader import parse_line, shard_paths
-from dante.cache.record import FieldError, Record
+from dante.cache.record import Record
 from dante.errors import DanteError
 
 # Decompressed blocks that are kept, so that reading in order decompresses each once.

@@ -15,9 +15,10 @@ from typing import Any
 import pyarrow as pa
 
 from dante.cache.columns import FULL_SCHEMA, Columns
+from dante.cache.fields import FieldError
 from dante.cache.frames import blocks
 from dante.cache.reader import parse_line, shard_paths
-from dante.cache.record import FieldError, Record
+from dante.cache.record import Record
 from dante.errors import DanteError
 from dante.manifest import write_text
 from dante.teachers.handle import sha256_of
@@ -101,6 +102,8 @@ def _records(lines: list[bytes], path: Path, before: int, seen: set[str]) -> Ite
             record = parse_line(line, seen)
         except FieldError as error:
             where = f"{path}, line {before + number + 1}"
-            raise DanteError(str(error), where=where, allowed=error.allowed, fix="correct the line") from None
+            raise DanteError(
+                str(error), where=where, allowed=error.allowed, fix=error.fix or "correct the line"
+            ) from None
         seen.add(record.id)
         yield number, record

@@ -1,6 +1,5 @@
 """`manifest.json`: what a cache holds, who wrote it and how, and the hash of every shard."""
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dante.cache.frames import REBUILD
-from dante.cache.record import SCHEMA_VERSION, Record
+from dante.cache.record import SCHEMA_VERSION, Record, prompt_hash
 from dante.errors import DanteError
 from dante.teachers.handle import sha256_of
 
@@ -47,7 +46,9 @@ class Counts:
         self.domains: Counter[str] = Counter()
         self.languages: Counter[str] = Counter()
         self.finish_reasons: Counter[str] = Counter()
-        self._prompts: set[bytes] = set()
+        # prompt → (its side, the first record that said so); `torn` names records that said otherwise.
+        self._prompts: dict[str, tuple[str, str]] = {}
+        self.torn: list[str] = []
 
     def add(self, record: Record) -> None:
         self.records += 1
@@ -57,8 +58,11 @@ class Counts:
         self.domains[record.domain or "unknown"] += 1
         self.languages[record.language or "unknown"] += 1
         self.finish_reasons[record.finish_reason or "unknown"] += 1
-        # A digest, so that a million prompts are not held for the sake of counting them.
-        self._prompts.add(hashlib.blake2b(str(record.prompt).encode("utf-8"), digest_size=16).digest())
+        # A hash, so that a million prompts are not held for the sake of counting them.
+        side = record.split or "train"
+        named, first = self._prompts.setdefault(prompt_hash(record.prompt), (side, record.id))
+        if side != named:
+            self.torn.append(f"{first} ({named}) and {record.id} ({side})")
 
     def as_dict(self) -> dict[str, Any]:
         """The manifest's entry `counts`."""

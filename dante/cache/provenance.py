@@ -76,6 +76,8 @@ def check_equal(manifests: Sequence[Mapping[str, Any]], names: Sequence[Path], a
 
 def leaves_that_differ(key: str, first: Any, other: Any) -> list[Difference]:
     """Every leaf below `key` in which two plain structures differ."""
+    if first in ({}, None) and other in ({}, None):  # nothing, and nothing said
+        return []
     if isinstance(first, Mapping) and isinstance(other, Mapping):
         parts = sorted({*first, *other})
         return [d for part in parts for d in leaves_that_differ(f"{key}.{part}", first.get(part), other.get(part))]

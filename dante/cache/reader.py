@@ -5,8 +5,10 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from dante.cache.conversation import refuse_half_characters
+from dante.cache.fields import FieldError
 from dante.cache.frames import lines
-from dante.cache.record import FieldError, Record, Split, parse_record
+from dante.cache.record import Record, Split, parse_record
 from dante.errors import DanteError
 
 Policy = Literal["error", "skip"]
@@ -42,9 +44,11 @@ def read_rows(path: Path) -> Iterator[tuple[int, Any]]:
     """
     for number, line in read_lines(path):
         try:
-            yield number, json.loads(line)
-        except ValueError as error:
-            raise DanteError(f"the line is not JSON ({error})", where=f"{path}, line {number}") from None
+            yield number, parse_json(line)
+        except FieldError as error:
+            raise DanteError(
+                str(error), where=f"{path}, line {number}", allowed=error.allowed, fix=error.fix or "correct the line"
+            ) from None
 
 
 def scan(source: Path, policy: Policy) -> tuple[list[Record], list[str]]:
@@ -68,7 +72,7 @@ def scan(source: Path, policy: Policy) -> tuple[list[Record], list[str]]:
                     str(error),
                     where=f"{path}, line {number}",
                     allowed=error.allowed,
-                    fix="correct the line, or skip bad lines with cache.source.policy=skip",
+                    fix=f"{error.fix or 'correct the line'}; or skip bad lines: cache.source.policy=skip",
                 )
                 if policy == "error":
                     raise problem from None
@@ -98,21 +102,43 @@ def read_records(directory: Path | str, split: Split | None = None, policy: Poli
 
 def parse_line(line: bytes, seen: Container[str]) -> Record:
     """One line as a record whose id is not among `seen`; raises `FieldError`."""
-    try:
-        # Decoded here, strictly: `json.loads` would let halves of surrogate pairs pass, which cannot be written again.
-        data = json.loads(line.removeprefix(BOM).decode("utf-8"))
-    except ValueError as error:
-        raise FieldError("(the line)", f"is not JSON ({error})", "one JSON object in UTF-8 per line") from None
-    if b"\\ud" in line or b"\\uD" in line:
-        _refuse_half_characters(data)
-    record = parse_record(data)
+    record = parse_record(parse_json(line))
     if record.id in seen:
         raise FieldError("id", f"{record.id!r} occurs twice", "unique ids; without ids, unique prompts and texts")
     return record
 
 
-def _refuse_half_characters(data: object) -> None:
+def parse_json(line: bytes) -> Any:
+    """What a line of JSON holds.
+
+    Raises:
+        FieldError: it is not JSON in UTF-8, names a key twice, or holds half a character.
+    """
     try:
-        json.dumps(data, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        raise FieldError("(the line)", "holds half of a surrogate pair", "whole Unicode characters") from None
+        # Decoded here, strictly: `json.loads` would let halves of surrogate pairs pass, which cannot be written again.
+        data = json.loads(line.removeprefix(BOM).decode("utf-8"), object_pairs_hook=_once)
+    except RecursionError:
+        raise FieldError("(the line)", "is nested too deeply", "one JSON object per line") from None
+    except FieldError:
+        raise
+    except ValueError as error:
+        raise _not_json(line, error) from None
+    if b"\\ud" in line or b"\\uD" in line:
+        refuse_half_characters(data)
+    return data
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's keys and values, each key once: of two, JSON would keep the last without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name = next(name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1)
+        raise FieldError(name, "stands twice in one object", "each key once")
+    return found
+
+
+def _not_json(line: bytes, error: ValueError) -> FieldError:
+    fix = ""
+    if line.strip() in (b"[", b"{"):
+        fix = "write one object per line: jq -c '.[]' FILE > FILE.jsonl (of one list), jq -c . (of many objects)"
+    return FieldError("(the line)", f"is not JSON ({error})", "one JSON object in UTF-8 per line", fix)

@@ -10,22 +10,25 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-Message = dict[str, str]
-Prompt = str | list[Message]
+from dante.cache.conversation import (
+    BEGINNINGS,
+    Prompt,
+    column_of,
+    messages_in,
+    read_conversation,
+    read_prompt,
+    same_prompt,
+)
+from dante.cache.fields import FieldError, check_number, is_finite, short
+
 Split = Literal["train", "heldout", "validation"]
 
 SCHEMA_VERSION = 1
 SPLITS = get_args(Split)
-ROLES = ("system", "user", "assistant")
 REQUIRED = ("prompt", "teacher_text", "output_entropy", "self_consistency", "difficulty_score")
-
-
-class FieldError(ValueError):
-    """A field that is missing or wrong; the reader adds file and line."""
-
-    def __init__(self, field: str, problem: str, allowed: str) -> None:
-        self.field, self.problem, self.allowed = field, problem, allowed
-        super().__init__(f"field {field!r}: {problem}")
+# An entropy is at most ln(vocabulary), which is below 15; what is far above would overflow where entropies are summed.
+MOST_NATS = 1e6
+MOST_SAMPLES = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,9 @@ def stable_hash(*parts: Any) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
-def messages_of(prompt: Prompt) -> list[Message]:
-    """Chat messages of a prompt; plain text is one user message."""
-    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+def prompt_hash(prompt: Prompt, *parts: Any) -> str:
+    """Equal for all forms of one prompt (see `same_prompt`), with further parts; the only way to compare prompts."""
+    return stable_hash(*parts, same_prompt(prompt))
 
 
 def to_line(record: Record) -> str:
@@ -99,69 +102,74 @@ def parse_record(data: Any) -> Record:
         FieldError: naming the field, what is wrong with it, and what is allowed.
     """
     if type(data) is not dict:
-        raise FieldError("(the line)", f"is a {type(data).__name__}", "one JSON object per line")
+        fix = "jq -c '.[]' FILE > FILE.jsonl" if type(data) is list else ""
+        raise FieldError("(the line)", f"is a {type(data).__name__}", "one JSON object per line", fix)
+    if "prompt" not in data:
+        data = _with_columns(data)
     for name in REQUIRED:
         if name not in data:
             raise FieldError(name, "is missing", f"the fields {', '.join(REQUIRED)} (the last two may be null)")
-    prompt, text, entropy = data["prompt"], data["teacher_text"], data["output_entropy"]
-    check_prompt(prompt)
+    prompt, text, entropy = read_prompt(data["prompt"]), data["teacher_text"], data["output_entropy"]
     if type(text) is not str or not text.strip():
-        raise FieldError("teacher_text", f"is {_short(text)}", "text that is not empty")
-    _check_number("output_entropy", entropy, 0.0, math.inf, "a finite number >= 0, in nats per token")
+        raise FieldError("teacher_text", f"is {short(text)}", "text that is not empty")
+    if text.lstrip().startswith(BEGINNINGS):
+        _refuse_messages(text)
+    check_number("output_entropy", entropy, 0.0, MOST_NATS, f"0 to {MOST_NATS:g}, in nats per token")
     for name in ("self_consistency", "difficulty_score"):
         if data[name] is not None:
-            _check_number(name, data[name], 0.0, 1.0, "a number in [0, 1], or null")
+            check_number(name, data[name], 0.0, 1.0, "a number in [0, 1], or null")
     if len(data) == len(REQUIRED):
         derived = stable_hash(prompt, text)
         return Record(derived, prompt, text, entropy, None, data["self_consistency"], data["difficulty_score"])
     _check_optional(data)
-    values = {name: data[name] for name in FIELDS if data.get(name) is not None}
+    values = {name: data[name] for name in FIELDS if data.get(name) is not None} | {"prompt": prompt}
     values.setdefault("id", stable_hash(prompt, text))
     return Record(**values)
 
 
-def check_prompt(prompt: Any) -> None:
-    if type(prompt) is str:
-        if not prompt.strip():
-            raise FieldError("prompt", "is empty", "text, or a list of chat messages")
-        return
-    if type(prompt) is not list or not prompt:
-        raise FieldError("prompt", f"is {_short(prompt)}", "text, or a list of chat messages that is not empty")
-    for message in prompt:
-        good = type(message) is dict and message.get("role") in ROLES and type(message.get("content")) is str
-        if not good:
-            raise FieldError("prompt", f"holds {_short(message)}", '{"role": system|user|assistant, "content": text}')
-    if prompt[-1]["role"] != "user":
-        raise FieldError("prompt", f"ends with the role {prompt[-1]['role']!r}", "messages that end with the user's")
+def _with_columns(data: dict[str, Any]) -> dict[str, Any]:
+    """The line with prompt and answer out of a column that holds the whole conversation, where it has one."""
+    column = column_of(data)
+    if column is None:
+        return data
+    prompt, answer = read_conversation(data[column], column)
+    line = {name: value for name, value in data.items() if name != column}
+    return ({} if answer is None else {"teacher_text": answer}) | line | {"prompt": prompt}
 
 
-def _check_number(name: str, value: Any, low: float, high: float, allowed: str) -> None:
-    # type(True) is bool, not int; NaN fails both comparisons; the last test refuses infinity.
-    if type(value) not in (float, int) or not low <= value <= high or value == math.inf:
-        raise FieldError(name, f"is {_short(value)}", allowed)
+def _refuse_messages(text: str) -> None:
+    if type(messages_in(text, "teacher_text")) is not str:
+        raise FieldError(
+            "teacher_text",
+            f"is text that holds chat messages: {short(text)}",
+            "the answer alone",
+            'write the content of the assistant\'s message, or the whole conversation as "messages"',
+        )
 
 
 def _check_optional(data: dict[str, Any]) -> None:
     for name in _OPTIONAL_TEXT:
         if data.get(name) is not None and type(data[name]) is not str:
-            raise FieldError(name, f"is {_short(data[name])}", "text, or null")
+            raise FieldError(name, f"is {short(data[name])}", "text, or null")
     identity = data.get("id")
     if identity is not None and (type(identity) is not str or not identity):
-        raise FieldError("id", f"is {_short(identity)}", "text that is not empty")
+        raise FieldError("id", f"is {short(identity)}", "text that is not empty")
     if data.get("output_entropy_upper") is not None:
-        _check_number("output_entropy_upper", data["output_entropy_upper"], 0.0, math.inf, "a finite number, or null")
+        check_number(
+            "output_entropy_upper", data["output_entropy_upper"], 0.0, MOST_NATS, f"0 to {MOST_NATS:g}, or null"
+        )
         if data["output_entropy_upper"] < data["output_entropy"] - 1e-4:
             raise FieldError("output_entropy_upper", "is below output_entropy", "an upper bound")
     if data.get("temperature") is not None:
-        _check_number("temperature", data["temperature"], 0.0, math.inf, "a finite number >= 0, or null")
+        check_number("temperature", data["temperature"], 0.0, math.inf, "a finite number >= 0, or null")
     index = data.get("sample_index")
-    if index is not None and (type(index) is not int or index < 0):
-        raise FieldError("sample_index", f"is {_short(index)}", "a whole number >= 0")
+    if index is not None and (type(index) is not int or not 0 <= index <= MOST_SAMPLES):
+        raise FieldError("sample_index", f"is {short(index)}", f"a whole number from 0 to {MOST_SAMPLES}")
     if data.get("split") not in (None, *SPLITS):
-        raise FieldError("split", f"is {_short(data['split'])}", f"{', '.join(SPLITS)}, or null")
+        raise FieldError("split", f"is {short(data['split'])}", f"{', '.join(SPLITS)}, or null")
     given, total = data.get("prefix_bytes"), len(data["teacher_text"].encode("utf-8"))
     if given is not None and (type(given) is not int or not 0 <= given < total):
-        raise FieldError("prefix_bytes", f"is {_short(given)}", f"a whole number from 0 to {total - 1}, or null")
+        raise FieldError("prefix_bytes", f"is {short(given)}", f"a whole number from 0 to {total - 1}, or null")
     _check_tokens(data.get("token_logprobs"), data.get("token_ends"), given or 0, total)
 
 
@@ -170,8 +178,8 @@ def _check_tokens(logprobs: Any, ends: Any, given: int, total: int) -> None:
         return
     for name, values, kinds in (("token_logprobs", logprobs, (float, int)), ("token_ends", ends, (int,))):
         if values is not None and (type(values) is not list or any(type(v) not in kinds for v in values)):
-            raise FieldError(name, f"is {_short(values)}", "a list of numbers, or null")
-    if logprobs is not None and not all(-math.inf < value <= 1e-3 for value in logprobs):
+            raise FieldError(name, f"is {short(values)}", "a list of numbers, or null")
+    if logprobs is not None and not all(value <= 1e-3 and is_finite(value) for value in logprobs):
         raise FieldError("token_logprobs", "holds a value that is no log-probability", "finite numbers <= 0")
     if ends is None:
         return
@@ -179,10 +187,5 @@ def _check_tokens(logprobs: Any, ends: Any, given: int, total: int) -> None:
         raise FieldError("token_ends", f"has {len(ends)} entries, token_logprobs {len(logprobs)}", "equal lengths")
     if not ends or ends[-1] != total or ends[0] < given or any(a > b for a, b in zip(ends, ends[1:], strict=False)):
         raise FieldError(
-            "token_ends", f"ends at {ends[-1] if ends else None}", f"rising byte offsets from {given} to {total}"
+            "token_ends", f"ends at {short(ends[-1] if ends else None)}", f"rising byte offsets from {given} to {total}"
         )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,13 +1,17 @@
 """Prompts → what an engine is asked: rendered tokens, a seed, and a key under which the answer is kept."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dante.cache.asked import read_by
+from dante.cache.conversation import Message, messages_of
+from dante.cache.fields import SHOWN_CHARACTERS
 from dante.cache.generation import Job
-from dante.cache.record import Message, messages_of, stable_hash
+from dante.cache.record import stable_hash
 from dante.errors import DanteError
 from dante.teachers.engine import Decoding, Request
+from dante.teachers.handle import SOURCE as TEACHER
 from dante.teachers.prompts import Prompt
 
 # What decides an answer's text. `samples` only says how many there are, `logprobs` how exactly entropy is known.
@@ -33,26 +37,31 @@ class Renderer:
         revision: hub revision, or None.
         system_prompt: put in front of conversations that have none; None leaves the template's own default.
         seed: of the sampling.
+        chat: variables of the template, such as `enable_thinking`.
 
     Raises:
         DanteError: the teacher has no chat template.
     """
 
-    def __init__(self, model: str, revision: str | None, system_prompt: str | None, seed: int) -> None:
-        from transformers import AutoTokenizer
+    def __init__(
+        self, model: str, revision: str | None, system_prompt: str | None, seed: int, chat: Mapping[str, Any]
+    ) -> None:
+        from dante.students.load import load_tokenizer
 
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(model, revision=revision)
-        self.system_prompt, self.seed = system_prompt, seed
+        self.tokenizer: Any = load_tokenizer(model, revision, TEACHER)
+        self.system_prompt, self.seed, self.chat = system_prompt, seed, dict(chat)
         # Now: a later call may leave its padding behind in what the tokenizer writes of itself.
         self._tokenizer_hash = stable_hash(self.tokenizer.backend_tokenizer.to_str())
         if self.tokenizer.chat_template is None:
             raise DanteError("the teacher has no chat template", where=model, fix="choose an instruct model")
 
-    def identity(self) -> dict[str, str]:
-        """Hashes of tokenizer and template, for the provenance of what they render."""
+    def identity(self) -> dict[str, Any]:
+        """Hashes of tokenizer and template, and the variables that it reads: the provenance of what they render."""
+        variables = read_by(str(self.tokenizer.chat_template), self.chat)
         return {
             "tokenizer": self._tokenizer_hash,
             "chat_template": stable_hash(self.tokenizer.chat_template),
+            **({"chat": variables} if variables else {}),
         }
 
     def ask(self, prompts: Sequence[Prompt], decodings: Sequence[Decoding]) -> Iterator[Asked]:
@@ -66,7 +75,7 @@ class Renderer:
                 for sample in range(decoding.samples):
                     identity = stable_hash(asked, sampling, sample, *given)
                     drawn = int(stable_hash(self.seed, identity)[:8], 16) if decoding.heat else 0
-                    request = Request(ids, drawn, messages_of(asked), prompt.prefix)
+                    request = Request(ids, drawn, messages_of(asked), prompt.prefix, self.chat)
                     job = Job(stable_hash(identity, drawn), request, decoding)
                     yield Asked(self._with_system(prompt, messages), decoding, sample, identity, job)
 
@@ -76,9 +85,27 @@ class Renderer:
         added = self.system_prompt is not None and messages[0]["role"] != "system"
         if self.system_prompt is not None and added:
             messages = [{"role": "system", "content": self.system_prompt}, *messages]
-        text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        text = self._written(messages)
         ids = self.tokenizer(text + prompt.prefix, add_special_tokens=False, verbose=False)["input_ids"]
         return messages if added else None, list(ids)
+
+    def _written(self, messages: list[Message]) -> str:
+        from jinja2 import TemplateError
+
+        from dante.students.chat import fixed_date
+
+        variables = {"strftime_now": fixed_date, **self.chat}
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **variables)
+            )
+        except TemplateError as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise DanteError(
+                f"the teacher's template refuses a conversation of the roles {roles}: {error}",
+                where=f"the prompt that ends with {messages[-1]['content'][:SHOWN_CHARACTERS]!r}",
+                fix="leave such prompts out, or write them as its template has them",
+            ) from None
 
     def _with_system(self, prompt: Prompt, messages: list[Message] | None) -> Prompt:
         return prompt if messages is None else replace(prompt, prompt=messages)

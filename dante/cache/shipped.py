@@ -7,7 +7,7 @@ from typing import Any
 from dante.cache.filters import Filter, apply_all
 from dante.cache.manifest import FILE_NAME, verify
 from dante.cache.reader import Policy, scan, shard_paths
-from dante.cache.split import split_by_prompt
+from dante.cache.split import Holdout, prompts_of, prompts_to_draw_from, split_by_prompt
 from dante.cache.writer import CacheWriter
 from dante.errors import DanteError
 from dante.pipeline import Step
@@ -23,7 +23,7 @@ class ShippedCache:
 
     Args:
         path: a cache directory or a `.jsonl` / `.jsonl.zst` file; null is the pocket cache inside the package.
-        heldout: prompts to hold out for results, where no record says it is held out.
+        heldout: prompts to hold out for results, where no record says it is held out: a number, or at most a share.
         validation: prompts to hold out for choices, likewise.
         filters: what is left out, by name and in this order; null switches one off.
         policy: what to do with a bad line, `error` or `skip`.
@@ -32,8 +32,8 @@ class ShippedCache:
     def __init__(
         self,
         path: str | None,
-        heldout: int,
-        validation: int,
+        heldout: Holdout,
+        validation: Holdout,
         filters: Mapping[str, Filter | None],
         policy: Policy,
     ) -> None:
@@ -60,9 +60,17 @@ class ShippedCache:
         source = verify(self.path) if (self.path / FILE_NAME).is_file() else {}
         self._check_teacher(step, source)
         records, skipped = scan(self.path, self.policy)
+        if not records:
+            raise DanteError(
+                f"no line is a record; {len(skipped)} were skipped" if skipped else "the cache is empty",
+                where=str(self.path),
+                allowed="one JSON object per line",
+                fix=skipped[0] if skipped else "name a file with records",
+            )
         kept, filters = apply_all(records, self.filters, EXAMPLES)
         if not kept:
             raise DanteError("no records remain", where=str(self.path), fix="see what the filters dropped")
+        free = len(prompts_to_draw_from(kept))
         kept = split_by_prompt(kept, self.heldout, self.validation, step.seed)
         bad = {"name": "bad_lines", "policy": self.policy, "dropped": len(skipped)}
         provenance = {
@@ -75,8 +83,8 @@ class ShippedCache:
             "licences": source.get("licences"),
             "split": {
                 "given": sorted({record.split for record in records if record.split}),
-                "heldout_prompts": self.heldout,
-                "validation_prompts": self.validation,
+                "heldout_prompts": prompts_of(self.heldout, free),
+                "validation_prompts": prompts_of(self.validation, free),
                 "seed": step.seed,
             },
             "skipped_lines": skipped[:20],

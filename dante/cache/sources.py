@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from dante.cache.dataset_prompts import DatasetPrompts
-from dante.cache.prompt_rows import check_column, check_count, check_file, check_licence, to_prompts
+from dante.cache.prompt_rows import check_column, check_count, check_file, check_licence, row_of, to_prompts
 from dante.cache.reader import read_rows
 from dante.errors import DanteError
 from dante.teachers.prompts import Prompt, build_prompts
@@ -42,6 +42,8 @@ class PocketPrompts:
 class JsonlPrompts:
     """A JSONL file with `prompt` (text or messages) per line and, if known, `domain`, `language`, `family`, `prefix`.
 
+    Instead of `prompt` a line may have a whole conversation: `messages`, or ShareGPT's `conversations`.
+
     Args:
         path: the file, `.jsonl` or `.jsonl.zst`.
         licence: under which its prompts may be used.
@@ -64,7 +66,7 @@ class ParquetPrompts:
 
     Args:
         path: the file.
-        field: column of the prompts.
+        field: column of the prompts, or of whole conversations: text, messages, or messages as JSON.
         licence: under which its prompts may be used.
         count: the first so many different prompts; null: all.
     """
@@ -88,7 +90,7 @@ class ParquetPrompts:
             for batch in file.iter_batches():
                 for row in batch.to_pylist():
                     number += 1
-                    yield f"{self.path}, row {number}", {**row, "prompt": row[self.field]}
+                    yield f"{self.path}, row {number}", row_of(row, self.field, row[self.field])
         except (pyarrow.ArrowException, OSError) as error:
             raise DanteError(
                 f"the file is no readable Parquet after row {number} ({error})",
@@ -121,14 +123,14 @@ class ReasoningGymPrompts:
         except ModuleNotFoundError as error:
             raise DanteError(
                 f"the package reasoning-gym is not installed ({error})",
-                where="cache.source.prompts",
+                where="prompts",
                 fix="pip install 'dante[puzzles]'",
             ) from None
         for task in self.tasks:
             if task not in DATASETS:
                 raise DanteError(
                     f"reasoning-gym has no task {task!r}",
-                    where="cache.source.prompts.tasks",
+                    where="prompts.tasks",
                     allowed=", ".join(sorted(DATASETS)),
                 )
             for item in reasoning_gym.create_dataset(task, size=self.count, seed=self.seed):

@@ -5,6 +5,7 @@ from typing import Any
 from dante.cache.generated import GeneratedCache
 from dante.cache.shipped import ShippedCache
 from dante.cache.sources import DatasetPrompts, JsonlPrompts, ParquetPrompts, PocketPrompts, ReasoningGymPrompts
+from dante.outside import named_files
 from dante.pipeline import Step
 from dante.targets import build
 
@@ -21,9 +22,13 @@ __all__ = [
 
 
 def content_identity(settings: dict[str, Any]) -> Any:
-    """What the step reads from outside the run, for its fingerprint: a given cache is its content, not its path."""
+    """What the step reads from outside the run, for its fingerprint: files are their content, not their path."""
     source = build(settings["source"])
-    return source.identity() if isinstance(source, ShippedCache) else None
+    given = isinstance(source, ShippedCache)
+    # Its own path is not among them: a cache directory may hold sidecars that do not belong to its content.
+    files = named_files({key: node for key, node in settings["source"].items() if not given or key != "path"})
+    content = source.identity() if given else None
+    return {"given": content, "files": files} if files else content
 
 
 def run(step: Step) -> None:

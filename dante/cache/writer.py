@@ -11,6 +11,7 @@ from dante.cache.frames import RECORDS_PER_FRAME, compressor
 from dante.cache.index_file import FILE_NAMES, save_index
 from dante.cache.manifest import Counts, write_manifest
 from dante.cache.record import SCHEMA_VERSION, Record, to_line
+from dante.cache.split import torn_apart
 from dante.errors import DanteError
 
 RECORDS_PER_SHARD = 50_000
@@ -66,6 +67,8 @@ class CacheWriter:
                 where=str(self.directory),
                 fix="give more prompts, hold out fewer (cache.source.heldout), or look at what the filters dropped",
             )
+        if self._counts.torn:
+            raise torn_apart(self._counts.torn, str(self.directory))
         manifest = {
             "schema_version": SCHEMA_VERSION,
             "counts": self._counts.as_dict(),

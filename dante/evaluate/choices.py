@@ -34,6 +34,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dante.cache import Record
+from dante.cache.record import prompt_hash
 from dante.errors import DanteError
 from dante.evaluate.heldout import by_hash
 
@@ -149,7 +150,7 @@ def cut(text: str, characters: int) -> str:
     return text[:characters].rstrip()
 
 
-_Shelf = dict[str, tuple[str, str]]  # cut text -> (prompt, id of the record)
+_Shelf = dict[str, tuple[str, str]]  # cut text -> (hash of the prompt, id of the record)
 
 
 def _shelves(pool: Sequence[Record], characters: int) -> dict[tuple[str, Hashable], _Shelf]:
@@ -159,7 +160,7 @@ def _shelves(pool: Sequence[Record], characters: int) -> dict[tuple[str, Hashabl
         text = cut(record.teacher_text, characters)
         for level, key in LEVELS.items():
             if key(record):
-                shelves[level, key(record)].setdefault(text, (str(record.prompt), record.id))
+                shelves[level, key(record)].setdefault(text, (prompt_hash(record.prompt), record.id))
     return shelves
 
 
@@ -171,7 +172,8 @@ def _item(
     for level, key in LEVELS.items():
         shelf = shelves.get((level, key(record)), {}) if key(record) else {}
         # Another sample of the same prompt is a right answer, too.
-        others = [text for text, (prompt, _) in shelf.items() if text != right and prompt != str(record.prompt)]
+        own = prompt_hash(record.prompt)
+        others = [text for text, (prompt, _) in shelf.items() if text != right and prompt != own]
         if len(others) >= OPTIONS - 1:
             wrong = _neighbours(right, others, rng)
             gold = int(rng.integers(OPTIONS))

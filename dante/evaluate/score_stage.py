@@ -7,9 +7,11 @@ chat template, leaves a note and nothing else. A restart begins anew.
 import shutil
 from pathlib import Path
 
+from dante.cache.asked import check_rendering
 from dante.evaluate.one_model import Subject, measure
 from dante.manifest import write_json
 from dante.pipeline import Step
+from dante.pretrained import why_not_here
 from dante.teachers.handle import load_teacher
 
 
@@ -20,6 +22,7 @@ def run(step: Step) -> None:
     """
     shutil.rmtree(step.out, ignore_errors=True)
     step.out.mkdir(parents=True)
+    check_rendering(step.inputs["cache"], step.inputs["teacher"], step.settings["chat"])
     missing = teacher_missing(step.inputs["teacher"])
     if step.settings["model"] == "teacher" and missing:
         write_json(step.out / "scores.json", {"model": "teacher", "rows": [], "notes": [missing], "commands": {}})
@@ -51,4 +54,7 @@ def teacher_missing(folder: Path) -> str | None:
         return f"The teacher {teacher.name} has no weights here, so nothing is measured of it."
     if not teacher.chat_template:
         return f"The teacher {teacher.name} has no chat template, so nothing is measured of it."
-    return None
+    reason = why_not_here(Path(teacher.location(folder)))
+    return (
+        f"The teacher {teacher.name} cannot be read here ({reason}), so nothing is measured of it." if reason else None
+    )

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from dante.cache import Record, read_records
+from dante.cache.asked import check_rendering
 from dante.evaluate import heldout
 from dante.evaluate.counting import counting_models
 from dante.evaluate.join import Measured, fidelity_pairs, item_lines, retention_lines, retention_pairs, side_by_side
@@ -37,6 +38,7 @@ def run(step: Step) -> None:
     """
     settings = step.settings
     shutil.rmtree(step.out, ignore_errors=True)
+    check_rendering(step.inputs["cache"], step.inputs["teacher"], settings["chat"])
     # Results carry the seed that the student was trained with, so that rows of several runs can be put together.
     seed = read_json(step.inputs["release"] / "release.json")["seed"]
     student = subject("student", step.inputs, seed)

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 
 from dante import console, distributed
+from dante.cache.asked import check_rendering, rendered_with
 from dante.data import DistillData
 from dante.errors import DanteError
 from dante.fit import checkpoint, peers, weights
@@ -56,6 +57,7 @@ def run(step: Step) -> None:
     torch.set_num_threads(trainer_cfg["threads"] or torch.get_num_threads())
     seed_everything(step.seed, workers=True, verbose=False)
     source = step.inputs["init"] / "model"
+    check_rendering(step.inputs["cache"], step.inputs.get("teacher"), rendered_with(step.inputs["init"]))
     data = _data(step, source)
     step, bill = _priced(step, data, source, board)
     fit = step.settings["fit"]

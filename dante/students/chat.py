@@ -126,7 +126,7 @@ class ChatRenderer:
             raise self._refuse(
                 "the conversation with its answer does not begin with the generation prompt: "
                 + _difference(prefix, full[: len(prefix)]),
-                fix="pass the template variable that makes both equal, e.g. enable_thinking=false",
+                fix="pass the template variable that makes both equal, e.g. +chat.enable_thinking=false",
             )
         rest = full[len(prefix) :]
         lead = len(rest) - len(rest.lstrip())
@@ -134,7 +134,7 @@ class ChatRenderer:
             raise self._refuse(
                 "the template changes the answer or writes something before it: "
                 + _difference(answer, rest[lead : lead + len(answer)]),
-                fix="pass the template variable that turns this off, e.g. enable_thinking=false",
+                fix="pass the template variable that turns this off, e.g. +chat.enable_thinking=false",
             )
         return _Written(full, len(prefix), len(prefix) + lead + len(answer), len(answer.encode()))
 
@@ -193,7 +193,7 @@ class ChatRenderer:
                 messages,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
-                **{"strftime_now": _fixed_date, **self.template_kwargs},
+                **{"strftime_now": fixed_date, **self.template_kwargs},
             )
         except TemplateError as error:
             roles = ", ".join(str(message["role"]) for message in messages)
@@ -227,7 +227,8 @@ def _token_at_or_after(encoding: Any, character: int, start: int) -> int | None:
     return next((i for i in range(start, len(offsets)) if offsets[i][0] >= character), None)
 
 
-def _fixed_date(date_format: str) -> str:
+def fixed_date(date_format: str) -> str:
+    """What a template's `strftime_now` writes, for teacher and student alike."""
     return FIXED_DATE.get(date_format, "2026-01-01")
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
@@ -20,24 +19,28 @@ from transformers import (
 )
 
 from dante.errors import DanteError
+from dante.model_folder import local_folder
+from dante.pretrained import Source, load_causal_lm, read_config, told
 from dante.students.mkl_linear import avoid_emulation
+from dante.students.prune import check_layers, prune_config
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+# The key that names a student's weights.
+SOURCE = "student.source"
 # Names that published configs use and transformers still translates (to `rope_parameters`, `dtype`).
 OLDER_NAMES = ("rope_theta", "rope_scaling", "torch_dtype")
 
 
-def load_tokenizer(folder: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: str | Path, revision: str | None = None, where: str = SOURCE) -> PreTrainedTokenizerBase:
     """The tokenizer of a Hugging Face folder or hub id.
 
     Raises:
-        DanteError: it is not on this machine and cannot be fetched.
+        DanteError: it is not on this machine and cannot be fetched, or its files are damaged.
     """
-    try:
-        return AutoTokenizer.from_pretrained(str(folder), revision=revision or "main", trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise _not_found("tokenizer", folder, error) from error
+    name = local_folder(folder) or folder
+    with told(f"the tokenizer of {str(folder)!r} cannot be loaded", folder, where):
+        return AutoTokenizer.from_pretrained(str(name), revision=revision or "main", trust_remote_code=False)
 
 
 def load_student(folder: str | Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -49,7 +52,7 @@ def load_student(folder: str | Path, dtype: torch.dtype = torch.float32) -> PreT
     cache and without an attention mask.
 
     Raises:
-        DanteError: it is not on this machine and cannot be fetched.
+        DanteError: see `load_causal_lm`.
     """
     model = load_pretrained(folder, dtype)
     model.config.use_cache = False
@@ -59,17 +62,7 @@ def load_student(folder: str | Path, dtype: torch.dtype = torch.float32) -> PreT
 
 def load_pretrained(source: str | Path, dtype: torch.dtype, revision: str | None = None) -> PreTrainedModel:
     """The model as published, `use_cache` untouched: what is saved again should not carry our training switches."""
-    try:
-        return AutoModelForCausalLM.from_pretrained(
-            str(source),
-            revision=revision or "main",
-            dtype=dtype,
-            attn_implementation="sdpa",
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
-    except (OSError, SafetensorError) as error:
-        raise _not_found("weights", source, error) from error
+    return load_causal_lm(Source(source, SOURCE, revision), dtype, attention="sdpa")
 
 
 def config_from(architecture: Mapping[str, Any]) -> PreTrainedConfig:
@@ -108,16 +101,20 @@ def build_meta(architecture: Mapping[str, Any]) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(config_from(architecture))
 
 
-def meta_of(folder: str | Path) -> PreTrainedModel:
+def meta_of(folder: str | Path, layers: Sequence[int] | None = None) -> PreTrainedModel:
     """The model that a folder holds, on the meta device: its config is read, its weights are not.
 
+    Args:
+        folder: Hugging Face folder or hub id.
+        layers: those to keep; None: all.
+
     Raises:
-        DanteError: it is not on this machine and cannot be fetched.
+        DanteError: it is not on this machine and cannot be fetched, or it has no such layers.
     """
-    try:
-        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise _not_found("config", folder, error) from error
+    config = read_config(Source(folder, SOURCE))
+    if layers is not None:
+        text = config.get_text_config(decoder=True)
+        prune_config(text, check_layers(layers, text.num_hidden_layers))
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config)
 
@@ -140,14 +137,3 @@ def count_parameters(model: torch.nn.Module, embeddings: bool = True) -> int:
 def _did_you_mean(word: str, choices: list[str]) -> str:
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
     return f" (did you mean {close[0]}?)" if close else ""
-
-
-def _not_found(part: str, source: str | Path, error: Exception) -> DanteError:
-    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return DanteError(
-        f"the {part} of {str(source)!r} cannot be loaded: {first_line}",
-        where="student.source",
-        allowed="a Hugging Face folder, a hub id that is on this machine, or 'teacher'",
-        fix=f"fetch it once where there is a network (hf download {source}), give the folder as source, "
-        "and check HF_HUB_OFFLINE",
-    )

@@ -18,10 +18,12 @@ from transformers import (
 )
 
 from dante.errors import DanteError
+from dante.model_folder import refuse_quantised
 from dante.pipeline import Step
+from dante.pretrained import Source, check_config
 from dante.students.chat import ChatRenderer
 from dante.students.finite import check_finite
-from dante.students.load import DTYPES, config_from, count_parameters, load_pretrained, load_tokenizer
+from dante.students.load import DTYPES, SOURCE, config_from, count_parameters, load_pretrained, load_tokenizer
 from dante.students.prune import keep_layers
 from dante.teachers.handle import load_teacher
 
@@ -46,6 +48,7 @@ def run(step: Step) -> None:
     randomise = _choice(settings["weights"], {"pretrained": False, "random": True}, "student.weights")
     source, revision = _source(settings, step.inputs)
 
+    refuse_quantised(source, check_config(Source(source, SOURCE, revision)).to_dict(), SOURCE)
     tokenizer = load_tokenizer(source, revision)
     bake_template_variables(tokenizer, settings.get("chat") or {})
     renderer = ChatRenderer(tokenizer)  # refuses a template that cannot be masked before any weight is read
@@ -96,7 +99,8 @@ def check_architecture(architecture: Mapping[str, Any], model: PreTrainedModel) 
             raise DanteError(
                 f"the config says {key}: {value}, the loaded model has {key}: {found.get(key)}",
                 where=f"student.architecture.{key}",
-                fix="write the source's own values (its shape before pruning), or choose the other source",
+                fix="write the source's own values (its shape before pruning), or let them be read from it: "
+                "student.architecture=null",
             )
 
 

@@ -75,12 +75,14 @@ class Request:
         seed: of the sampling.
         messages: the same prompt as chat messages, for servers that render it themselves.
         prefix: beginning of the answer that is given (already part of `prompt_ids`, not of `messages`).
+        chat: template variables that `prompt_ids` were rendered with, for such servers.
     """
 
     prompt_ids: list[int]
     seed: int
     messages: list[dict[str, str]] = field(default_factory=list)
     prefix: str = ""
+    chat: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 from dante.errors import DanteError
 
 FILE_NAME = "teacher.json"
+# The key that names a teacher that exists already.
+SOURCE = "teacher.make.model"
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,18 @@
 """A teacher that already exists: a hub id, or a folder of the user's."""
 
 from pathlib import Path
+from typing import Any
 
-from dante.errors import DanteError
-from dante.teachers.handle import Teacher, sha256_of_weights
+from dante.model_folder import check_folder, local_folder
+from dante.outside import model_identity
+from dante.teachers.handle import SOURCE, Teacher, sha256_of_weights
 
 
 class HubTeacher:
     """Points at a model; nothing is downloaded here.
 
     Args:
-        model: a hub id (`org/name`) or the path of a Hugging Face folder. A path starts with `/`, `.` or `~`.
+        model: a hub id (`org/name`) or the path of a Hugging Face folder.
         revision: hub revision (commit, tag or branch); None for a folder.
         licence: SPDX identifier, or the licence's name.
     """
@@ -18,16 +20,21 @@ class HubTeacher:
     def __init__(self, model: str, revision: str | None, licence: str) -> None:
         self.model, self.revision, self.licence = model, revision, licence
 
+    def identity(self) -> dict[str, Any] | None:
+        """Size and hash of a local folder's files; None for a hub id, whose revision is its identity."""
+        folder = local_folder(self.model)
+        return None if folder is None else model_identity(folder)
+
     def make(self, out: Path) -> Teacher:
-        """Writes `teacher.json` under `out`."""
-        if self.model.startswith(("/", ".", "~")):
-            folder = Path(self.model).expanduser().resolve()
-            if not (folder / "config.json").is_file():
-                raise DanteError(
-                    f"no Hugging Face model at {folder}",
-                    where="teacher.make.model",
-                    allowed="a folder with config.json and *.safetensors, or a hub id such as org/name",
-                )
+        """Writes `teacher.json` under `out`.
+
+        Raises:
+            DanteError: the folder holds no model that can be read, see `check_folder`.
+        """
+        found = local_folder(self.model)
+        if found is not None:
+            folder = found.resolve()
+            check_folder(folder, SOURCE)
             has_template = (folder / "chat_template.jinja").is_file() or '"chat_template"' in _text(
                 folder / "tokenizer_config.json"
             )

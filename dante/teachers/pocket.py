@@ -63,14 +63,14 @@ class PocketTeacher:
 
     def _convert(self, gguf: Path, folder: Path) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GgufConfig
+        from transformers import AutoTokenizer, GenerationConfig
+
+        from dante.pretrained import Source, load_causal_lm
 
         if find_spec("gguf") is None:
             raise DanteError("the package 'gguf' is not installed", where="teacher", fix=INSTALL)
         source = str(gguf.parent)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.bfloat16
-        )
+        model = load_causal_lm(Source(source, "teacher.make", gguf=gguf.name), torch.bfloat16)
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=gguf.name)
         if tokenizer.chat_template is None:
             raise DanteError(f"{gguf.name} carries no chat template", where=str(gguf))

@@ -46,7 +46,7 @@ class RayEngine:
         if copies < 1 or piece_requests < 1:
             raise DanteError(
                 f"copies={copies}, piece_requests={piece_requests}",
-                where="cache.source.engine",
+                where="engine",
                 allowed="at least 1 each",
             )
         self.engine, self.copies, self.piece_requests = engine, copies, piece_requests
@@ -79,14 +79,14 @@ class RayEngine:
             self.close()
             raise DanteError(
                 f"a copy of the teacher could not be started: {_cause(error)}",
-                where="cache.source.engine",
+                where="engine",
                 fix="see the copy's log, ask for fewer copies or less per copy (cpus_per_copy, gpus_per_copy)",
             ) from None
         if len(versions) > 1:
             self.close()
             raise DanteError(
                 f"the machines have different versions: {', '.join(sorted(versions))}",
-                where="cache.source.engine.address",
+                where="engine.address",
                 fix="install the same version on all machines",
             )
         self.version = f"ray {ray.__version__}, {versions.pop()}"
@@ -145,7 +145,7 @@ class RayEngine:
             except ray.exceptions.RayError as error:
                 raise DanteError(
                     f"a copy of the teacher failed: {_cause(error)}",
-                    where="cache.source.engine",
+                    where="engine",
                     fix="the same command continues with what is missing",
                 ) from None
 
@@ -180,6 +180,6 @@ def _ray() -> Any:
         import ray
     except ModuleNotFoundError:
         raise DanteError(
-            "ray is not installed", where="cache.source.engine", fix="pip install 'dante[ray]', or another engine"
+            "ray is not installed", where="engine", fix="pip install 'dante[ray]', or another engine"
         ) from None
     return ray

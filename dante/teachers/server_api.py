@@ -19,7 +19,7 @@ from dante.teachers.server_client import Garbage
 TOKEN_ID = "token_id:"  # how vLLM writes a token as its id, where two ids may have the same text
 # Whatever else ends an answer from outside leaves it truncated.
 REASONS = {"stop": "stop", "length": "length", "repetition": "repetition", "content_filter": "length"}
-NOT_VLLM = "choose cache.source.engine.api=chat, or serve the teacher with vLLM (launch/serve_teacher.sh)"
+NOT_VLLM = "choose engine.api=chat, or serve the teacher with vLLM (launch/serve_teacher.sh)"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Completions:
         choice = _take(answer, "choices", 0)
         ids = choice.get("token_ids")
         if ids is None:
-            raise DanteError("the server returns no token ids", where="cache.source.engine.api", fix=NOT_VLLM)
+            raise DanteError("the server returns no token ids", where="engine.api", fix=NOT_VLLM)
         logprobs = _numbers(_take(choice, "logprobs", "token_logprobs"))
         rows = [_largest(row.values(), decoding.logprobs) for row in _take(choice, "logprobs", "top_logprobs")]
         return _from_ids(_text(choice.get("text")), ids, logprobs, rows, _reason(choice), decoding, words)
@@ -73,17 +73,25 @@ class Chat:
     def body(self, request: Request, decoding: Decoding, words: Words, vllm_fields: bool) -> dict[str, Any]:
         """JSON to post, but for the model; a given beginning becomes an assistant message to continue."""
         if not request.messages:
-            raise DanteError("the requests carry no messages", where="cache.source.engine.api", allowed="completions")
-        messages, going_on = list(request.messages), {}
+            raise DanteError("the requests carry no messages", where="engine.api", allowed="completions")
+        messages, going_on = list(request.messages), dict[str, Any]()
+        if request.chat:
+            if not vllm_fields:
+                raise DanteError(
+                    f"this server's template takes no variables ({', '.join(request.chat)})",
+                    where="chat, engine.vllm_fields",
+                    fix="leave chat.* out, or " + NOT_VLLM.split(", or ")[1],
+                )
+            going_on["chat_template_kwargs"] = request.chat
         if request.prefix:
             if not vllm_fields:
                 raise DanteError(
                     "this server cannot continue an answer whose beginning is given",
-                    where="cache.source.engine.vllm_fields",
+                    where="engine.vllm_fields",
                     fix=NOT_VLLM.split(", or ")[1],
                 )
             messages.append({"role": "assistant", "content": request.prefix})
-            going_on = {"add_generation_prompt": False, "continue_final_message": True}
+            going_on |= {"add_generation_prompt": False, "continue_final_message": True}
         return (
             _sampling(request, decoding, words, vllm_fields)
             | {"messages": messages, "logprobs": True, "top_logprobs": decoding.logprobs}
@@ -97,8 +105,8 @@ class Chat:
         if message.get("reasoning") or message.get("reasoning_content"):
             raise DanteError(
                 "the server takes the reasoning out of the answer",
-                where="cache.source.engine.base_url",
-                fix="serve the teacher without a reasoning parser, or choose cache.source.engine.api=completions",
+                where="engine.base_url",
+                fix="serve the teacher without a reasoning parser, or choose engine.api=completions",
             )
         text, reason = _text(message.get("content") or ""), _reason(choice)
         entries = (choice.get("logprobs") or {}).get("content") or []
@@ -128,7 +136,7 @@ def read_scores(answer: Any, ids: list[int], start: int, k: int) -> Scored:
     if entries is None:
         raise DanteError(
             "the server cannot score a given text: it ignores prompt_logprobs",
-            where="cache.source.engine.base_url",
+            where="engine.base_url",
             fix="serve the teacher with vLLM (launch/serve_teacher.sh), or score with another engine",
         )
     if len(entries) != len(ids):
@@ -208,7 +216,7 @@ def _from_ids(
     if not (ours.startswith(theirs) or theirs.startswith(ours)):
         raise DanteError(
             f"the server's tokens are {ours[:40]!r} to the teacher's tokenizer and {theirs[:40]!r} to the server",
-            where="cache.source.engine.model",
+            where="engine.model",
             fix="serve the model that the teacher stage names",
         )
     return generation

@@ -16,13 +16,13 @@ import httpx
 from dante.errors import DanteError
 from dante.teachers.server_background import Background
 
-WHERE = "cache.source.engine"
+WHERE = "engine"
 RETRIED_STATUSES = {408, 409, 425, 429}  # and 5xx
 FIXES = {
-    401: "set the key in the environment and its name in cache.source.engine.api_key_env",
-    403: "set the key in the environment and its name in cache.source.engine.api_key_env",
-    404: "base_url ends in /v1 on most servers; is the API that cache.source.engine.api names there?",
-    429: "lower cache.source.engine.requests_per_minute or max_concurrency; the same command continues",
+    401: "set the key in the environment and its name in engine.api_key_env",
+    403: "set the key in the environment and its name in engine.api_key_env",
+    404: "base_url ends in /v1 on most servers; is the API that engine.api names there?",
+    429: "lower engine.requests_per_minute or max_concurrency; the same command continues",
 }
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 

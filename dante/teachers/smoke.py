@@ -1,11 +1,13 @@
 """The smoke teacher: a tiny llama made on the spot, so that every stage runs in seconds, without any download.
 
 Its byte-level tokenizer is trained on the built-in text, with SmolLM2's traps kept: the pad id is the end-of-turn id,
-and the ChatML template inserts a default system message. A few training steps on built-in question and answer pairs
-teach it to end its turns; purely random weights would answer every prompt up to the token limit.
+and the ChatML template inserts a default system message. A few training steps on built-in questions and the first
+sentences of their answers teach it to end its turns: random weights, and those of too few steps, answer every prompt
+up to the token limit or run into a loop, and then no answer is left to train on.
 """
 
 import json
+import re
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +18,7 @@ import torch
 from dante.teachers.handle import Teacher, sha256_of_weights
 
 VOCABULARY = 512
+FIRST_SENTENCE = re.compile(r".+?[.!?](?=\s|$)", re.DOTALL)
 TEMPLATE = (
     "{% for message in messages %}"
     "{% if loop.first and messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a small model.<|im_end|>\n"
@@ -32,7 +35,7 @@ class SmokeTeacher:
         train_steps: optimizer steps on the built-in pairs.
     """
 
-    def __init__(self, seed: int, train_steps: int = 60) -> None:
+    def __init__(self, seed: int, train_steps: int = 100) -> None:
         self.seed, self.train_steps = seed, train_steps
 
     def make(self, out: Path) -> Teacher:
@@ -72,7 +75,7 @@ class SmokeTeacher:
                 bos_token_id=tokenizer.bos_token_id, eos_token_id=eos, pad_token_id=eos
             )
             ids, targets = _pairs(tokenizer)
-            optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+            optimizer = torch.optim.AdamW(model.parameters(), lr=6e-3)
             mask = (torch.arange(ids.shape[1])[None] < (targets != -100).cumsum(1).argmax(1)[:, None] + 1).long()
             for _ in range(self.train_steps):
                 rows = torch.randperm(len(ids))[:8]
@@ -119,10 +122,13 @@ def _pairs(tokenizer: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Padded token ids and targets [pairs, length]; only the answer and its end are targets."""
     rows = []
     for question, answer in smoke_pairs():
+        sentence = FIRST_SENTENCE.match(answer)
         prompt = tokenizer.apply_chat_template(
             [{"role": "user", "content": question}], add_generation_prompt=True, return_dict=False
         )
-        reply = tokenizer.encode(answer, add_special_tokens=False) + [tokenizer.eos_token_id]
+        reply = tokenizer.encode(sentence[0] if sentence else answer, add_special_tokens=False) + [
+            tokenizer.eos_token_id
+        ]
         rows.append((prompt, reply))
     length = max(len(prompt) + len(reply) for prompt, reply in rows)
     ids = torch.full((len(rows), length), tokenizer.eos_token_id)

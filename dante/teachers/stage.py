@@ -1,7 +1,15 @@
 """Stage `teacher`: makes the teacher, or points at one that exists."""
 
+from typing import Any
+
 from dante.pipeline import Step
 from dante.targets import build
+
+
+def content_identity(settings: dict[str, Any]) -> Any:
+    """What a teacher is made of that lies outside the run: the files of a local folder."""
+    maker = build(settings["make"])
+    return maker.identity() if hasattr(maker, "identity") else None
 
 
 def run(step: Step) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dante.errors import DanteError
 from dante.teachers.engine import Decoding, Generation, Request, Scored, ends_with_stop, to_generation
+from dante.teachers.handle import SOURCE as TEACHER
 from dante.teachers.repetition import repeats
 from dante.teachers.vllm_engine import stop_ids_of
 
@@ -30,7 +31,7 @@ class TransformersEngine:
 
     def __init__(self, dtype: str, batch_size: int, device: str | None) -> None:
         if dtype not in DTYPES:
-            raise DanteError(f"unknown dtype {dtype!r}", where="cache.source.engine.dtype", allowed=", ".join(DTYPES))
+            raise DanteError(f"unknown dtype {dtype!r}", where="engine.dtype", allowed=", ".join(DTYPES))
         self.dtype, self.batch_size = dtype, batch_size
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.version = ""
@@ -39,10 +40,12 @@ class TransformersEngine:
         """Loads model and tokenizer; `resources` and `log` are not needed here."""
         import transformers
 
+        from dante.pretrained import Source, load_causal_lm
+        from dante.students.load import load_tokenizer
+
         self.version = transformers.__version__
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(model, revision=revision)
-        dtype = DTYPES[self.dtype]
-        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(model, revision=revision, dtype=dtype)
+        self.tokenizer = load_tokenizer(model, revision, TEACHER)
+        loaded: Any = load_causal_lm(Source(model, TEACHER, revision), DTYPES[self.dtype])
         self._model = loaded.to(self.device).eval()
         self._stop_ids = stop_ids_of(self.tokenizer, model, revision)
         self.vocabulary = loaded.config.vocab_size

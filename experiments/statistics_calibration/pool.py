@@ -23,7 +23,7 @@ FIXTURE, POCKET = ROOT / "tests" / "fixtures" / "seeds_pool.json", HERE / "pocke
 SEEDS = range(1, 25)
 # As many held-out answers as at pocket scale; nothing that bits per byte do not need.
 OVERRIDES = [
-    "+experiment=sft", "scale=smoke", "logger=none", "fit.steps=40", "cache.source.prompts.count=400",
+    "+experiment=sft", "scale=smoke", "logger=none", "fit.steps=40", "prompts.count=400",
     "cache.source.heldout=240", "eval.generations=0", "eval.init_generations=0", "eval.choices=0",
     "eval.retention=false", "eval.bootstrap=10", "run.name=pool-s${seed}",
     "only=[teacher,cache,init,fit,release,eval-teacher,eval-init,eval]",

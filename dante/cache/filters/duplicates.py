@@ -4,7 +4,7 @@ import unicodedata
 from typing import Any
 
 from dante.cache.filters.base import Dropped
-from dante.cache.record import Record, stable_hash
+from dante.cache.record import Record, prompt_hash
 from dante.cache.words import words
 from dante.errors import DanteError
 
@@ -25,7 +25,7 @@ class ExactDuplicates:
         kept, dropped = [], []
         for record in records:
             answer = " ".join(unicodedata.normalize("NFC", record.teacher_text).split())
-            key = stable_hash(record.prompt, answer)
+            key = prompt_hash(record.prompt, answer)
             if key in first:
                 dropped.append(Dropped(record, f"duplicate: of {first[key]}"))
             else:
@@ -80,7 +80,7 @@ class NearDuplicates:
                 continue
             sketch = MinHash(num_perm=self.permutations, seed=self.seed)
             sketch.update_batch(grams)
-            prompt = stable_hash(record.prompt)
+            prompt = prompt_hash(record.prompt)
             near = [
                 (seen[i][0].jaccard(sketch), i) for i in index.query(sketch) if self.same_prompt or seen[i][1] != prompt
             ]

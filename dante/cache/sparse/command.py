@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from dante.cache.asked import asked_with
 from dante.cache.manifest import FILE_NAME, load_manifest
 from dante.cache.reader import read_records
 from dante.cache.record import stable_hash
@@ -54,7 +55,7 @@ def _run(arguments: argparse.Namespace) -> int:
             )
     records = sorted(read_records(arguments.directory, "train"), key=lambda record: stable_hash(record.id))
     model = teacher.location(arguments.teacher)
-    rendering = Renderer(model, teacher.revision, None, 0)
+    rendering = Renderer(model, teacher.revision, None, 0, asked_with(arguments.directory) or {})
     out = arguments.out or arguments.directory
     out.mkdir(parents=True, exist_ok=True)
     engine = TransformersEngine(arguments.dtype, 1, None)
@@ -67,7 +68,9 @@ def _run(arguments: argparse.Namespace) -> int:
             tokenizer=stable_hash(rendering.identity()),
             seed=arguments.seed if arguments.kind == "random_sampling" else 0,
         )
-        logits = build(records[: arguments.count], header, engine, ChatRenderer(rendering.tokenizer), out)
+        logits = build(
+            records[: arguments.count], header, engine, ChatRenderer(rendering.tokenizer, **rendering.chat), out
+        )
     print(f"records          {len(logits)}\ntokens           {logits.tokens}")
     print(f"bytes per token  {logits.bytes_per_token:.1f} at a vocabulary of {header.vocabulary:,}")
     for path in logits.paths:

@@ -14,7 +14,7 @@ from dante.cache.difficulty import with_difficulty
 from dante.cache.manifest import FILE_NAME, load_manifest, verify
 from dante.cache.provenance import check_equal
 from dante.cache.reader import read_records
-from dante.cache.record import Record, stable_hash
+from dante.cache.record import Record, prompt_hash
 from dante.cache.split import split_by_prompt
 from dante.cache.tools.output import check_new
 from dante.cache.writer import CacheWriter
@@ -76,7 +76,7 @@ def merge(out: Path, caches: Sequence[Path], allow: Sequence[str], resplit: bool
         found = read_records(cache)
         before = len(records)
         for record in found:
-            sides.setdefault(stable_hash(record.prompt), set()).add(record.split or "train")
+            sides.setdefault(prompt_hash(record.prompt), set()).add(record.split or "train")
             known = records.get(record.id)
             if known is None:
                 records[record.id], origin[record.id] = record, cache
@@ -132,7 +132,7 @@ def _changed(known: Record, other: Record) -> list[str]:
 
 
 def _check_sides(records: list[Record], sides: dict[str, set[str]]) -> None:
-    conflicts = [(r.id, sorted(found)) for r in records if len(found := sides[stable_hash(r.prompt)]) > 1]
+    conflicts = [(r.id, sorted(found)) for r in records if len(found := sides[prompt_hash(r.prompt)]) > 1]
     if conflicts:
         named = ", ".join(f"{identity} ({', '.join(found)})" for identity, found in conflicts[:SHOWN])
         more = f" and {len(conflicts) - SHOWN} more" if len(conflicts) > SHOWN else ""

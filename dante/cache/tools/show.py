@@ -8,8 +8,9 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from dante.cache.conversation import Message, messages_of
 from dante.cache.index import IndexedCache
-from dante.cache.record import Message, Record, messages_of
+from dante.cache.record import Record
 from dante.cache.shipped import POCKET
 from dante.cache.statistics import labels
 from dante.cache.tools.surprisal import STEPS_NATS, Piece, pieces

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 from rich.progress import track
 
+from dante.cache.fields import FieldError
 from dante.cache.frames import REBUILD
 from dante.cache.index_file import load_index
 from dante.cache.manifest import FILE_NAME, Counts, load_manifest, shards_present
 from dante.cache.reader import parse_line, read_lines
-from dante.cache.record import FieldError
 from dante.cache.shipped import POCKET
+from dante.cache.split import torn_apart
 from dante.errors import DanteError
 from dante.teachers.handle import sha256_of
 
@@ -75,6 +76,9 @@ def problems(directory: Path, counts: Counts) -> Iterator[Problem]:
             yield problem
     if sound and listed is not None:
         yield from _counts(manifest.get("counts") or {}, counts)
+    if counts.torn:
+        torn = torn_apart(counts.torn, str(directory))
+        yield Problem(torn.where, torn.what, torn.fix)
 
 
 def _shard(
@@ -95,7 +99,9 @@ def _shard(
                 record = parse_line(line, seen)
             except FieldError as error:
                 bad += 1
-                yield Problem(f"{path.name}, line {number}", f"{error}; allowed: {error.allowed}", CORRECT_LINE)
+                yield Problem(
+                    f"{path.name}, line {number}", f"{error}; allowed: {error.allowed}", error.fix or CORRECT_LINE
+                )
                 continue
             seen.add(record.id)
             counts.add(record)

@@ -120,7 +120,8 @@ def _student(files: Run, folders: dict[str, Path], config: Json) -> tuple[str, s
     released = [folder for folder in folders.values() if (folder / "config.json").is_file()]
     if not released:
         student = config.get("student", {})
-        return _hash([student.get("architecture"), student.get("layers")]), str(student.get("name", "unknown"))
+        shape = student.get("architecture") or student.get("source")
+        return _hash([shape, student.get("layers")]), str(student.get("name", "unknown"))
     return _released(released[-1].resolve(), files.init.get("parameters"))
 
 

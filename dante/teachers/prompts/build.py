@@ -39,7 +39,5 @@ def build_prompts(count: int | None, seed: int) -> list[Prompt]:
     if count is None:
         return ordered
     if not 0 < count <= len(ordered):
-        raise DanteError(
-            f"{count} prompts are asked for", where="cache.source.prompts.count", allowed=f"1 to {len(ordered)}"
-        )
+        raise DanteError(f"{count} prompts are asked for", where="prompts.count", allowed=f"1 to {len(ordered)}")
     return ordered[:count]
