@@ -1,5 +1,7 @@
 """MKL's bf16 products: right however a matrix lies, refused where they cannot be, and not used where they are wrong."""
 
+import platform
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,14 @@ from dante.students import mkl_linear
 from dante.students.mkl_linear import avoid_emulation
 
 needs_mkl = pytest.mark.skipif(not mkl.available(), reason="this torch carries no MKL with bf16 products")
+
+
+@pytest.mark.skipif(
+    not torch.backends.mkl.is_available() or (platform.system(), platform.machine()) != ("Linux", "x86_64"),
+    reason="torch has no MKL here",
+)
+def test_torch_with_mkl_on_linux_has_the_product_and_it_multiplies_right():
+    assert mkl.available()
 
 
 def matrices(rows, inner, columns):
@@ -126,6 +136,8 @@ def test_linear_layers_give_what_autocast_gives_and_gradients_no_further_from_ex
         assert (mine.dtype, mine.shape) == (other.dtype, other.shape)
         error, their_error = (float((found.double() - true).norm() / true.norm()) for found in (mine, other))
         assert error <= 1.1 * their_error
+    if dtype == torch.float32:  # a weight's gradient keeps its digits
+        assert not torch.equal(ours[2], ours[2].bfloat16().float())
     assert float((ours[0].float() - theirs[0].float()).abs().max()) <= 2**-7 * float(theirs[0].float().abs().max())
 
 

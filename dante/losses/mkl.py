@@ -18,7 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from jaxtyping import BFloat16, Float
 from torch import Tensor
 
 _SYMBOL = "cblas_gemm_bf16bf16f32"
@@ -31,17 +30,13 @@ _SIGNATURE = [*3 * [ctypes.c_int], *3 * [_INT], ctypes.c_float, *_MATRIX, *_MATR
 _TOLERANCE = 1e-5
 
 
-def product(
-    a: BFloat16[Tensor, "rows inner"],
-    b: BFloat16[Tensor, "inner columns"],
-    out: Float[Tensor, "rows columns"],
-    add: bool = False,
-) -> None:
+def product(a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
     """out = a @ b, or out += a @ b; call it only where it is `available`.
 
     Args:
-        a, b: each contiguous, a transposed contiguous matrix, or rows or columns of one.
-        out: fp32, its rows contiguous.
+        a: [rows, inner], bf16; contiguous, transposed, or rows and columns cut out of such a matrix.
+        b: [inner, columns], likewise.
+        out: [rows, columns], fp32, its rows contiguous.
         add: to what `out` holds.
 
     Raises:

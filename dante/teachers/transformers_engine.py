@@ -42,11 +42,13 @@ class TransformersEngine:
 
         from dante.pretrained import Source, load_causal_lm
         from dante.students.load import load_tokenizer
+        from dante.students.mkl_linear import avoid_emulation
 
         self.version = transformers.__version__
         self.tokenizer = load_tokenizer(model, revision, TEACHER)
         loaded: Any = load_causal_lm(Source(model, TEACHER, revision), DTYPES[self.dtype])
         self._model = loaded.to(self.device).eval()
+        avoid_emulation(self._model)
         self._stop_ids = stop_ids_of(self.tokenizer, model, revision)
         self.vocabulary = loaded.config.vocab_size
         return self
