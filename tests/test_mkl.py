@@ -27,7 +27,12 @@ def matrices(rows, inner, columns):
     for shape in ((rows, inner), (inner, columns)):
         large = torch.randn(shape[0] + 3, shape[1] + 5, generator=draw).bfloat16()
         cut = large[2:-1, 1:-4]
-        yield cut.contiguous(), cut.T.contiguous().T, cut, large.T.contiguous().T[2:-1, 1:-4]
+        yield (
+            cut.contiguous(),
+            cut.T.clone(memory_format=torch.contiguous_format).T,
+            cut,
+            large.T.contiguous().T[2:-1, 1:-4],
+        )
 
 
 @needs_mkl

@@ -77,14 +77,19 @@ def _multiplies_right(product: Callable[[Tensor, Tensor, Tensor, bool], None]) -
             torch.randn(shape, generator=draw) for shape in ((rows, inner), (inner, columns), (rows, columns))
         )
         a, b = a.bfloat16(), b.bfloat16()
-        for left in (a, a.T.contiguous().T):
-            for right in (b, b.T.contiguous().T):
+        for left in (a, _transposed(a)):
+            for right in (b, _transposed(b)):
                 for add in (False, True):
                     out, exact = before.clone(), left.double() @ right.double() + add * before
                     product(left, right, out, add)
                     if not torch.allclose(out.double(), exact, rtol=0, atol=_TOLERANCE * float(exact.abs().max())):
                         return False
     return True
+
+
+def _transposed(matrix: Tensor) -> Tensor:
+    """The same matrix, its columns one after the other."""
+    return matrix.T.clone(memory_format=torch.contiguous_format).T
 
 
 @functools.cache
