@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from jaxtyping import install_import_hook
 
 # Models of the tests are tiny: a second thread only waits, and waits long when the machine is busy.
@@ -11,3 +12,15 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("WANDB_MODE", "offline")
 
 install_import_hook("dante", "beartype.beartype")
+
+
+@pytest.fixture(params=["mkl", "without mkl"])
+def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How a CPU multiplies bf16 operands into fp32 results: by MKL, and as it does where that is absent."""
+    from dante.losses import mkl
+
+    if request.param != "mkl":
+        monkeypatch.setattr(mkl, "available", lambda: False)
+    elif not mkl.available():
+        pytest.skip("this torch carries no MKL with bf16 products")
+    return str(request.param)

@@ -23,6 +23,7 @@ from dante.module import DistillModule
 from dante.students.attention import use_attention
 from dante.students.lean_norm import make_lean
 from dante.students.load import config_from
+from dante.students.mkl_linear import avoid_emulation
 from dante.targets import build
 
 RECORD_TOKENS = 192
@@ -110,6 +111,7 @@ def main(options: dict[str, Any]) -> dict[str, Any]:
     losses = {name: build(node, name=name) for name, node in cfg["losses"].items()}
     use_attention(student, cfg["fit"]["attention"], "cpu")
     make_lean(student)
+    avoid_emulation(student)
     module = DistillModule(student, losses, cfg["fit"], cfg["fidelity"], cfg["fit"]["precision"], 0, "last")
     watch = Watch()
     trainer = Trainer(

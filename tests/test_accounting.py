@@ -369,6 +369,7 @@ def test_what_the_memory_model_says_autograd_keeps_is_what_it_keeps() -> None:
     from dante.students.attention import use_attention
     from dante.students.lean_norm import make_lean
     from dante.students.load import config_from
+    from dante.students.mkl_linear import avoid_emulation
 
     tokens, width = 256, 576
 
@@ -380,6 +381,7 @@ def test_what_the_memory_model_says_autograd_keeps_is_what_it_keeps() -> None:
         model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa").train()
         use_attention(model, "documents", "cpu")
         make_lean(model)
+        avoid_emulation(model)
         weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
         found: dict[int, int] = {}
 

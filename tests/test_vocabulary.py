@@ -187,7 +187,7 @@ def test_retained_for_backward_is_under_a_tenth_of_the_logits(losses):
 
 
 @pytest.mark.parametrize("weight_dtype", [torch.float32, torch.bfloat16])
-def test_bf16_operands_stay_close_to_float64(weight_dtype):
+def test_bf16_operands_stay_close_to_float64(weight_dtype, products):
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(96, 128, generator=generator)
     weight = (0.1 * torch.randn(2048, 128, generator=generator)).to(weight_dtype)
@@ -203,8 +203,50 @@ def test_bf16_operands_stay_close_to_float64(weight_dtype):
         assert mine.dtype in (torch.float32, weight_dtype)
 
 
+@pytest.fixture
+def rounded():
+    """Tensors of a bf16 pass, several tiles of several cached rows, and a bias."""
+    generator = torch.Generator().manual_seed(3)
+    hidden = torch.randn(96, 128, generator=generator, requires_grad=True)
+    weight = (0.1 * torch.randn(2048, 128, generator=generator)).requires_grad_()
+    return hidden, weight, torch.randint(0, 2048, (96,), generator=generator)
+
+
+def rounded_run(rounded, tile_tokens=32):
+    """Total and gradients."""
+    hidden, weight, labels = rounded
+    losses = [CE(Constant(1.0)), EntropyPenalty(Constant(1.0))]
+    result = run(hidden, Head(weight), losses, labels, tile_tokens=tile_tokens, matmul_dtype=torch.bfloat16)
+    return [result.total.detach(), *torch.autograd.grad(result.total, [hidden, weight])]
+
+
+@pytest.mark.parametrize("tile_tokens", [7, 95, 96, None])
+def test_tile_size_changes_a_bf16_pass_by_rounding_alone(rounded, tile_tokens, products):
+    for ours, theirs in zip(rounded_run(rounded, tile_tokens), rounded_run(rounded), strict=True):
+        assert float((ours - theirs).norm()) < 2e-4 * float(theirs.norm())
+
+
+def test_a_bf16_pass_is_the_same_to_the_bit_again_and_on_two_threads(rounded, products):
+    expected, threads = rounded_run(rounded), torch.get_num_threads()
+    try:
+        for number in (1, 2, 1):
+            torch.set_num_threads(number)
+            for again, first in zip(rounded_run(rounded), expected, strict=True):
+                assert torch.equal(again, first)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_evaluation_in_bf16_is_close_to_float64(rounded, products):
+    hidden, weight, labels = (tensor.detach() for tensor in rounded)
+    scores = token_scores(Head(weight.bfloat16()), hidden.bfloat16(), labels, tile_tokens=40)
+    exact = token_scores(Head(weight.double()), hidden.double(), labels)
+    torch.testing.assert_close(scores.log_probability.double(), exact.log_probability, rtol=0, atol=2e-2)
+    torch.testing.assert_close(scores.entropy.double(), exact.entropy, rtol=0, atol=2e-2)
+
+
 @pytest.mark.parametrize("setting", ["ieee", "none"])
-def test_bf16_mode_does_not_leak_into_other_products(setting):
+def test_bf16_mode_does_not_leak_into_other_products(setting, products):
     settings = torch.backends.mkldnn.matmul
     before, settings.fp32_precision = settings.fp32_precision, setting
     hidden, weight = torch.randn(8, 4), torch.randn(16, 4)

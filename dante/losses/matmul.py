@@ -45,7 +45,7 @@ class Matmul:
 
     def narrow(self, operand: Tensor) -> Tensor:
         """Prepare an operand for `rounded_product`: what oneDNN multiplies fastest, where torch gives it to oneDNN."""
-        takes = self._rounds_itself and operand.dtype == torch.float32 and _onednn_takes_bf16()
+        takes = self._rounds_itself and operand.dtype == torch.float32 and onednn_takes_bf16()
         return operand.to(self.dtype) if takes else operand
 
     def rounded_product(self, a: Tensor, b: Tensor, out: Tensor) -> None:
@@ -90,6 +90,6 @@ class Matmul:
             settings.fp32_precision = before
 
 
-def _onednn_takes_bf16() -> bool:
+def onednn_takes_bf16() -> bool:
     """Else torch multiplies bf16 matrices in a loop of its own, at a thirtieth of fp32's rate."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

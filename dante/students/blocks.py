@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from dante.errors import DanteError
 from dante.losses.head import check_head
+from dante.students import mkl_linear  # noqa: F401  (its operator)
 
 _aten = torch.ops.aten
 # What is dear to compute and cheap to keep, in relation.
@@ -25,6 +26,7 @@ _KEPT = [
     _aten.mm.default,
     _aten.addmm.default,
     _aten.bmm.default,
+    torch.ops.dante.bf16_product.default,
     _aten._scaled_dot_product_flash_attention.default,
     _aten._scaled_dot_product_flash_attention_for_cpu.default,
     _aten._scaled_dot_product_efficient_attention.default,
