@@ -13,8 +13,9 @@ from dante.errors import DanteError
 from dante.manifest import write_text
 
 STORE = ".steps"
-# Keys that may differ between two starts of the same run: where it runs and how, not what it computes.
-_NOT_IDENTITY = {"only", "on_existing", "dry_run", "trainer", "logger", "run", "decided"}
+# Keys that may differ between two starts of the same run: where it runs and how, not what it computes; and short names,
+# which stand where they are used, too.
+_NOT_IDENTITY = {"prompts", "engine", "only", "on_existing", "dry_run", "trainer", "logger", "run", "decided"}
 
 # Set for a point of a sweep: wait for a run that another process works on, instead of refusing it.
 WAIT_FOR_RUN = "DANTE_WAIT_FOR_RUN"
