@@ -179,22 +179,22 @@ def _converting(folder: Path) -> str:
     """A command that writes safetensors beside a folder's pickles, and trusts them with tensors only."""
     code = (
         "import glob,torch; from safetensors.torch import save_file; "
-        f"f={str(folder)!r}; "
-        "t={k:v.contiguous().clone() for p in sorted(glob.glob(glob.escape(f)+'/pytorch_model*.bin')) "
-        "for k,v in torch.load(p,weights_only=True,map_location='cpu').items()}; "
-        f"save_file(t,f+'/{WEIGHTS}',{{'format':'pt'}})"
+        f"f={_literal(folder)}; "
+        't={k:v.contiguous().clone() for p in sorted(glob.glob(glob.escape(f)+"/pytorch_model*.bin")) '
+        'for k,v in torch.load(p,weights_only=True,map_location="cpu").items()}; '
+        f'save_file(t,f+"/{WEIGHTS}",{{"format":"pt"}})'
     )
     return f"python -c {shlex.quote(code)}"
 
 
 def _adapter(folder: Path, where: str) -> DanteError:
-    base = _json(folder / ADAPTER, where).get("base_model_name_or_path")
-    merged = f"{folder.absolute()}-merged"
+    base = str(_json(folder / ADAPTER, where).get("base_model_name_or_path"))
+    merged = Path(f"{folder.absolute()}-merged")
+    words = folder if (folder / "tokenizer_config.json").is_file() else base
     code = (
         "from peft import AutoPeftModelForCausalLM as M; from transformers import AutoTokenizer as T; "
-        f"M.from_pretrained({str(folder)!r}).merge_and_unload().save_pretrained({merged!r}); "
-        f"T.from_pretrained({str(folder) if (folder / 'tokenizer_config.json').is_file() else base!r})"
-        f".save_pretrained({merged!r})"
+        f"M.from_pretrained({_literal(folder)}).merge_and_unload().save_pretrained({_literal(merged)}); "
+        f"T.from_pretrained({_literal(words)}).save_pretrained({_literal(merged)})"
     )
     return _wrong(
         f"is an adapter (LoRA) to {base!r}, not a model",
@@ -203,3 +203,8 @@ def _adapter(folder: Path, where: str) -> DanteError:
         allowed=_ALLOWED,
         fix=f"merge it: pip install peft && python -c {shlex.quote(code)} and name {where}={merged}",
     )
+
+
+def _literal(text: str | Path) -> str:
+    """A string of Python in double quotes, which a shell's single quotes leave alone."""
+    return json.dumps(str(text), ensure_ascii=False)

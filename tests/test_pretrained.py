@@ -152,11 +152,10 @@ def test_a_wrapper_s_names_do_not_hide_a_missing_tensor(folder: Path, said: list
         load_student(folder)
 
 
-def test_two_models_in_one_file_are_not_guessed_between(folder: Path) -> None:
-    rewrite(
-        folder, lambda t: {f"{who}.{n}": x + i for i, who in enumerate(("student", "teacher")) for n, x in t.items()}
-    )
-    with pytest.raises(DanteError, match=r"missing.*student\..*"):
+@pytest.mark.parametrize("wrappers", [("student", "teacher"), ("_orig_mod", "module")])
+def test_two_models_in_one_file_are_not_guessed_between(folder: Path, wrappers: tuple[str, str]) -> None:
+    rewrite(folder, lambda tensors: {f"{who}.{n}": t for who in wrappers for n, t in tensors.items()})
+    with pytest.raises(DanteError, match=rf"missing.*{wrappers[0]}\."):
         load_student(folder)
 
 

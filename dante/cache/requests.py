@@ -11,6 +11,7 @@ from dante.cache.generation import Job
 from dante.cache.record import stable_hash
 from dante.errors import DanteError
 from dante.teachers.engine import Decoding, Request
+from dante.teachers.handle import SOURCE as TEACHER
 from dante.teachers.prompts import Prompt
 
 # What decides an answer's text. `samples` only says how many there are, `logprobs` how exactly entropy is known.
@@ -45,9 +46,9 @@ class Renderer:
     def __init__(
         self, model: str, revision: str | None, system_prompt: str | None, seed: int, chat: Mapping[str, Any]
     ) -> None:
-        from transformers import AutoTokenizer
+        from dante.students.load import load_tokenizer
 
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(model, revision=revision)
+        self.tokenizer: Any = load_tokenizer(model, revision, TEACHER)
         self.system_prompt, self.seed, self.chat = system_prompt, seed, dict(chat)
         # Now: a later call may leave its padding behind in what the tokenizer writes of itself.
         self._tokenizer_hash = stable_hash(self.tokenizer.backend_tokenizer.to_str())

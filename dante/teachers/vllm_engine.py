@@ -12,6 +12,7 @@ from typing import Any
 
 from dante.errors import DanteError
 from dante.teachers.engine import Decoding, Generation, Request, Scored, to_generation
+from dante.teachers.handle import SOURCE as TEACHER
 
 WORKER = Path(__file__).with_name("vllm_worker.py")
 INSTALL = (
@@ -53,9 +54,11 @@ class VllmEngine:
 
     def open(self, model: str, revision: str | None, resources: dict[str, Any], log: Path) -> "VllmEngine":
         """Starts the worker and waits until the model is loaded; its log goes to the file `log`."""
-        from transformers import AutoConfig, AutoTokenizer
+        from transformers import AutoConfig
 
-        self.tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+        from dante.students.load import load_tokenizer
+
+        self.tokenizer = load_tokenizer(model, revision, TEACHER)
         self._log = log
         self._stop_ids = stop_ids_of(self.tokenizer, model, revision)
         self._process = self._start(resources.get("python") or sys.executable, log)
@@ -72,7 +75,8 @@ class VllmEngine:
         }
         self._send({"model": model, "engine": engine})
         ready = self._receive()
-        self.version, self._vocabulary = ready["version"], AutoConfig.from_pretrained(model).vocab_size
+        self.version = ready["version"]
+        self._vocabulary = AutoConfig.from_pretrained(model, revision=revision or "main").vocab_size
         return self
 
     def generate(self, requests: list[Request], decoding: Decoding) -> Iterator[tuple[int, Generation]]:
