@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from dante.losses import mkl
 from dante.losses.base import LinearLoss, Loss, ParameterLoss
 from dante.losses.vocabulary import auto_tile_tokens
 
@@ -161,9 +162,8 @@ def memory_of(
         products = _products(shape) * tokens * (2 if compute_bf16 else 4) if recomputing == "selective" else 0
         kept, masks = shape.layers * (stream + products) + block, mask
     entries = shape.embedding_entries
-    # The head's gradient in fp32, the lookup's gradient and their sum in the weights' dtype; the products' bf16
-    # operand, and for bf16 weights on a CPU the fp32 one.
-    embedding = entries * (4 + 2 * weight_bytes + 2 * compute_bf16 + 4 * (not masters))
+    # The head's gradient in fp32, the lookup's gradient and their sum in the weights' dtype; the products' operand.
+    embedding = entries * (4 + 2 * weight_bytes + _operand_bytes(masters, compute_bf16, on_cpu))
     device = torch.device("cpu" if on_cpu else "cuda")
     tile = 4 * (fit["tile_tokens"] or auto_tile_tokens(shape.vocabulary, device)) * shape.vocabulary
     lines = {
@@ -176,7 +176,7 @@ def memory_of(
         "activations": kept,
         "weight_copies": copies,
         "attention_mask": masks + (_MASK_BUILDING * tokens**2 if mask else 0),
-        "logits": tile * (_tiles(losses, on_cpu) + (0.5 if on_cpu and compute_bf16 else 0.0)),  # its gradient in bf16
+        "logits": tile * (_tiles(losses, on_cpu) + (0.5 if compute_bf16 else 0.0)),  # its gradient in bf16
         "embedding_gradient": embedding,
         "slack": _SLACK["cpu" if on_cpu else "cuda"] * (kept + copies + masks),
     }
@@ -191,6 +191,15 @@ def _tiles(losses: Sequence[Loss], on_cpu: bool) -> int:
     # z − max in the softmax, or p and p·log p in the gradient; a CPU runs both in rows that stay in its cache.
     uneven = 2 if any(loss.needs_entropy for loss in linear) and not on_cpu else 0
     return 1 + read + uneven
+
+
+def _operand_bytes(masters: bool, compute_bf16: bool, on_cpu: bool) -> int:
+    """Bytes per entry of what products read in place of the weight itself."""
+    if compute_bf16 and on_cpu and not mkl.available():
+        return 2 if masters else 6  # fp32 operands, and bf16 ones
+    if masters == compute_bf16:
+        return 2 if compute_bf16 else 4
+    return 0
 
 
 def _products(shape: Shape) -> int:
