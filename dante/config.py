@@ -23,7 +23,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from dante import precision
 from dante.errors import DanteError
-from dante.students import source
 from dante.targets import build, is_target, walk_targets
 
 STAGES = ("teacher", "cache", "init", "fit", "release", "score", "eval", "report")
@@ -45,8 +44,20 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 # What conf/student/local.yaml says of a folder of the user's.
-OmegaConf.register_new_resolver("folder_name", source.name_of, replace=True)
-OmegaConf.register_new_resolver("folder_licence", source.licence_of, replace=True)
+def _folder_name(source: str) -> str:
+    from dante.students.source import name_of  # not above: reports read configs and know no students
+
+    return name_of(source)
+
+
+def _folder_licence(source: str) -> str:
+    from dante.students.source import licence_of
+
+    return licence_of(source)
+
+
+OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
+OmegaConf.register_new_resolver("folder_licence", _folder_licence, replace=True)
 
 
 class Strict(BaseModel):
@@ -448,7 +459,7 @@ def _layers_ascend(cfg: dict[str, Any]) -> None:
 
 def _architecture_is_known(cfg: dict[str, Any]) -> None:
     student = cfg["student"]
-    if student["architecture"] is None and student["source"] == source.TEACHER:
+    if student["architecture"] is None and student["source"] == "teacher":
         raise DanteError(
             "the teacher's architecture is not known before it is made, and none is given",
             where="student.architecture",

@@ -101,8 +101,8 @@ def plan(cfg: dict[str, Any], steps: "list[PlannedStep]", cost: "Estimate") -> N
     _out.print(facts)
     if cost.fp32_hours is not None:
         _out.print(
-            f"[yellow]bf16 products are emulated on this machine: about {_duration(cost.hours)} for the fit, "
-            f"in fp32 {_duration(cost.fp32_hours)}[/] ({_instead(cfg)})"
+            f"[yellow]this machine has no bf16 instructions: about {_duration(cost.hours)} for the fit in bf16, "
+            f"{_duration(cost.fp32_hours)} in fp32[/] ({_instead(cfg)})"
         )
     if cost.notes:
         text = "\n".join(f"[dim]{number}.[/] {escape(note)}" for number, note in enumerate(cost.notes, start=1))

@@ -195,7 +195,7 @@ def _tiles(losses: Sequence[Loss], on_cpu: bool) -> int:
 
 def _operand_bytes(masters: bool, compute_bf16: bool, on_cpu: bool) -> int:
     """Bytes per entry of what products read in place of the weight itself."""
-    if compute_bf16 and on_cpu and not mkl.available():
+    if compute_bf16 and on_cpu and not mkl.chosen():
         return 2 if masters else 6  # fp32 operands, and bf16 ones
     if masters == compute_bf16:
         return 2 if compute_bf16 else 4

@@ -13,8 +13,11 @@ from dante.errors import DanteError
 from dante.manifest import write_text
 
 STORE = ".steps"
-# Keys that may differ between two starts of the same run: where it runs and how, not what it computes.
-_NOT_IDENTITY = {"only", "on_existing", "dry_run", "trainer", "logger", "run", "decided"}
+# Keys that may differ between two starts of the same run: where it runs and how, not what it computes; and short names,
+# which stand where they are used, too.
+_NOT_IDENTITY = {"prompts", "engine", "only", "on_existing", "dry_run", "trainer", "logger", "run", "decided"}
+
+_ABSENT = "absent"
 
 # Set for a point of a sweep: wait for a run that another process works on, instead of refusing it.
 WAIT_FOR_RUN = "DANTE_WAIT_FOR_RUN"
@@ -110,21 +113,29 @@ def _read(stored: Path) -> dict[str, Any]:
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """`key: old → new` for every leaf in which two configurations differ and that is part of a run's identity."""
-    before, after = (dict(_leaves({k: v for k, v in c.items() if k not in _NOT_IDENTITY})) for c in (old, new))
-    return [
-        f"{key}: {before.get(key, 'absent')} → {after.get(key, 'absent')}"
-        for key in [*after, *(k for k in before if k not in after)]
-        if before.get(key, "absent") != after.get(key, "absent") and not key.startswith("steps.")
-    ]
+    """`key: old → new` wherever two configurations differ in what is part of a run's identity."""
+    before, after = ({k: v for k, v in c.items() if k not in _NOT_IDENTITY | {"steps"}} for c in (old, new))
+    return list(_differing(before, after, ""))
 
 
-def _leaves(node: Any, path: str = "") -> Any:
-    if isinstance(node, dict) and node:
-        for key, child in node.items():
-            yield from _leaves(child, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, list(node) if isinstance(node, tuple) else node
+def _differing(old: Any, new: Any, path: str) -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in [*new, *(k for k in old if k not in new)]:
+            yield from _differing(old.get(key, _ABSENT), new.get(key, _ABSENT), f"{path}.{key}" if path else str(key))
+    elif _plain(old) != _plain(new):
+        yield f"{path}: {_shown(old)} → {_shown(new)}"
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _shown(value: Any) -> str:
+    """A part by its name and arguments, anything else as it is."""
+    if not isinstance(value, dict) or not value:
+        return str(value)
+    arguments = ", ".join(f"{key}={_shown(child)}" for key, child in value.items() if not str(key).startswith("_"))
+    return f"{str(value.get('_target_', '')).rpartition('.')[2]}({arguments})"
 
 
 def _refuse_if_moved(run_dir: Path, cfg: dict[str, Any]) -> None:

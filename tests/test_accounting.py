@@ -188,7 +188,7 @@ def test_measuring_a_rate_is_quick_plausible_and_leaves_the_random_state_alone()
 def test_products_that_are_far_too_slow_end_the_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
 
-    def slow(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> float:
+    def slow(multiply: Any, a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> float:
         sizes.append(len(a))
         time.sleep(0.1)
         return 0.1

@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from dante import compute, console, pipeline
 from dante.cache import Record, read_records
-from dante.cache.record import messages_of
+from dante.cache.conversation import messages_of
 from dante.compute import Compute, Work, most_steps
 from dante.config import check
 from dante.curriculum import Competence, Curriculum, Shuffled, SortedOnceRepeat

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from dante.errors import DanteError
 from dante.losses import mkl
-from dante.students import mkl_linear
 from dante.students.mkl_linear import avoid_emulation
 
 needs_mkl = pytest.mark.skipif(not mkl.available(), reason="this torch carries no MKL with bf16 products")
@@ -108,6 +108,22 @@ def test_where_the_symbol_is_absent_there_is_no_product(monkeypatch):
     assert mkl.available()
 
 
+def test_the_product_is_torch_s_own_where_the_cpu_multiplies_bf16_unless_asked_for(monkeypatch):
+    monkeypatch.delenv(mkl.CHOICE, raising=False)
+    monkeypatch.setattr(mkl, "available", lambda: True)
+    for takes in (True, False):
+        monkeypatch.setattr(mkl, "onednn_takes_bf16", lambda takes=takes: takes)
+        assert mkl.chosen() is not takes
+    monkeypatch.setenv(mkl.CHOICE, "torch")
+    assert not mkl.chosen()
+    monkeypatch.setattr(mkl, "onednn_takes_bf16", lambda: True)
+    monkeypatch.setenv(mkl.CHOICE, "mkl")
+    assert mkl.chosen()
+    monkeypatch.setenv(mkl.CHOICE, "abacus")
+    with pytest.raises(DanteError, match="abacus"):
+        mkl.chosen()
+
+
 def two_layers(dtype, bias):
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(24, 40, bias=bias), nn.Linear(40, 16, bias=bias)).to(dtype)
@@ -125,7 +141,7 @@ def gradients(model, autocast, dtype):
 @pytest.fixture
 def emulating(monkeypatch):
     """A CPU whose bf16 products torch would emulate."""
-    monkeypatch.setattr(mkl_linear, "onednn_takes_bf16", lambda: False)
+    monkeypatch.setattr(mkl, "onednn_takes_bf16", lambda: False)
 
 
 @needs_mkl
@@ -161,7 +177,7 @@ def test_layers_in_fp32_and_layers_that_need_no_gradient_are_untouched_or_right(
 def test_where_the_cpu_multiplies_bf16_or_has_no_mkl_layers_stay(monkeypatch):
     model = two_layers(torch.float32, False)
     for takes, available in ((True, True), (False, False)):
-        monkeypatch.setattr(mkl_linear, "onednn_takes_bf16", lambda takes=takes: takes)
+        monkeypatch.setattr(mkl, "onednn_takes_bf16", lambda takes=takes: takes)
         monkeypatch.setattr(mkl, "available", lambda available=available: available)
         assert avoid_emulation(model) == 0
     assert "forward" not in vars(model[0])

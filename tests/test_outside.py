@@ -102,9 +102,9 @@ def test_prompts_tokenizers_and_evaluation_sets_of_a_cache_are_content(folder: P
     file.write_text('{"prompt": "a", "question": "a"}\n')
     one = "+cache.source.filters.one={_target_: dante.cache.filters."
     sets = f"{{own: {{_target_: dante.cache.filters.FileSet, path: '{file}', fields: [question]}}}}"
-    asked = ["cache=generated", "cache/engine@cache.source.engine=transformers"]
+    asked = ["cache=generated", "engine=transformers"]
     typed, read = {
-        "jsonl": ([*asked, "prompts@cache.source.prompts=jsonl", f"cache.source.prompts.path={file}"], file),
+        "jsonl": ([*asked, "prompts=jsonl", f"prompts.path={file}"], file),
         "tokenizer": ([f"{one}TooLong, tokenizer: '{folder}', max_tokens: 9}}"], folder / "tokenizer.json"),
         "evaluation set": ([f"{one}Decontaminate, ngram: 8, sets: {sets}}}"], file),
     }[kind]

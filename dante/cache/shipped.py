@@ -16,6 +16,8 @@ from dante.teachers.handle import load_teacher, sha256_of
 
 POCKET = Path(__file__).with_name("pocket")
 EXAMPLES = 3
+# How files of others are read; raised when the same file gives other records. 2: prompts in all their forms are one.
+READING = "2"
 
 
 class ShippedCache:
@@ -42,12 +44,16 @@ class ShippedCache:
         self.filters, self.policy = [one for one in filters.values() if one is not None], policy
 
     def identity(self) -> dict[str, str] | None:
-        """SHA-256 of the cache's manifest, or of its JSONL files where it has none; None while it does not exist."""
+        """SHA-256 of the cache's manifest, or of its JSONL files where it has none; None while it does not exist.
+
+        And how it is read, but for the cache inside the package, in which every prompt has one form.
+        """
         if not self.path.exists():
             return None
         manifest = self.path / FILE_NAME
         files = [manifest] if manifest.is_file() else shard_paths(self.path)
-        return {path.name: sha256_of(path) for path in files}
+        read = {} if self.path == POCKET else {"reading": READING}
+        return {path.name: sha256_of(path) for path in files} | read
 
     def build(self, step: Step) -> dict[str, Any]:
         """Writes shards and manifest into `step.out`, and returns the manifest."""

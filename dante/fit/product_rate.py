@@ -8,11 +8,14 @@ only lowers a rate.
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from dante.losses import mkl
 from dante.manifest import read_json, write_json
 from dante.precision import dtype_of, is_emulated
 
@@ -43,7 +46,7 @@ def measure(device: torch.device, precision: str, seconds: float = MEASURE_S) ->
     # Noise: a GPU that multiplies constants draws less power and clocks higher. A generator of its own: the fit's
     # random state must not depend on how often a rate was measured.
     draw, dtype = torch.Generator(device).manual_seed(0), dtype_of(precision)
-    sizes = _SIZES.get(device.type, _SIZES["cuda"])
+    sizes, multiply = _SIZES.get(device.type, _SIZES["cuda"]), _multiply(device, precision)
     deadline = time.perf_counter() + seconds
     wall_s, cpu_s, best = time.perf_counter(), time.process_time(), 0.0
     with torch.no_grad():
@@ -51,15 +54,17 @@ def measure(device: torch.device, precision: str, seconds: float = MEASURE_S) ->
             flops, now = 2.0 * size**3, time.perf_counter()
             if best and now + flops / best > deadline:
                 break
-            a, b, out = (torch.empty(size, size, dtype=dtype, device=device).normal_(generator=draw) for _ in range(3))
+            a, b = (torch.empty(size, size, dtype=dtype, device=device).normal_(generator=draw) for _ in range(2))
+            out = torch.empty(size, size, dtype=torch.float32 if multiply is mkl.product else dtype, device=device)
             until = now + (deadline - now) / (len(sizes) - index)
             wall_s, cpu_s = time.perf_counter(), time.process_time()
             for _ in range(_MOST_ROUNDS):
-                best = max(best, flops / _product_s(a, b, out))
+                best = max(best, flops / _product_s(multiply, a, b, out))
                 if time.perf_counter() > until:
                     break
     wall_s, cpu_s = time.perf_counter() - wall_s, time.process_time() - cpu_s
-    threads = 1 if is_emulated(precision, device.type) else torch.get_num_threads()
+    alone = multiply is _torch_product and is_emulated(precision, device.type)
+    threads = 1 if alone else torch.get_num_threads()
     quiet = device.type != "cpu" or cpu_s > _QUIET_SHARE * wall_s * threads
     return Rate(round(best / 1e12, 6), quiet)
 
@@ -73,7 +78,7 @@ def product_rate(device: torch.device, precision: str, name: str, again: bool = 
         name: the device's own name: rates are kept by it.
         again: measure in any case; the better one stays.
     """
-    key = f"{name} | torch {torch.__version__} | {_threads(device)} | {precision}"
+    key = f"{name} | torch {torch.__version__} | {_threads(device)} | {_words(device, precision)}"
     kept = _read().get(key)
     if kept is not None and not again:
         return Rate(kept, True)
@@ -85,12 +90,26 @@ def product_rate(device: torch.device, precision: str, name: str, again: bool = 
     return found
 
 
-def _product_s(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> float:
+def _multiply(device: torch.device, precision: str) -> Callable[..., Any]:
+    """The product that a fit's linear layers go through."""
+    replaced = is_emulated(precision, device.type) and not mkl.onednn_takes_bf16() and mkl.chosen()
+    return mkl.product if replaced else _torch_product
+
+
+def _torch_product(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
+    torch.mm(a, b, out=out)
+
+
+def _product_s(multiply: Callable[..., Any], a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> float:
     torch.cuda.synchronize(a.device) if a.device.type == "cuda" else None
     start = time.perf_counter()
-    torch.mm(a, b, out=out)
+    multiply(a, b, out)
     torch.cuda.synchronize(a.device) if a.device.type == "cuda" else None
     return time.perf_counter() - start
+
+
+def _words(device: torch.device, precision: str) -> str:
+    return f"{precision} by MKL" if _multiply(device, precision) is mkl.product else precision
 
 
 def _threads(device: torch.device) -> str:

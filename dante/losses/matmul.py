@@ -33,7 +33,7 @@ class Matmul:
     @property
     def _rounds_itself(self) -> bool:
         """Whether operands stay fp32 and the CPU rounds them as it multiplies."""
-        return self._rounds and self.device.type == "cpu" and not mkl.available()
+        return self._rounds and self.device.type == "cpu" and not mkl.chosen()
 
     def operand(self, tensor: Tensor, sums: torch.dtype) -> Tensor:
         """Prepare a matrix that is used in several products whose sums are in `sums`."""
@@ -45,7 +45,7 @@ class Matmul:
 
     def narrow(self, operand: Tensor) -> Tensor:
         """Prepare an operand for `rounded_product`: what oneDNN multiplies fastest, where torch gives it to oneDNN."""
-        takes = self._rounds_itself and operand.dtype == torch.float32 and onednn_takes_bf16()
+        takes = self._rounds_itself and operand.dtype == torch.float32 and mkl.onednn_takes_bf16()
         return operand.to(self.dtype) if takes else operand
 
     def rounded_product(self, a: Tensor, b: Tensor, out: Tensor) -> None:
@@ -88,8 +88,3 @@ class Matmul:
             yield
         finally:
             settings.fp32_precision = before
-
-
-def onednn_takes_bf16() -> bool:
-    """Else torch multiplies bf16 matrices in a loop of its own, at a thirtieth of fp32's rate."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

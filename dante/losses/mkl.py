@@ -5,8 +5,10 @@ multiplies bf16 operands, sums in fp32 and can add to a matrix in place; it uses
 has them [S: oneMKL reference], and fp32's own kernels elsewhere. Two AVX2 cores reach fp32's rate with it; with
 AVX512-BF16 or AMX it was not measured.
 
-It is used wherever the symbol is found and multiplies right, which is checked once per process. The choice follows from
-the machine alone, never from a timing: a run that continues rounds as it did before. Absent on Arm, macOS, Windows.
+It is used where the symbol is found and multiplies right, which is checked once per process, and oneDNN would not
+multiply bf16 itself: there the two were not compared, and `DANTE_BF16_PRODUCT=mkl` takes it. The choice comes from the
+machine and the environment, never from a timing: a run that continues rounds as it did before. Absent on Arm, macOS,
+Windows.
 
 Results are equal from run to run, and with one and two threads except where a matrix is a few rows or columns wide, as
 in fp32.
@@ -14,12 +16,17 @@ in fp32.
 
 import ctypes
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from dante.errors import DanteError
+
+# Environment: which product bf16 operands go through, where both are there.
+CHOICE = "DANTE_BF16_PRODUCT"
 _SYMBOL = "cblas_gemm_bf16bf16f32"
 _ROW_MAJOR, _AS_IT_LIES, _TRANSPOSED = 101, 111, 112
 # MKL's integers have 32 bits in torch; where the callee reads half of these it reads the same number.
@@ -57,6 +64,19 @@ def product(a: Tensor, b: Tensor, out: Tensor, add: bool = False) -> None:
         *(_ROW_MAJOR, a_order, b_order, rows, columns, inner, 1.0),
         *(a.data_ptr(), a_stride, b.data_ptr(), b_stride, float(add), out.data_ptr(), stride),
     )
+
+
+def chosen() -> bool:
+    """Whether products of bf16 operands go through MKL in this process."""
+    asked = os.environ.get(CHOICE)
+    if asked not in (None, "mkl", "torch"):
+        raise DanteError(f"{CHOICE}={asked} is no way to multiply", where=CHOICE, allowed="mkl, torch, or unset")
+    return asked != "torch" and (asked == "mkl" or not onednn_takes_bf16()) and available()
+
+
+def onednn_takes_bf16() -> bool:
+    """Else torch multiplies bf16 matrices in a loop of its own, at a thirtieth of fp32's rate."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @functools.cache

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from dante.losses import mkl
-from dante.losses.matmul import onednn_takes_bf16
 
 
 def avoid_emulation(model: nn.Module) -> int:
@@ -24,7 +23,7 @@ def avoid_emulation(model: nn.Module) -> int:
     Returns:
         how many.
     """
-    if onednn_takes_bf16() or not mkl.available():
+    if mkl.onednn_takes_bf16() or not mkl.chosen():
         return 0
     layers = [module for module in model.modules() if type(module) is nn.Linear and module.weight.device.type == "cpu"]
     for layer in layers:
