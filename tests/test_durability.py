@@ -395,7 +395,8 @@ def test_another_configuration_and_paths_that_are_none(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = contents(runs)
-    one_paragraph(*main(monkeypatch, capsys, runs, "fit.lr=0.5"), "fit.lr: 0.001 → 0.5", "run.name=")
+    said = main(monkeypatch, capsys, runs, "student.layers=[0,2]")
+    one_paragraph(*said, "student.layers: [0, 3] → [0, 2]", "init finished with it", "run.name=")
     assert contents(runs) == before
     file = runs.parent / "file"
     file.write_text("not a folder")
