@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 # OpenMP's threads spin while they wait for each other. Beside other busy processes that takes the core from the thread
-# that is waited for, and small layers take ten times as long (benchmarks/README.md). Read when torch is loaded, so it
-# stands here, before anybody can have imported it.
+# that is waited for, and small layers take ten times as long (benchmarks/waiting_threads.py). Read when torch is
+# loaded, so it stands here, before anybody can have imported it.
 if "GOMP_SPINCOUNT" not in os.environ:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -339,9 +339,9 @@ def test_a_template_that_cannot_be_masked_and_weights_that_are_not_there(
     weights = model / "model.safetensors"
     sound = weights.read_bytes()
     weights.write_bytes(sound[: len(sound) // 2])
-    one_paragraph(*main(monkeypatch, capsys, runs, *start), "the weights of", str(model), "student.source")
+    one_paragraph(*main(monkeypatch, capsys, runs, *start), "is cut off", str(weights), "student.source")
     weights.unlink()
-    one_paragraph(*main(monkeypatch, capsys, runs, *start), "the weights of", str(model), "student.source")
+    one_paragraph(*main(monkeypatch, capsys, runs, *start), "has no weights", str(model), "student.source")
     shutil.rmtree(model)
     one_paragraph(*main(monkeypatch, capsys, runs, *start), str(model), "student.source")
     assert not (step(smoke(runs, *start), "init")).exists()
@@ -395,8 +395,7 @@ def test_another_configuration_and_paths_that_are_none(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = contents(runs)
-    said = main(monkeypatch, capsys, runs, "student.layers=[0,2]")
-    one_paragraph(*said, "student.layers: [0, 3] → [0, 2]", "init finished with it", "run.name=")
+    one_paragraph(*main(monkeypatch, capsys, runs, "cache.seed=7"), "cache.seed: 0 → 7", "cache finished", "run.name=")
     assert contents(runs) == before
     file = runs.parent / "file"
     file.write_text("not a folder")
