@@ -1,5 +1,7 @@
 """How fast a fit will run: the rate of its device's products, and the share of it that fits reach."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,14 +60,12 @@ def expected_rate(trainer: dict[str, Any], precision: str) -> ExpectedRate:
     return ExpectedRate(listed, "listed", trainer["expected_mfu"], True)
 
 
-class _threads:
-    """As many threads inside as the fit will have."""
-
-    def __init__(self, threads: int | None) -> None:
-        self.before, self.threads = torch.get_num_threads(), threads or torch.get_num_threads()
-
-    def __enter__(self) -> None:
-        torch.set_num_threads(self.threads)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.before)
+@contextmanager
+def _threads(threads: int | None) -> Iterator[None]:
+    """As many threads inside as the fit will have; None: as many as there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

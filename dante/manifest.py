@@ -65,6 +65,11 @@ def read_json(path: Path) -> Any:
         ) from None
 
 
+def user_cache() -> Path:
+    """Where the lab keeps what holds for this machine: `~/.cache/dante`, or what `XDG_CACHE_HOME` says."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dante"
+
+
 def fingerprint(content: Any) -> str:
     """Twelve hex digits that identify plain content, whatever the order of its keys."""
     canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))

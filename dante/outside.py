@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from rich.progress import track
 
 from dante import console, locks
 from dante.io_errors import GIB
-from dante.manifest import sha256, write_json
+from dante.manifest import sha256, user_cache, write_json
 
 # Keys of a cache's parts whose values may be a file or a folder.
 _NAMING = {"path", "id", "tokenizer"}
@@ -113,6 +112,5 @@ def _times(path: Path) -> tuple[int, int, int]:
 
 
 def _note(path: Path) -> Path:
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
-    return home / "dante" / "hashes" / f"{name}.json"
+    return user_cache() / "hashes" / f"{name}.json"

@@ -14,7 +14,7 @@ from dante.cache.manifest import FILE_NAME, load_manifest
 from dante.errors import DanteError
 from dante.store import read_description
 from dante.teachers.handle import FILE_NAME as TEACHER_FILE
-from dante.teachers.handle import load_teacher
+from dante.teachers.handle import SOURCE, load_teacher
 
 Variables = Mapping[str, Any]
 
@@ -64,9 +64,9 @@ def check_rendering(cache: Path, teacher: Path | None, chat: Variables) -> None:
     handle = load_teacher(teacher)
     if not handle.local or not handle.chat_template:
         return
-    from transformers import AutoTokenizer
+    from dante.students.load import load_tokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(handle.location(teacher))
+    tokenizer = load_tokenizer(handle.location(teacher), where=SOURCE)
     if all(_written(tokenizer, probe, asked) == _written(tokenizer, probe, chat) for probe in _PROBES):
         return
     raise DanteError(

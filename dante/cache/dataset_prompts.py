@@ -67,7 +67,7 @@ class DatasetPrompts:
         try:
             found = messages_in(text, self.field)
         except FieldError as error:
-            raise DanteError(str(error), where=place, allowed=error.allowed, fix=error.fix) from None
+            raise error.at(place) from None
         if not isinstance(found, str):
             return found
         text = text.strip()

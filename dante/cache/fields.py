@@ -4,6 +4,8 @@ import math
 import sys
 from typing import Any
 
+from dante.errors import DanteError
+
 SHOWN_CHARACTERS = 60
 
 
@@ -20,6 +22,15 @@ class FieldError(ValueError):
     def __init__(self, field: str, problem: str, allowed: str, fix: str = "") -> None:
         self.field, self.problem, self.allowed, self.fix = field, problem, allowed, fix
         super().__init__(f"field {field!r}: {problem}")
+
+    def at(self, where: str, fix: str = "") -> DanteError:
+        """The message for the user, with its place.
+
+        Args:
+            where: file and line, or row.
+            fix: what to do where the error itself does not say.
+        """
+        return DanteError(str(self), where=where, allowed=self.allowed, fix=self.fix or fix)
 
 
 def check_number(name: str, value: Any, low: float, high: float, allowed: str) -> None:

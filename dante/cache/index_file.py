@@ -17,9 +17,8 @@ import pyarrow as pa
 from dante.cache.columns import FULL_SCHEMA, Columns
 from dante.cache.fields import FieldError
 from dante.cache.frames import blocks
-from dante.cache.reader import parse_line, shard_paths
+from dante.cache.reader import CORRECT, parse_line, shard_paths
 from dante.cache.record import Record
-from dante.errors import DanteError
 from dante.manifest import write_text
 from dante.teachers.handle import sha256_of
 
@@ -101,9 +100,6 @@ def _records(lines: list[bytes], path: Path, before: int, seen: set[str]) -> Ite
         try:
             record = parse_line(line, seen)
         except FieldError as error:
-            where = f"{path}, line {before + number + 1}"
-            raise DanteError(
-                str(error), where=where, allowed=error.allowed, fix=error.fix or "correct the line"
-            ) from None
+            raise error.at(f"{path}, line {before + number + 1}", CORRECT) from None
         seen.add(record.id)
         yield number, record

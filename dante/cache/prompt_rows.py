@@ -32,7 +32,7 @@ def to_prompts(rows: Iterable[tuple[str, Any]], count: int | None, where: str) -
         try:
             prompt, answer = _read(row)
         except FieldError as error:
-            raise DanteError(str(error), where=place, allowed=error.allowed, fix=error.fix) from None
+            raise error.at(place) from None
         answered += answer is not None
         prompts.setdefault(prompt_hash(prompt.prompt, prompt.prefix), prompt)
     if not prompts:

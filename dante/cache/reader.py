@@ -14,6 +14,8 @@ from dante.errors import DanteError
 Policy = Literal["error", "skip"]
 SUFFIXES = (".jsonl", ".jsonl.zst")
 BOM = b"\xef\xbb\xbf"
+# Where an error does not say by itself what to do.
+CORRECT = "correct the line"
 
 
 def shard_paths(source: Path) -> list[Path]:
@@ -46,9 +48,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, Any]]:
         try:
             yield number, parse_json(line)
         except FieldError as error:
-            raise DanteError(
-                str(error), where=f"{path}, line {number}", allowed=error.allowed, fix=error.fix or "correct the line"
-            ) from None
+            raise error.at(f"{path}, line {number}", CORRECT) from None
 
 
 def scan(source: Path, policy: Policy) -> tuple[list[Record], list[str]]:
@@ -72,7 +72,7 @@ def scan(source: Path, policy: Policy) -> tuple[list[Record], list[str]]:
                     str(error),
                     where=f"{path}, line {number}",
                     allowed=error.allowed,
-                    fix=f"{error.fix or 'correct the line'}; or skip bad lines: cache.source.policy=skip",
+                    fix=f"{error.fix or CORRECT}; or skip bad lines: cache.source.policy=skip",
                 )
                 if policy == "error":
                     raise problem from None

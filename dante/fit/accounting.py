@@ -128,7 +128,7 @@ class Accounting:
     @property
     def note(self) -> str | None:
         """Why there is no share of peak, where there is none."""
-        if self.summary()["mfu"] is not None:
+        if self._share_of_peak(self.totals["flops"] / self.laps.elapsed_s) is not None:
             return None
         if not self.peak["quiet"]:
             return "no share of the device's peak: its cores were busy each time that their rate was measured"

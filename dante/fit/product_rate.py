@@ -6,7 +6,6 @@ other. The best rate ever measured is kept, in a file of the user's cache folder
 only lowers a rate.
 """
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 
 from dante.losses import mkl
-from dante.manifest import read_json, write_json
+from dante.manifest import read_json, user_cache, write_json
 from dante.precision import dtype_of, is_emulated
 
 # Square products, growing: the largest that fit the time are bound by arithmetic.
@@ -92,7 +91,7 @@ def product_rate(device: torch.device, precision: str, name: str, again: bool = 
 
 def _multiply(device: torch.device, precision: str) -> Callable[..., Any]:
     """The product that a fit's linear layers go through."""
-    replaced = is_emulated(precision, device.type) and not mkl.onednn_takes_bf16() and mkl.chosen()
+    replaced = is_emulated(precision, device.type) and mkl.avoids_emulation()
     return mkl.product if replaced else _torch_product
 
 
@@ -117,8 +116,7 @@ def _threads(device: torch.device) -> str:
 
 
 def _file() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "dante" / "product_rates.json"
+    return user_cache() / "product_rates.json"
 
 
 def _read() -> dict[str, float]:

@@ -237,8 +237,8 @@ def _write_result(step: Step, trainer: Trainer, module: DistillModule, bill: Bil
             "compute": spent.as_dict(fit["compute"]),
         },
     )
-    if recorder.accounting.note:
-        console.note(recorder.accounting.note)
+    if (note := recorder.accounting.note) is not None:
+        console.note(note)
     for name, said in losses.items():
         for note in said.get("notes", []):
             console.note(f"{name}: {note}")

@@ -74,6 +74,11 @@ def chosen() -> bool:
     return asked != "torch" and (asked == "mkl" or not onednn_takes_bf16()) and available()
 
 
+def avoids_emulation() -> bool:
+    """Whether it takes the place of bf16 products that torch would emulate: those of linear layers, too."""
+    return not onednn_takes_bf16() and chosen()
+
+
 def onednn_takes_bf16() -> bool:
     """Else torch multiplies bf16 matrices in a loop of its own, at a thirtieth of fp32's rate."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -23,7 +23,7 @@ def avoid_emulation(model: nn.Module) -> int:
     Returns:
         how many.
     """
-    if mkl.onednn_takes_bf16() or not mkl.chosen():
+    if not mkl.avoids_emulation():
         return 0
     layers = [module for module in model.modules() if type(module) is nn.Linear and module.weight.device.type == "cpu"]
     for layer in layers:
