@@ -1,8 +1,8 @@
 """What OpenMP's waiting threads cost: `python benchmarks/waiting_threads.py [--model RUN/init/model] [--repeats 5]`.
 
-The same fit in two processes that take turns, one whose threads spin while they wait (libgomp's default) and one whose
-threads sleep (`OMP_WAIT_POLICY=passive`, what the lab sets); first on quiet cores, then beside processes that keep as
-many cores busy as there are.
+The same fit in processes that take turns and differ in how often a waiting thread looks before it sleeps: 300,000 times
+is libgomp's default, 0 is `OMP_WAIT_POLICY=passive`. First on quiet cores, then beside processes that keep as many
+cores busy as there are.
 """
 
 import argparse
@@ -20,13 +20,14 @@ from turns import Player
 
 from dante.precision import decide
 
-POLICIES = {"spin": "active", "sleep": "passive"}
+SPINS = "300000,30000,3000,0"
 SPINNER = "while True: pass"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="folder of the student; the pocket teacher where none is given")
+    parser.add_argument("--spins", default=SPINS, help=f"GOMP_SPINCOUNT of each process, {SPINS} by default")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--busy-repeats", type=int, default=3)
     parser.add_argument("--busy", type=int, default=2, help="other processes")
@@ -45,19 +46,21 @@ def table(options: argparse.Namespace, scratch: Path) -> str:
     model = options.model or pocket_teacher(scratch)
     rows = []
     with ExitStack() as stack:
-        players = {name: _player(name, options, model, cache, scratch, stack) for name in POLICIES}
-        for name, others, repeats in (("quiet", 0, options.repeats), ("busy", options.busy, options.busy_repeats)):
+        spins = options.spins.split(",")
+        players = {name: _player(name, options, model, cache, scratch, stack) for name in spins}
+        for cores, others, repeats in (("quiet", 0, options.repeats), ("busy", options.busy, options.busy_repeats)):
             with _busy(others):
-                seconds: dict[str, list[float]] = {policy: [] for policy in POLICIES}
+                seconds: dict[str, list[float]] = {name: [] for name in spins}
                 for _ in range(repeats):
-                    for policy, player in players.items():
-                        seconds[policy].append(player.turn()["seconds"])
-                        print(f"{name} {policy} {seconds[policy][-1]:.2f} s", file=sys.stderr)
-            for policy, found in seconds.items():
-                median = spread(found)
-                rows.append(f"| {name} | {policy} | {median['median']:.2f} | {min(found):.2f} – {max(found):.2f} |")
+                    for name, player in players.items():
+                        seconds[name].append(player.turn()["seconds"])
+                        print(f"{cores} cores, {name} spins: {seconds[name][-1]:.2f} s", file=sys.stderr)
+            for name, found in seconds.items():
+                median = spread(found)["median"]
+                rows.append(f"| {cores} | {name} | {median:.2f} | {min(found):.2f} – {max(found):.2f} |")
     facts = machine(options.threads, ())
-    return "\n".join([str(facts), "", "| cores | waiting threads | s per step | range |", "|---|---|--:|--:|", *rows])
+    head = ["| cores | looks before it sleeps | s per step | range |", "|---|---|--:|--:|"]
+    return "\n".join([str(facts), "", *head, *rows])
 
 
 def _player(
@@ -70,7 +73,7 @@ def _player(
     )  # fmt: skip
     Path(job.out).mkdir()
     job.write(scratch / name / "job.json")
-    environment = {"OMP_NUM_THREADS": str(options.threads), "OMP_WAIT_POLICY": POLICIES[name]}
+    environment = {"OMP_NUM_THREADS": str(options.threads), "GOMP_SPINCOUNT": name}
     command = [sys.executable, str(HERE / "training_child.py"), "ours_ce", str(scratch / name / "job.json")]
     player = Player(command, environment, scratch / name / "log")
     stack.callback(player.close)

@@ -8,8 +8,9 @@ __version__ = "0.1.0"
 # length at almost every step, so a CPU fit grew to over 6 GiB; with 64 kernels it is as fast and levels off below 5.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
-# OpenMP's threads spin while they wait for each other. Beside other busy processes that takes the core from the thread
-# that is waited for, and small layers take ten times as long (benchmarks/waiting_threads.py). Read when torch is
+# OpenMP's threads spin 300,000 times while they wait for each other. Beside other busy processes that takes the core
+# from the thread that is waited for, and small layers take ten times as long; threads that sleep at once cost 14 % of a
+# step on quiet cores. So they look for a moment and then sleep (benchmarks/waiting_threads.py). Read when torch is
 # loaded, so it stands here, before anybody can have imported it.
-if "GOMP_SPINCOUNT" not in os.environ:
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")

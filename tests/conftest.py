@@ -5,9 +5,10 @@ import os
 import pytest
 from jaxtyping import install_import_hook
 
+import dante  # noqa: F401  before torch: it says how OpenMP's threads wait
+
 # Models of the tests are tiny: a second thread only waits, and waits long when the machine is busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as dante does, which is imported after torch in some tests
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("WANDB_MODE", "offline")

@@ -200,25 +200,29 @@ def test_products_that_are_far_too_slow_end_the_measurement(monkeypatch: pytest.
     assert time.perf_counter() - start < 0.6
 
 
-def test_a_rate_is_kept_per_machine_unless_the_cores_were_busy(
+def test_the_best_rate_is_kept_per_machine_and_believed_after_four_quiet_measurements(
     kept_rates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = iter([(1.0, False), (2.0, True), (1.5, True), (3.0, False), (3.0, True)])
+    found = iter([(1.0, False), (2.0, True), (1.5, True), (2.5, False), (2.2, True), (2.1, True), (3.0, True)])
     monkeypatch.setattr(product_rate, "measure", lambda *_: product_rate.Rate(*next(found)))
 
-    def rate(again: bool = False) -> tuple[float, bool]:
-        rate = product_rate.product_rate(CPU, "fp32", "some CPU", again)
+    def rate(again: bool = False, name: str = "some CPU") -> tuple[float, bool]:
+        rate = product_rate.product_rate(CPU, "fp32", name, again)
         return rate.tflops, rate.quiet
 
     assert rate() == (1.0, False)  # busy: told, and not kept
     assert not kept_rates.exists()
     assert rate() == (2.0, True)
-    assert rate() == (2.0, True)  # kept
-    assert rate(again=True) == (2.0, True)  # the better one stays
-    assert rate(again=True) == (3.0, False)
+    assert rate() == (2.0, True)  # an unseen neighbour: the better one stays
+    assert rate() == (2.5, False)  # busy, and better all the same: not kept
+    assert rate() == (2.2, True)
+    assert rate() == (2.2, True)
+    assert rate() == (2.2, True)  # believed: nothing is measured
     assert rate(again=True) == (3.0, True)
-    kept_rates.write_text("damaged")
     monkeypatch.setattr(product_rate, "measure", lambda *_: product_rate.Rate(4.0, True))
+    assert rate() == (3.0, True)
+    assert rate(name="another") == (4.0, True)
+    kept_rates.write_text("damaged")
     assert rate() == (4.0, True)
 
 
