@@ -21,7 +21,8 @@ from turns import Player
 from dante.precision import decide
 
 SPINS = "300000,30000,3000,0"
-SPINNER = "while True: pass"
+# Until whoever started it is gone.
+SPINNER = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: sum(range(100_000))"
 
 
 def main() -> int:

@@ -1,7 +1,5 @@
 """How fast a fit will run: the rate of its device's products, and the share of it that fits reach."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +8,7 @@ import torch
 from dante.errors import DanteError
 from dante.fit.peak import Source, device_name, listed_tflops, peak_of
 from dante.precision import device_of
+from dante.threads import threads
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def expected_rate(trainer: dict[str, Any], precision: str) -> ExpectedRate:
     kind = device_of(trainer["accelerator"])
     if kind == "cpu" or torch.cuda.is_available():
         device = torch.device(kind)
-        with _threads(trainer["threads"]):
+        with threads(trainer["threads"]):
             peak = peak_of(device, precision, given, device_name(device))
         return ExpectedRate(peak.tflops, peak.source, trainer["expected_mfu"], peak.quiet)
     if given is not None:
@@ -58,14 +57,3 @@ def expected_rate(trainer: dict[str, Any], precision: str) -> ExpectedRate:
             fix="trainer.peak_tflops=NUMBER",
         )
     return ExpectedRate(listed, "listed", trainer["expected_mfu"], True)
-
-
-@contextmanager
-def _threads(threads: int | None) -> Iterator[None]:
-    """As many threads inside as the fit will have; None: as many as there are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -15,6 +15,21 @@ os.environ.setdefault("WANDB_MODE", "offline")
 
 install_import_hook("dante", "beartype.beartype")
 
+# Files that hold whole runs, longest first: begun last, one worker would finish them alone.
+LONG = (
+    "test_sweep", "test_kill", "test_sweep_launchers", "test_durability", "test_sharded", "test_run", "test_guards",
+    "test_generation_kill", "test_accounting", "test_precision", "test_evaluate_stage", "test_compute", "test_dual_run",
+)  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # pytest-xdist would begin with the files of most tests
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
+
 
 @pytest.fixture(params=["mkl", "without mkl"])
 def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -89,7 +89,7 @@ def test_company_in_a_batch_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     rendered = [renderer.render(*text) for text in TEXTS]
     together = score(model, rendered)
     done: list[int] = []
-    monkeypatch.setattr(fidelity, "BATCH_TOKENS", 1)
+    monkeypatch.setitem(fidelity.BATCH_TOKENS, "cpu", 1)
     alone = score(model, rendered, done.append)
     assert together.bits == pytest.approx(alone.bits, rel=1e-5)
     assert done == [1, 1, 1, 1]

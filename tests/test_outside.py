@@ -52,18 +52,46 @@ def change_template(folder: Path) -> None:
     file.write_text(file.read_text().replace("small model", "tiny model"))
 
 
+def change_stop_tokens(folder: Path) -> None:
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": [2, 5]}))
+
+
+OWN_TEACHER = (
+    "teacher.make._target_=dante.teachers.hub.HubTeacher", "~teacher.make.seed", "+teacher.make.model={}",
+    "+teacher.make.revision=null", "+teacher.make.licence=MIT",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("change", [change_weights, change_template, change_stop_tokens])
+def test_answers_that_a_folder_gave_are_not_taken_for_the_changed_one_s(
+    folder: Path, tmp_path: Path, change: Any
+) -> None:
+    typed = [override.format(folder) for override in OWN_TEACHER]
+
+    def stores() -> set[str]:
+        cfg = composed("+experiment=sft", "scale=smoke", "logger=none", "only=[teacher,cache]", *typed,
+                       "on_existing=overwrite", f"run.dir={tmp_path}/runs/a")  # fmt: skip
+        pipeline.run(cfg)
+        return {path.name for path in (tmp_path / "runs" / ".answers").iterdir()}
+
+    first = stores()
+    assert stores() == first
+    change(folder)
+    assert len(stores()) == len(first) + 1
+
+
 @pytest.mark.parametrize("change", [change_weights, change_template])
 @pytest.mark.parametrize(
     ("overrides", "first"),
     [
         (("student=local", "student.source={}"), "init"),
         (
-            ("teacher.make._target_=dante.teachers.hub.HubTeacher", "~teacher.make.seed", "+teacher.make.model={}",
-             "+teacher.make.revision=null", "+teacher.make.licence=MIT"),
+            OWN_TEACHER,
             "teacher",
         ),
     ],
-)  # fmt: skip
+)
 def test_a_replaced_folder_makes_its_step_and_what_follows_again(
     folder: Path, tmp_path: Path, overrides: tuple[str, ...], first: str, change: Any
 ) -> None:

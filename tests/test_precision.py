@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from dante import console, distributed, pipeline, precision
 from dante.errors import DanteError
@@ -56,6 +57,16 @@ def test_plan_fit_evaluation_and_engine_agree(
     assert f"CPU, auto, {short} precision {short}: this CPU" in plan
     assert because in plan
     assert "in bf16," not in plan
+
+
+def test_engine_and_evaluation_compute_in_what_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their weights and activations, not their settings alone (torch emulates bf16, for a tiny model fast enough)."""
+    supports(monkeypatch, "native")
+    short = ("engine=transformers", "only=[teacher,cache,eval-teacher]", "eval.choices=0", "eval.retention=false")
+    pipeline.run(composed(*SMOKE, *short, f"run.dir={tmp_path}/run"))
+    manifest = json.loads((tmp_path / "run" / "cache" / "manifest.json").read_text())
+    assert manifest["engine"]["dtype"] == "bfloat16"
+    assert load_file(tmp_path / "run" / "eval-teacher" / "reference.safetensors")["hidden"].dtype == torch.bfloat16
 
 
 def test_a_product_decides_where_the_flags_do_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from dante import pipeline
 from dante.fit.accounting import MACHINE_KEYS
-from tests.test_config import EXPERIMENTS
+from tests.test_config import EXPERIMENTS, composed
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMING = set(MACHINE_KEYS)
@@ -30,6 +31,12 @@ def run(run_dir: Path, experiment: str, *overrides: str) -> str:
     result = subprocess.run(command(run_dir, experiment, *overrides), cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
+
+
+def run_here(run_dir: Path, experiment: str, *overrides: str) -> None:
+    """The same in this process, which has everything imported."""
+    fixed = (f"+experiment={experiment}", "scale=smoke", "logger=none", f"run.dir={run_dir}")
+    pipeline.run(composed(*fixed, *overrides))
 
 
 def metrics(run_dir: Path) -> list[dict[str, Any]]:
@@ -91,7 +98,7 @@ def test_a_second_start_does_nothing_and_seeds_share_what_is_equal(finished: Pat
     out = run(finished, "dante_mosaic")
     assert out.count("is complete") == 9
     assert {p: p.stat().st_mtime_ns for p in finished.parent.glob(".steps/*/step.json")} == before
-    run(finished.parent / "seed2", "dante_mosaic", "seed=2", "only=init")
+    run_here(finished.parent / "seed2", "dante_mosaic", "seed=2", "only=init")
     assert os.readlink(finished.parent / "seed2" / "init") == os.readlink(finished / "init")
 
 
@@ -101,7 +108,7 @@ def test_plain_fine_tuning_runs_through_on_answers_to_prompts_of_one_s_own(finis
     prompts.write_text("".join(json.dumps({"prompt": f"Question {i}?"}) + "\n" for i in range(20)))
     run_dir = finished.parent / "own"
     chosen = ["cache=generated", "engine=transformers", "engine.dtype=float32", "prompts=jsonl"]
-    run(run_dir, "sft", *chosen, f"prompts.path={prompts}")
+    run_here(run_dir, "sft", *chosen, f"prompts.path={prompts}")
     assert (run_dir / "report" / "index.html").is_file()
     assert len(metrics(run_dir)) == 8
     manifest = json.loads((run_dir / "cache" / "manifest.json").read_text())
@@ -112,14 +119,14 @@ def test_plain_fine_tuning_runs_through_on_answers_to_prompts_of_one_s_own(finis
 @pytest.mark.parametrize("experiment", [e for e in EXPERIMENTS if e not in ("dante_mosaic", "sft")])
 def test_every_other_experiment_runs_through(experiment: str, finished: Path) -> None:
     run_dir = finished.parent / experiment
-    run(run_dir, experiment)
+    run_here(run_dir, experiment)
     assert (run_dir / "report" / "index.html").is_file()
     assert len(metrics(run_dir)) == 8
 
 
 def test_the_card_s_fidelity_runs(finished: Path) -> None:
     run_dir = finished.parent / "card"
-    run(run_dir, "dante_mosaic", "fidelity=card", "fit.precision=bf16", "only=fit", "fit.steps=2")
+    run_here(run_dir, "dante_mosaic", "fidelity=card", "fit.precision=bf16", "only=fit", "fit.steps=2")
     assert metrics(run_dir)[0]["weight/tea"] == 1.0
 
 
@@ -149,7 +156,7 @@ def test_a_killed_fit_continues_to_the_same_weights_and_losses(finished: Path) -
 def test_a_fit_killed_after_its_last_step_is_finished_without_being_repeated(finished: Path) -> None:
     kept = ["fit.keep_checkpoints=1", "fit.checkpoint_every_steps=4", "only=fit"]
     run_dir = finished.parent / "kept"
-    run(run_dir, "dante_mosaic", *kept)
+    run_here(run_dir, "dante_mosaic", *kept)
     done = (run_dir / "fit").resolve()
     weights, rows = (done / "student.safetensors").read_bytes(), metrics(run_dir)
     for lost in (["step.json"], ["step.json", "summary.json", "student.safetensors"]):
@@ -157,6 +164,6 @@ def test_a_fit_killed_after_its_last_step_is_finished_without_being_repeated(fin
             (done / name).unlink()
         partial = done.rename(done.with_name(done.name + ".partial"))
         assert (partial / "checkpoints" / "step-000008.ckpt").is_file()
-        run(run_dir, "dante_mosaic", *kept)
+        run_here(run_dir, "dante_mosaic", *kept)
         assert (done / "student.safetensors").read_bytes() == weights
         assert metrics(run_dir) == rows

@@ -26,6 +26,7 @@ from dante.cache.thinking import normalise_with_map
 from dante.cache.writer import CacheWriter
 from dante.errors import DanteError
 from dante.manifest import fingerprint
+from dante.outside import model_identity
 from dante.pipeline import Step
 from dante.teachers.engine import Decoding, Engine, Generation
 from dante.teachers.handle import Teacher, load_teacher
@@ -102,9 +103,9 @@ class GeneratedCache:
 
     def _store(self, step: Step, teacher: Teacher, renderer: Renderer) -> AnswerStore:
         engine = self.engine.settings() | {"logprobs": self.decoding.logprobs}
-        identity = {"weights": teacher.sha256} if teacher.sha256 else {"revision": teacher.revision}
+        named = {"name": teacher.name, **({} if teacher.local else {"model": teacher.model})}
         provenance = {
-            "teacher": {"name": teacher.name, **({} if teacher.local else {"model": teacher.model}), **identity},
+            "teacher": named | _what_answers(teacher),
             **renderer.identity(),
             "engine": engine,
         }
@@ -208,3 +209,13 @@ class GeneratedCache:
             return None
         facts = {"samples": one.samples, "temperature": one.temperature, "prompts": one.prompts}
         return facts | {"extractor": one.extractor.describe()}
+
+
+def _what_answers(teacher: Teacher) -> dict[str, Any]:
+    """What answers depend on besides tokenizer and settings.
+
+    Of a folder of the user's, that is every file that loading reads: a config may be edited, or name other stop tokens.
+    """
+    if teacher.local and Path(teacher.model).is_absolute():
+        return {"files": fingerprint(model_identity(Path(teacher.model)))}
+    return {"weights": teacher.sha256} if teacher.sha256 else {"revision": teacher.revision}

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from dante.teachers.handle import Teacher, sha256_of_weights
+from dante.threads import threads
 
 VOCABULARY = 512
 FIRST_SENTENCE = re.compile(r".+?[.!?](?=\s|$)", re.DOTALL)
@@ -68,7 +69,8 @@ class SmokeTeacher:
             eos_token_id=eos,
             pad_token_id=eos,
         )
-        with torch.random.fork_rng(devices=[]):
+        # One thread: layers of this size gain nothing from a second one, and beside other work it waits for the first.
+        with threads(1), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             model = LlamaForCausalLM(config)
             model.generation_config = GenerationConfig(

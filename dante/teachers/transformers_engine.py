@@ -37,13 +37,14 @@ class TransformersEngine:
         self.version = ""
 
     def open(self, model: str, revision: str | None, resources: dict[str, Any], log: Path) -> "TransformersEngine":
-        """Loads model and tokenizer; `resources` and `log` are not needed here."""
+        """Loads model and tokenizer; reads `resources["threads"]` (CPU threads; None: all), and needs no `log`."""
         import transformers
 
         from dante.pretrained import Source, load_causal_lm
         from dante.students.load import load_tokenizer
         from dante.students.mkl_linear import avoid_emulation
 
+        torch.set_num_threads(resources.get("threads") or torch.get_num_threads())
         self.version = transformers.__version__
         self.tokenizer = load_tokenizer(model, revision, TEACHER)
         loaded: Any = load_causal_lm(Source(model, TEACHER, revision), DTYPES[self.dtype])
