@@ -14,6 +14,7 @@ from dante import console, distributed, pipeline, precision
 from dante.errors import DanteError
 from dante.estimate import estimate
 from dante.expected_rate import expected_rate
+from dante.fit.peak import Peak
 from tests.test_config import composed
 
 SMOKE = ("+experiment=sft", "scale=smoke", "logger=none", "trainer.precision=auto")
@@ -168,6 +169,28 @@ def test_a_rate_that_nobody_knows_is_asked_for() -> None:
         expected_rate(trainer, "bf16")
     assert expected_rate(trainer | {"device_name": "A100-80GB"}, "bf16").tflops == pytest.approx(0.4 * 312)
     assert expected_rate(trainer | {"peak_tflops": 10}, "bf16").tflops == pytest.approx(4)
+
+
+@pytest.mark.parametrize(
+    ("bf16_tflops", "share", "tflops"),
+    [
+        (2.5, 0.148, 0.37),  # AMX: measured 14 % of its products, 0.35 TFLOP/s
+        (0.162, 0.728, 0.118),  # MKL on AVX2, where fp32 products make 0.434 here: most of the time is theirs
+        (0.001, 0.998, 0.001),  # emulated: nothing else counts
+    ],
+)
+def test_faster_products_of_a_cpu_make_the_products_faster_and_nothing_else(
+    bf16_tflops: float, share: float, tflops: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dante import expected_rate as module
+
+    rates = {"bf16": bf16_tflops, "fp32": 0.434}
+    monkeypatch.setattr(module, "peak_of", lambda device, name, *_: Peak(rates[name], "measured", {}))
+    trainer = {"accelerator": "cpu", "peak_tflops": None, "expected_mfu": 0.5, "threads": None}
+    rate = expected_rate(trainer, "bf16")
+    assert rate.mfu == pytest.approx(share, abs=1e-3)
+    assert rate.tflops == pytest.approx(tflops, rel=0.01)
+    assert expected_rate(trainer, "fp32").tflops == pytest.approx(0.217)
 
 
 def test_a_run_goes_on_in_the_precision_it_was_begun_in_and_auto_is_a_typed_fp32_to_the_bit(

@@ -14,6 +14,8 @@ from dante.report.theme import SIZE_IN, Theme, panels
 from dante.report.words import number
 
 Points = tuple[Float64[np.ndarray, "points"], Float64[np.ndarray, "points"]]
+# The same where several stand beside each other, of different lengths.
+AnyPoints = tuple[Float64[np.ndarray, "_"], Float64[np.ndarray, "_"]]
 # A figure is 900 pixels wide: more points than this cannot be seen, and averaging them costs their square.
 MOST_POINTS = 2000
 # A value this many times above nearly all others is a spike: it must not flatten everything else.
@@ -31,7 +33,7 @@ class Row:
     """
 
     label: str
-    lines: Sequence[tuple[str, Points]]
+    lines: Sequence[tuple[str, AnyPoints]]
     level: float | None = None
 
 
