@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 # OpenMP's threads spin 300,000 times while they wait for each other. Beside other busy processes that takes the core
-# from the thread that is waited for, and small layers take ten times as long; threads that sleep at once cost 14 % of a
+# from the thread that is waited for, and small layers take ten times as long; threads that sleep at once cost 18 % of a
 # step on quiet cores. So they look for a moment and then sleep (benchmarks/waiting_threads.py). Read when torch is
 # loaded, so it stands here, before anybody can have imported it.
 if "OMP_WAIT_POLICY" not in os.environ:

@@ -86,10 +86,7 @@ def test_answers_that_a_folder_gave_are_not_taken_for_the_changed_one_s(
     ("overrides", "first"),
     [
         (("student=local", "student.source={}"), "init"),
-        (
-            OWN_TEACHER,
-            "teacher",
-        ),
+        (OWN_TEACHER, "teacher"),
     ],
 )
 def test_a_replaced_folder_makes_its_step_and_what_follows_again(

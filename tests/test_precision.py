@@ -182,10 +182,8 @@ def test_a_rate_that_nobody_knows_is_asked_for() -> None:
 def test_faster_products_of_a_cpu_make_the_products_faster_and_nothing_else(
     bf16_tflops: float, share: float, tflops: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dante import expected_rate as module
-
     rates = {"bf16": bf16_tflops, "fp32": 0.434}
-    monkeypatch.setattr(module, "peak_of", lambda device, name, *_: Peak(rates[name], "measured", {}))
+    monkeypatch.setattr("dante.expected_rate.peak_of", lambda device, name, *_: Peak(rates[name], "measured", {}))
     trainer = {"accelerator": "cpu", "peak_tflops": None, "expected_mfu": 0.5, "threads": None}
     rate = expected_rate(trainer, "bf16")
     assert rate.mfu == pytest.approx(share, abs=1e-3)

@@ -43,6 +43,7 @@ from dante.precision import dtype_of
 from dante.students.chat import ChatRenderer, Rendered
 from dante.students.load import load_student, load_tokenizer
 from dante.targets import build
+from dante.threads import use_threads
 
 HIDDEN = "reference.safetensors"
 # Options in a forward pass of lm-eval, which pads them to the longest.
@@ -79,7 +80,7 @@ def measure(subject: Subject, cache: Path, out: Path, settings: dict[str, Any], 
             `choices`, `choice_characters`, `chat`, `seed`; see conf/eval.
         threads: CPU threads; None: all.
     """
-    torch.set_num_threads(threads or torch.get_num_threads())
+    use_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     model, renderer = _load(subject.folder, settings["precision"], settings["chat"])
     records = heldout.select(read_records(cache, "heldout"), settings["heldout"])

@@ -38,6 +38,7 @@ from dante.students.finite import check_finite
 from dante.students.lean_norm import make_lean
 from dante.students.load import count_parameters, load_student, load_tokenizer
 from dante.targets import build
+from dante.threads import use_threads
 
 
 @guarded
@@ -54,7 +55,7 @@ def run(step: Step) -> None:
     fidelity, trainer_cfg = step.settings["fidelity"], step.resources["trainer"]
     processes = trainer_cfg["devices"] * trainer_cfg["num_nodes"]
     board = Board(Path(step.resources["run"]["dir"]).absolute(), processes)
-    torch.set_num_threads(trainer_cfg["threads"] or torch.get_num_threads())
+    use_threads(trainer_cfg["threads"])
     seed_everything(step.seed, workers=True, verbose=False)
     source = step.inputs["init"] / "model"
     check_rendering(step.inputs["cache"], step.inputs.get("teacher"), rendered_with(step.inputs["init"]))

@@ -14,6 +14,7 @@ from dante.teachers.engine import Decoding, Generation, Request, Scored, ends_wi
 from dante.teachers.handle import SOURCE as TEACHER
 from dante.teachers.repetition import repeats
 from dante.teachers.vllm_engine import stop_ids_of
+from dante.threads import use_threads
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -44,7 +45,7 @@ class TransformersEngine:
         from dante.students.load import load_tokenizer
         from dante.students.mkl_linear import avoid_emulation
 
-        torch.set_num_threads(resources.get("threads") or torch.get_num_threads())
+        use_threads(resources.get("threads"))
         self.version = transformers.__version__
         self.tokenizer = load_tokenizer(model, revision, TEACHER)
         loaded: Any = load_causal_lm(Source(model, TEACHER, revision), DTYPES[self.dtype])
