@@ -1,4 +1,4 @@
-"""A worker that tests may kill: `python -m tests.generating TEACHER OUT STORE COUNT ENGINE` generates a small cache."""
+"""A worker that tests may kill (`tests.warm.Started("tests.generating", [TEACHER, OUT, STORE, COUNT, ENGINE], …)`)."""
 
 import sys
 from pathlib import Path
@@ -50,7 +50,7 @@ def generate(teacher: Path, out: Path, store: Path, count: int, name: str, pytho
     return cache.build(Step("cache", "cache", {}, resources, {"teacher": teacher}, out, "", 7))
 
 
-if __name__ == "__main__":
+def main() -> None:
     import torch
 
     torch.set_num_threads(1)

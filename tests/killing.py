@@ -1,6 +1,6 @@
 """A run that is killed and started again: the harness of `test_kill.py` and `test_durability.py`.
 
-Runs are started as a user starts them, in a process group of their own, and killed with all their children.
+Runs are processes in a group of their own (`tests/warm.py`), and killed with all their children.
 """
 
 import contextlib
@@ -17,10 +17,12 @@ from typing import Any
 
 from dante.fit.accounting import MACHINE_KEYS
 from dante.manifest import sha256
+from tests.warm import Started
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMING = set(MACHINE_KEYS)
 DEADLINE_S = 1800.0
+Process = subprocess.Popen[str] | Started
 
 
 @dataclass
@@ -37,11 +39,13 @@ class Run:
     overrides: Sequence[str] = ("+experiment=dante_mosaic", "scale=smoke")
     output: str = field(default="", init=False)
 
-    def start(self, *more: str, prefix: Sequence[str] = ()) -> subprocess.Popen[str]:
+    def start(self, *more: str, prefix: Sequence[str] = ()) -> Process:
         """Start it in a process group of its own; what it prints goes to a file beside the run."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         arguments = [*self.overrides, "logger=none", f"run.dir={self.directory}", *more]
         with self.log.open("w") as log:
+            if not prefix:
+                return Started("train", arguments, self.log, os.environ)
             return subprocess.Popen(
                 [*prefix, sys.executable, "train.py", *arguments],
                 cwd=ROOT,
@@ -55,7 +59,7 @@ class Run:
         """Run to the end, and return what it printed."""
         return self.end_of(self.start(*more), code)
 
-    def end_of(self, process: subprocess.Popen[str], code: int | None = 0) -> str:
+    def end_of(self, process: Process, code: int | None = 0) -> str:
         """Wait for the end, check the exit code, and return what it printed."""
         found = process.wait(DEADLINE_S)
         self.output = self.log.read_text()
@@ -71,7 +75,7 @@ class Run:
         time.sleep(delay_s)
         return self.kill(process)
 
-    def wait_for(self, moment: Callable[[], bool], process: subprocess.Popen[str] | None) -> bool:
+    def wait_for(self, moment: Callable[[], bool], process: Process | None) -> bool:
         """Whether the moment came before the process ended (or, without one, at all)."""
         deadline = time.monotonic() + DEADLINE_S
         while not moment():
@@ -81,7 +85,7 @@ class Run:
             time.sleep(0.002)
         return True
 
-    def kill(self, process: subprocess.Popen[str]) -> bool:
+    def kill(self, process: Process) -> bool:
         """SIGKILL to the whole group; False if it had ended well before."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

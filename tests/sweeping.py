@@ -1,13 +1,11 @@
-"""Whole sweeps at smoke scale, started as a user starts them."""
+"""Whole sweeps at smoke scale; their points are started as users' are."""
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from tests.killing import ROOT
+from tests.warm import ROOT, Started
 
 CHEAP = ("scale=smoke", "logger=none", "eval.choices=0", "eval.generations=0", "eval.init_generations=0")
 BITS = (
@@ -21,20 +19,23 @@ PREPARED = (*CHEAP, "only=[teacher,cache,init]")
 TWO = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 
 
-def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: str, **environment: str) -> Started:
     """The sweep's process, in a folder of its own; the lab is found as an installed package would be."""
     known = {k: v for k, v in os.environ.items() if not k.startswith("SLURM")}
     known |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *arguments],
-        cwd=folder, env=known, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
+    screen(folder).write_text("")
+    return Started("train", list(arguments), screen(folder), known, folder)
+
+
+def screen(folder: Path) -> Path:
+    """What the last sweep that was started in a folder printed."""
+    return folder / "screen.txt"
 
 
 def sweep(folder: Path, *arguments: str, code: int = 0, **environment: str) -> str:
-    process = start(folder, *arguments, **environment)
-    said, _ = process.communicate(timeout=400)
-    assert process.returncode == code, said
+    found = start(folder, *arguments, **environment).wait(400)
+    said = screen(folder).read_text()
+    assert found == code, said
     return said
 
 

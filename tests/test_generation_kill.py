@@ -5,8 +5,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from dante.cache import read_records, verify
 from dante.cache.reader import read_lines
 from dante.teachers.smoke import SmokeTeacher
 from tests.generating import BATCH_REQUESTS, generate
+from tests.warm import Started
 
 COUNT = 36
 BATCHES = 2 * COUNT // BATCH_REQUESTS
@@ -42,32 +41,23 @@ def shards(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("records-*"))}
 
 
-def start(teacher: Path, out: Path, store: Path, name: str, *python: str, count: int = COUNT) -> subprocess.Popen[str]:
+def start(teacher: Path, out: Path, store: Path, name: str, *python: str, count: int = COUNT) -> Started:
     arguments = [str(teacher), str(out), str(store), str(count), name, *python]
-    log = (out.parent / f"{out.name}.log").open("a")
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.generating", *arguments],
-        cwd=Path(__file__).parents[1],
-        stdout=log,
-        stderr=log,
-        text=True,
-        start_new_session=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
+    return Started("tests.generating", arguments, out.parent / f"{out.name}.log", os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def answered(store: Path) -> int:
     return len(list(store.glob("answers-*.jsonl.zst")))
 
 
-def kill_at_random(process: subprocess.Popen[str], store: Path, draw: random.Random, batches: int) -> bool:
+def kill_at_random(process: Started, store: Path, draw: random.Random, batches: int) -> bool:
     """SIGKILL to worker and teacher, some moment after one more batch than before; False when it was too late."""
     before, deadline = answered(store), time.monotonic() + DEADLINE_S
     wanted = min(before + draw.randint(0, 1), batches - 1)
     while process.poll() is None and not (store.is_dir() and answered(store) >= wanted):
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    time.sleep(draw.uniform(0, 0.5 if before or wanted else 6.0))
+    time.sleep(draw.uniform(0, 0.5 if before or wanted else 1.0))
     ended = process.poll() is not None
     if not ended:
         os.killpg(process.pid, signal.SIGKILL)

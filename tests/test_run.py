@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +13,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dante import pipeline
-from dante.fit.accounting import MACHINE_KEYS
+from tests.killing import ROOT, TIMING, Run
 from tests.test_config import EXPERIMENTS, composed
 
-ROOT = Path(__file__).resolve().parents[1]
-TIMING = set(MACHINE_KEYS)
-
-
-def command(run_dir: Path, experiment: str, *overrides: str) -> list[str]:
-    fixed = [f"+experiment={experiment}", "scale=smoke", "logger=none", f"run.dir={run_dir}"]
-    return [sys.executable, "train.py", *fixed, *overrides]
-
-
-def run(run_dir: Path, experiment: str, *overrides: str) -> str:
-    result = subprocess.run(command(run_dir, experiment, *overrides), cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+SMOKE = ("+experiment=dante_mosaic", "scale=smoke")
 
 
 def run_here(run_dir: Path, experiment: str, *overrides: str) -> None:
-    """The same in this process, which has everything imported."""
+    """A run in this process, which has everything imported."""
     fixed = (f"+experiment={experiment}", "scale=smoke", "logger=none", f"run.dir={run_dir}")
     pipeline.run(composed(*fixed, *overrides))
 
@@ -48,7 +34,9 @@ def metrics(run_dir: Path) -> list[dict[str, Any]]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One complete run of DANTE, shared by the tests below."""
     run_dir = tmp_path_factory.mktemp("runs") / "dante"
-    run(run_dir, "dante_mosaic")
+    started = [sys.executable, "train.py", *SMOKE, "logger=none", f"run.dir={run_dir}"]  # as a user starts it
+    result = subprocess.run(started, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
     return run_dir
 
 
@@ -95,7 +83,7 @@ def test_the_release_holds_the_trained_weights(finished: Path) -> None:
 
 def test_a_second_start_does_nothing_and_seeds_share_what_is_equal(finished: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in finished.parent.glob(".steps/*/step.json")}
-    out = run(finished, "dante_mosaic")
+    out = Run(finished, SMOKE).finish()
     assert out.count("is complete") == 9
     assert {p: p.stat().st_mtime_ns for p in finished.parent.glob(".steps/*/step.json")} == before
     run_here(finished.parent / "seed2", "dante_mosaic", "seed=2", "only=init")
@@ -131,26 +119,17 @@ def test_the_card_s_fidelity_runs(finished: Path) -> None:
 
 
 def test_a_killed_fit_continues_to_the_same_weights_and_losses(finished: Path) -> None:
-    run_dir = finished.parent / "killed"
-    settings = ["fit.steps=160", "fit.checkpoint_every_steps=7", "only=fit"]
-    process = subprocess.Popen(
-        command(run_dir, "dante_mosaic", *settings), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 120
-    while not list(run_dir.parent.glob(".steps/fit-*.partial/checkpoints/step-*.ckpt")):
-        assert process.poll() is None, "the fit ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (run_dir / "fit").exists()
-    assert "continues after step" in run(run_dir, "dante_mosaic", *settings)
-    weights, rows = (run_dir / "fit" / "student.safetensors").read_bytes(), metrics(run_dir)
+    settings = ("fit.steps=160", "fit.checkpoint_every_steps=7", "only=fit")
+    fit = Run(finished.parent / "killed", (*SMOKE, *settings))
+    assert fit.kill_when(lambda: any(fit.store.glob("fit-*.partial/checkpoints/step-*.ckpt")), 0.0)
+    assert not (fit.directory / "fit").exists()
+    assert "continues after step" in fit.finish()
+    weights, rows = (fit.directory / "fit" / "student.safetensors").read_bytes(), metrics(fit.directory)
     assert [row["step"] for row in rows] == list(range(1, 161))
 
-    assert "continues" not in run(run_dir, "dante_mosaic", *settings, "on_existing=overwrite")
-    assert metrics(run_dir) == rows
-    assert (run_dir / "fit" / "student.safetensors").read_bytes() == weights
+    assert "continues" not in fit.finish("on_existing=overwrite")
+    assert metrics(fit.directory) == rows
+    assert (fit.directory / "fit" / "student.safetensors").read_bytes() == weights
 
 
 def test_a_fit_killed_after_its_last_step_is_finished_without_being_repeated(finished: Path) -> None:

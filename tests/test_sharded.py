@@ -1,5 +1,6 @@
 """Two processes: FSDP2 equals DDP equals one process; what is resumed and what is released are the same to the bit."""
 
+import functools
 import json
 import os
 import subprocess
@@ -49,6 +50,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@functools.cache
 def alone(joined=False, **options):
     """The same on one process."""
     network = sharded_worker.trained(**options)
@@ -141,23 +143,37 @@ def test_dropout_depends_on_the_records_and_not_on_the_number_of_processes(out):
         compare(rows_of(out, name), load_file(out / f"{name}.safetensors"), with_dropout, weights, 1e-5)
 
 
-@pytest.mark.parametrize(
-    ("strategy", "begun"), [("fsdp2", "fsdp-dropout"), ("fsdp2", "fsdp-full"), ("auto", "fsdp-full"), ("auto", "ddp")]
-)
-def test_a_fit_goes_on_with_another_number_of_processes(out, strategy, begun):
-    """Two processes made seven steps; one makes the rest."""
-    folder = f"{begun}-resumed"
-    (out / folder / f"step-{sharded_worker.STEPS:06d}.ckpt").rename(out / "aside")  # what they made after that
-    try:
+CONTINUED = [("fsdp2", "fsdp-dropout"), ("fsdp2", "fsdp-full"), ("auto", "fsdp-full"), ("auto", "ddp")]
+
+
+@pytest.fixture(scope="module")
+def continued(out):
+    """Two processes made seven steps; one makes the rest, from each of their checkpoints."""
+    scenarios, aside = {}, []
+    for strategy, begun in CONTINUED:
+        folder = f"{begun}-resumed"
         options = {"trainer": {"strategy": strategy}, "continue": folder, "dropout": SCENARIOS[begun].get("dropout")}
-        launch(out, {"one": options}, 1)
-    finally:
-        (out / "aside").rename(out / folder / f"step-{sharded_worker.STEPS:06d}.ckpt")
-    for mine, true in zip(rows_of(out, "one"), rows_of(out, begun)[7:], strict=True):
-        for name, value in true.items():
-            assert mine[name] == pytest.approx(value, rel=1e-5, abs=1e-5), (true["step"], name)
-    for name, weight in load_file(out / f"{begun}.safetensors").items():
-        torch.testing.assert_close(load_file(out / "one.safetensors")[name], weight, rtol=0, atol=1e-5)
+        scenarios[f"{begun}-then-{strategy}"] = options
+        last = out / folder / f"step-{sharded_worker.STEPS:06d}.ckpt"  # what they made after that
+        if last.exists():
+            aside.append((last.rename(out / f"{begun}-aside"), last))
+    launch(out, scenarios, 1)
+    for kept, last in aside:
+        kept.rename(last)
+    return out
+
+
+@pytest.mark.parametrize(("strategy", "begun"), CONTINUED)
+def test_a_fit_goes_on_with_another_number_of_processes(continued, strategy, begun):
+    name = f"{begun}-then-{strategy}"
+    rows = rows_of(continued, name)
+    assert [row["step"] for row in rows] == list(range(8, sharded_worker.STEPS + 1))
+    for mine, true in zip(rows, rows_of(continued, begun)[7:], strict=True):
+        for key, value in true.items():
+            assert mine[key] == pytest.approx(value, rel=1e-5, abs=1e-5), (true["step"], key)
+    weights = load_file(continued / f"{name}.safetensors")
+    for key, weight in load_file(continued / f"{begun}.safetensors").items():
+        torch.testing.assert_close(weights[key], weight, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["fsdp", "fsdp-untied", "fsdp-dropout"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sweeping import CHEAP, PREPARED, TWO, built, record, start, sweep
+from tests.sweeping import CHEAP, PREPARED, TWO, built, record, screen, start, sweep
 
 
 def test_a_stop_reaches_the_points_of_all_workers_and_the_same_command_continues(tmp_path: Path) -> None:
@@ -22,9 +22,9 @@ def test_a_stop_reaches_the_points_of_all_workers_and_the_same_command_continues
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 143
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(120) == 143
+    said = screen(tmp_path).read_text()
     assert "stopped by SIGTERM in a sweep; the same command continues" in said
     logs = [log.read_text() for log in (tmp_path / "runs").glob("*/log.txt")]
     assert len(logs) == 2  # the third was not started
@@ -53,8 +53,8 @@ def test_a_job_that_the_queue_kills_is_one_failed_point(tmp_path: Path) -> None:
     point = json.loads(owner.read_text())["pid"]
     worker = subprocess.run(["ps", "-o", "ppid=", "-p", str(point)], capture_output=True, text=True, check=True).stdout
     os.kill(int(worker), signal.SIGKILL)
-    said, _ = process.communicate(timeout=200)
-    assert process.returncode == 2, said
+    code, said = process.wait(200), screen(tmp_path).read_text()
+    assert code == 2, said
     assert "1 run done, 1 failed" in said
     one, other = record(tmp_path)["points"]
     assert (one["status"], other["status"]) == ("done", "failed")
