@@ -101,6 +101,8 @@ def test_all_systems_train_on_the_same_tokens(model, tmp_path):
     pytest.importorskip("trl")
     systems = ["trl_packing", "trl_tuned", "trl_padded", "trl_shipped", "hf_padded", "ours_ce", "ours_dante"]
     result, readme = run_training(model, systems, tmp_path)
+    if result["settings"]["precision"] == "fp32":
+        systems.remove("trl_tuned")  # it computes in bf16
     lengths = check_accounting(result, model, systems)
     blocks = {name: found["blocks"][-1] for name, found in result["systems"].items()}
     assert blocks["trl_packing"]["positions"] == sum(lengths), "packs have no padding"
@@ -157,7 +159,8 @@ def test_all_ways_through_the_vocabulary_agree_and_their_memory_is_counted(token
 @pytest.mark.parametrize("vocabs", [(300,), pytest.param((300, 600, 900), marks=pytest.mark.slow)])
 def test_the_loss_pass_is_measured_over_vocabularies_and_drawn(tmp_path, vocabs):
     ways = ("gemm", "ours") if len(vocabs) == 1 else ("gemm", "ours", "naive")
-    sizes = ("--tokens", 32, "--hidden", 16, "--repeats", 2, "--ways", ",".join([*ways, "liger"]))
+    # In bf16 a CPU without instructions for it leaves out what torch would emulate.
+    sizes = ("--precision", "fp32", "--tokens", 32, "--hidden", 16, "--repeats", 2, "--ways", ",".join([*ways, "liger"]))
     done = run("loss_pass.py", "--sweep", *vocabs, *sizes, "--out", "l.json", "--plot", "l.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "l.json").read_text())
