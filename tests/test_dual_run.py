@@ -13,7 +13,7 @@ from dante.manifest import read_json
 from tests import sharded_worker
 from tests.test_config import composed
 from tests.test_module import module, student
-from tests.test_run import metrics, run
+from tests.test_run import metrics, run_here
 
 
 def penalty(**changes):
@@ -149,7 +149,7 @@ def test_kai_s_student_is_the_one_at_eight_gpus():
 
 
 def test_a_whole_run_writes_the_constraint_down(tmp_path):
-    run(tmp_path / "run", "ads_kai", "only=[teacher,cache,init,fit]", "losses.dual_penalty.guard=none")
+    run_here(tmp_path / "run", "ads_kai", "only=[teacher,cache,init,fit]", "losses.dual_penalty.guard=none")
     rows = metrics(tmp_path / "run")
     first = rows[0]
     assert first["dual_penalty/threshold"] is None

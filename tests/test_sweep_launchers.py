@@ -32,6 +32,7 @@ def test_a_stop_reaches_the_points_of_all_workers_and_the_same_command_continues
     assert len(list((tmp_path / "runs/.steps").glob("fit-*.partial/checkpoints/step-*.ckpt"))) == 2
 
 
+@pytest.mark.slow
 def test_submitit_runs_a_sweep_on_this_machine(tmp_path: Path) -> None:
     launcher = ("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10", "hydra.launcher.cpus_per_task=1")
     said = sweep(tmp_path, "-m", "+experiment=sft", "seed=1,2", *PREPARED, *launcher)
