@@ -19,14 +19,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dante import console, interrupt, io_errors, pipeline, ranks
+from dante import console, pipeline, ranks
 from dante.config import check, is_chosen
 from dante.errors import DanteError, PointsFailed, StepFailed
 from dante.hydra_errors import as_dante_error
-from dante.interrupt import Interrupted
 from dante.precision import require_device
 from dante.sweep import arguments
 from dante.sweep.process import POINT, run_point, stop_with_parent
+from dante.system import interrupt, os_errors
+from dante.system.interrupt import Interrupted
 
 # Hydra's own handler prints frames or half a message; every error ends in `main` instead.
 os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -63,7 +64,7 @@ def compose_and_run(cfg: DictConfig) -> None:
     except DanteError as error:
         fail(error)
     except OSError as error:
-        fail(io_errors.as_dante_error(error, "the plan", CONF) or DanteError(str(error)))
+        fail(os_errors.as_dante_error(error, "the plan", CONF) or DanteError(str(error)))
 
 
 def open_screen(cfg: DictConfig) -> None:

@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from dante import distributed
 from dante.errors import DanteError, StepFailed
+from dante.system import rank
 
 if TYPE_CHECKING:
     from dante.compute import Compute, Unit
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 GIB = 2**30
 _UNITS = {"tokens": "tokens", "flops": "FLOPs"}
-_out = Console(quiet=distributed.rank() != 0, highlight=False)
+_out = Console(quiet=rank.of_this_process() != 0, highlight=False)
 _err = Console(stderr=True, highlight=False)
 
 

@@ -14,7 +14,7 @@ import torch
 from dante.errors import DanteError
 from dante.fit.peak import Source, device_name, listed_tflops, peak_of
 from dante.precision import device_of
-from dante.threads import threads
+from dante.system.threads import threads
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dante import interrupt
+from dante.system import interrupt
 
 # What one rank adds to the step's sum over ranks: a one for the signal that it was sent.
 SIGNALS = tuple(sorted(interrupt.EXIT_CODES))

@@ -16,9 +16,10 @@ from typing import Any
 
 from rich.progress import track
 
-from dante import console, locks
-from dante.io_errors import GIB
-from dante.manifest import sha256, user_cache, write_json
+from dante import console
+from dante.system import locks
+from dante.system.files import sha256, user_cache, write_json
+from dante.system.os_errors import GIB
 
 # Keys of a cache's parts whose values may be a file or a folder.
 _NAMING = {"path", "id", "tokenizer"}

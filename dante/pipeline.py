@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dante import console, distributed, interrupt, io_errors, locks, run_dir, store
+from dante import console, run_dir, store
 from dante.config import is_chosen
 from dante.errors import DanteError, StepFailed
-from dante.interrupt import Interrupted
-from dante.manifest import STEP_FILE, environment, fingerprint, write_json
 from dante.ranks import Board
+from dante.system import interrupt, locks, os_errors, rank
+from dante.system.files import STEP_FILE, environment, fingerprint, write_json
+from dante.system.interrupt import Interrupted
 
 # stage → (module with `run(step)`, version of what it writes: raise it when the same settings give another result).
 _STAGES = {
@@ -132,7 +133,7 @@ def run(cfg: dict[str, Any]) -> Path:
         Interrupted: a signal asked the run to stop.
     """
     recipe = _Recipe(cfg, plan_steps(cfg))
-    if distributed.rank() == 0:
+    if rank.of_this_process() == 0:
         recipe.lead()
     else:
         recipe.follow()
@@ -251,7 +252,7 @@ class _Recipe:
             except (Interrupted, DanteError, OSError):
                 raise
             except Exception as error:
-                known = io_errors.as_dante_error(error, f"step {step.label!r}", step.partial)
+                known = os_errors.as_dante_error(error, f"step {step.label!r}", step.partial)
                 raise (known or StepFailed(step.label)) from error
 
     def _place(self, step: PlannedStep) -> tuple[int, int, str]:
@@ -303,7 +304,7 @@ def _told(doing: str, where: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        known = io_errors.as_dante_error(error, doing, where)
+        known = os_errors.as_dante_error(error, doing, where)
         assert known is not None
         raise known from error
 

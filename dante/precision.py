@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dante import distributed, run_dir
+from dante import run_dir
 from dante.errors import DanteError
+from dante.system import rank
 
 Device = Literal["cpu", "cuda"]
 Support = Literal["native", "emulated", "unknown"]
@@ -90,7 +91,7 @@ def decide(device: Device) -> Decision:
         return Decision("bf16", f"{name} multiplies bf16")
     if support == "emulated":
         return Decision("fp32", f"{name} has no bf16 instructions and would emulate its products")
-    if distributed.processes() > 1:  # ranks that each measure could each find something else
+    if rank.processes() > 1:  # ranks that each measure could each find something else
         return Decision("fp32", f"whether {name} multiplies bf16 is not known, and several processes do not measure it")
     return _measured(name)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from dante.errors import DanteError
-from dante.manifest import write_text
+from dante.system.files import write_text
 
 Word = Literal["run", "ready"]
 POLL_S = 0.2

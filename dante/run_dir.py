@@ -8,9 +8,10 @@ from typing import Any
 
 import yaml
 
-from dante import console, locks
+from dante import console
 from dante.errors import DanteError
-from dante.manifest import write_text
+from dante.system import locks
+from dante.system.files import write_text
 
 STORE = ".steps"
 # Keys that may differ between two starts of the same run: where it runs and how, not what it computes; and short names,

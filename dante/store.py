@@ -15,7 +15,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from dante.manifest import STEP_FILE, describe_files, flush, sha256, write_json
+from dante.system.files import STEP_FILE, describe_files, flush, sha256, write_json
 
 # A finished step up to this size is hashed whenever it is looked at (SHA-256 of 64 MiB takes 0.05 to 0.2 s); a larger
 # one when a file is younger than its `step.json`, and always before another step reads it.

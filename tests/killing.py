@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dante.fit.accounting import MACHINE_KEYS
-from dante.manifest import sha256
+from dante.system.files import sha256
 from tests.warm import Started
 
 ROOT = Path(__file__).resolve().parents[1]

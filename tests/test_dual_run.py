@@ -9,7 +9,7 @@ from dante.losses.dual_penalty import DualPenalty
 from dante.losses.entropy_penalty import EntropyPenalty
 from dante.losses.multiplier import NuPI
 from dante.losses.schedule import Constant, HoldThenRamp
-from dante.manifest import read_json
+from dante.system.files import read_json
 from tests import sharded_worker
 from tests.test_config import composed
 from tests.test_module import module, student

@@ -18,9 +18,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import train
-from dante import console, interrupt, locks, pipeline, store
+from dante import console, pipeline, store
 from dante.errors import DanteError, StepFailed
-from dante.manifest import STEP_FILE, sha256
+from dante.system import interrupt, locks
+from dante.system.files import STEP_FILE, sha256
 from tests.test_config import composed
 
 

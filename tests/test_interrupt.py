@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from dante.interrupt import EXIT_CODES
+from dante.system.interrupt import EXIT_CODES
 from tests.killing import ROOT
 
 # One call of C that lets other threads run and looks at no signal, as a backward pass.

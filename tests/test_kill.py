@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from dante import pipeline
-from dante.interrupt import EXIT_CODES
-from dante.manifest import STEP_FILE, sha256
+from dante.system.files import STEP_FILE, sha256
+from dante.system.interrupt import EXIT_CODES
 from tests.killing import TIMING, Run, alive_in_group, steps_done
 from tests.test_config import composed
 

@@ -9,7 +9,7 @@ import pytest
 
 from dante import pipeline, store
 from dante.errors import DanteError
-from dante.manifest import STEP_FILE, fingerprint
+from dante.system.files import STEP_FILE, fingerprint
 from tests.test_config import composed
 
 

@@ -10,11 +10,12 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from dante import console, distributed, pipeline, precision
+from dante import console, pipeline, precision
 from dante.errors import DanteError
 from dante.estimate import estimate
 from dante.expected_rate import expected_rate
 from dante.fit.peak import Peak
+from dante.system import rank
 from tests.test_config import composed
 
 SMOKE = ("+experiment=sft", "scale=smoke", "logger=none", "trainer.precision=auto")
@@ -89,7 +90,7 @@ def test_several_processes_do_not_measure(monkeypatch: pytest.MonkeyPatch) -> No
     supports(monkeypatch, "unknown")
     monkeypatch.setattr(precision, "_product_s", lambda name: pytest.fail("measured"))
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert distributed.processes() == 2
+    assert rank.processes() == 2
     assert precision.decide("cpu").value == "fp32"
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from dante.fit.strategy import build_strategy
 from dante.fit.weights import gather
-from dante.manifest import sha256
+from dante.system.files import sha256
 from tests import sharded_worker
 
 FSDP = {"trainer": {"strategy": "fsdp2"}}

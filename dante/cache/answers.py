@@ -19,10 +19,11 @@ from typing import Any
 
 import zstandard
 
-from dante import console, locks
+from dante import console
 from dante.cache.provenance import leaves_that_differ
 from dante.errors import DanteError
-from dante.manifest import fingerprint, flush, read_json, write_bytes, write_json
+from dante.system import locks
+from dante.system.files import fingerprint, flush, read_json, write_bytes, write_json
 from dante.teachers.engine import Generation
 
 FILE_NAME = "provenance.json"

@@ -25,9 +25,9 @@ from dante.cache.split import WHERE, Holdout, fewer, prompts_of, prompts_to_draw
 from dante.cache.thinking import normalise_with_map
 from dante.cache.writer import CacheWriter
 from dante.errors import DanteError
-from dante.manifest import fingerprint
 from dante.outside import model_identity
 from dante.pipeline import Step
+from dante.system.files import fingerprint
 from dante.teachers.engine import Decoding, Engine, Generation
 from dante.teachers.handle import Teacher, load_teacher
 

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dante import console
 from dante.cache.answers import AnswerStore
 from dante.errors import DanteError
-from dante.locks import POLL_S
+from dante.system.locks import POLL_S
 from dante.teachers.engine import Decoding, Engine, Generation, Request
 
 

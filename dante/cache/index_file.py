@@ -19,7 +19,7 @@ from dante.cache.fields import FieldError
 from dante.cache.frames import blocks
 from dante.cache.reader import CORRECT, parse_line, shard_paths
 from dante.cache.record import Record
-from dante.manifest import write_text
+from dante.system.files import write_text
 from dante.teachers.handle import sha256_of
 
 # Raised when a column is added or changes its meaning, so that old indices are made again.

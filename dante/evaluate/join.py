@@ -13,8 +13,8 @@ from dante.errors import DanteError
 from dante.evaluate import heldout
 from dante.evaluate.ratio import Ratio
 from dante.evaluate.rows import bits_ratio, pair, retention_tasks
-from dante.jsonl import read_lines
-from dante.manifest import read_json
+from dante.system.files import read_json
+from dante.system.jsonl import read_lines
 
 Line = dict[str, Any]
 # Differences worth an interval: what training bought, what is left to the teacher, what counting alone would give.

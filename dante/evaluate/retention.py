@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dante.errors import DanteError
-from dante.manifest import read_json
+from dante.system.files import read_json
 
 TEXTS = Path(__file__).with_name("texts")
 SOURCES = "sources.json"

@@ -8,7 +8,7 @@ from typing import Any
 
 from dante.errors import DanteError
 from dante.experiments.schema import Difference, Tuning
-from dante.manifest import read_json
+from dante.system.files import read_json
 
 SWEEP, COMPARISON = "sweep.json", "comparison.json"
 Json = dict[str, Any]

@@ -17,7 +17,7 @@ from dante.experiments.index import between, with_results
 from dante.experiments.runs import made_with, read_config, wall_s
 from dante.experiments.schema import Configuration, Results
 from dante.experiments.table import results_table
-from dante.manifest import write_json, write_text
+from dante.system.files import write_json, write_text
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _ABOUT_CONFIG = {

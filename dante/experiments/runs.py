@@ -9,7 +9,7 @@ import yaml
 
 from dante.errors import DanteError
 from dante.experiments.schema import Hardware, MadeWith
-from dante.manifest import STEP_FILE, read_json
+from dante.system.files import STEP_FILE, read_json
 
 
 def read_config(run: Path) -> dict[str, Any]:

@@ -30,8 +30,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from dante import console
-from dante.io_errors import free_bytes
-from dante.manifest import flush, write_json
+from dante.system.files import flush, write_json
+from dante.system.os_errors import free_bytes
 
 # Free space below which the disk is to blame for a write that failed (what did not fit still lies there then).
 NO_SPACE_BYTES = 4 * 2**20

@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger, WandbLogger
 
-from dante import distributed
+from dante.system import rank
 
 
 def build_loggers(logger: dict[str, Any], run: dict[str, Any], label: str, fingerprint: str) -> list[Logger]:
@@ -27,7 +27,7 @@ def _none(logger: dict[str, Any], run: dict[str, Any], label: str, fingerprint: 
 
 
 def _wandb(logger: dict[str, Any], run: dict[str, Any], label: str, fingerprint: str) -> list[Logger]:
-    if distributed.rank() != 0:
+    if rank.of_this_process() != 0:
         return []
     import wandb
 

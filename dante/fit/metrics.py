@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from dante.fit.accounting import Accounting
 from dante.fit.spikes import SpikeWatch
-from dante.manifest import write_text
+from dante.system.files import write_text
 
 
 class MetricsFile:

@@ -16,9 +16,10 @@ from typing import NoReturn
 
 from lightning.pytorch.strategies.launchers import subprocess_script
 
-from dante import distributed, ranks
+from dante import ranks
 from dante.errors import DanteError
 from dante.fit import oom
+from dante.system import rank
 
 POLL_S = 0.5
 # Time for the collective to fail by itself, and for a process to end in its own way after that.
@@ -43,7 +44,7 @@ def lost(error: BaseException) -> DanteError | None:
     if not any(sign in str(error) for sign in _SIGNS):
         return None
     return DanteError(
-        f"rank {distributed.rank()} lost another process of this run ({str(error).strip().splitlines()[0][:200]})",
+        f"rank {rank.of_this_process()} lost another process of this run ({str(error).strip().splitlines()[0][:200]})",
         where="trainer.devices, trainer.num_nodes",
         fix=f"see what the other one says; {FIX}",
     )
@@ -71,7 +72,7 @@ def _watch(ended: Callable[[], str | None]) -> None:
     while (message := ended()) is None:
         time.sleep(POLL_S)
     time.sleep(GRACE_S)
-    end(f"{message}, and rank {distributed.rank()} hangs without it. Fix: {FIX}.")
+    end(f"{message}, and rank {rank.of_this_process()} hangs without it. Fix: {FIX}.")
 
 
 def end(message: str | None) -> NoReturn:

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from dante.losses import mkl
-from dante.manifest import read_json, user_cache, write_json
 from dante.precision import dtype_of, is_emulated
+from dante.system.files import read_json, user_cache, write_json
 
 # Square products, growing: the largest that fit the time are bound by arithmetic.
 _SIZES = {"cpu": (256, 512, 1024, 2048), "cuda": (2048, 4096, 8192)}

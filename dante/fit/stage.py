@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer, seed_everything
 
-from dante import console, distributed
+from dante import console
 from dante.cache.asked import check_rendering, rendered_with
 from dante.data import DistillData
 from dante.errors import DanteError
@@ -26,7 +26,6 @@ from dante.fit.progress import ProgressLine
 from dante.fit.spikes import SpikeWatch, records_of_step
 from dante.fit.stop import StopBetweenSteps, leave_signals_alone
 from dante.fit.strategy import build_strategy
-from dante.manifest import write_json
 from dante.memory import shape_of
 from dante.module import DistillModule
 from dante.pipeline import Step
@@ -37,8 +36,10 @@ from dante.students.chat import ChatRenderer
 from dante.students.finite import check_finite
 from dante.students.lean_norm import make_lean
 from dante.students.load import count_parameters, load_student, load_tokenizer
+from dante.system import rank
+from dante.system.files import write_json
+from dante.system.threads import use_threads
 from dante.targets import build
-from dante.threads import use_threads
 
 
 @guarded
@@ -90,7 +91,7 @@ def run(step: Step) -> None:
             fix="trainer.strategy=fsdp2 (with trainer.devices=1 on one device), or on_existing=overwrite to begin anew",
         )
     recorder = _recorder(step, data, student, began_s)
-    if distributed.rank() == 0:
+    if rank.of_this_process() == 0:
         recorder.cut_after(resumed[1] if resumed else 0)
     io = StreamingCheckpointIO(trainer_cfg["background_checkpoints"])
     checkpoints = Checkpoints(
@@ -155,7 +156,7 @@ def _priced(step: Step, data: DistillData, source: Path, board: Board) -> tuple[
     """
     limited = step.settings["fit"]["compute"] is not None
     tokenised = f"{step.label}-tokenised"
-    if distributed.rank() == 0:
+    if rank.of_this_process() == 0:
         data.prepare_data()
         board.tell(tokenised, "ready")
     elif limited:

@@ -2,8 +2,8 @@
 
 Lightning's own handling is switched off: it broadcasts inside a signal handler and once more before every batch,
 listens to rank 0 only, writes no checkpoint of ours, and turns Ctrl-C into exit code 1. Here a signal is noted
-(`dante.interrupt`), travels with the sum over ranks that every optimizer step makes anyway (`dante.outcome`), and all
-ranks act on it after the same step.
+(`dante.system.interrupt`), travels with the sum over ranks that every optimizer step makes anyway (`dante.outcome`),
+and all ranks act on it after the same step.
 """
 
 import time
@@ -12,9 +12,9 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from dante import interrupt
 from dante.fit.checkpoint import Checkpoints, latest
-from dante.interrupt import Interrupted
+from dante.system import interrupt
+from dante.system.interrupt import Interrupted
 
 
 class StopBetweenSteps(Callback):

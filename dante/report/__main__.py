@@ -4,9 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from dante import console, io_errors
+from dante import console
 from dante.errors import DanteError
 from dante.report.comparison.command import compare, rich_table, write
+from dante.system import os_errors
 
 OUT = Path("comparison")
 
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> int:
         console.error(error)
         return 2
     except OSError as error:
-        console.error(io_errors.as_dante_error(error, "the comparison", options.out) or DanteError(str(error)))
+        console.error(os_errors.as_dante_error(error, "the comparison", options.out) or DanteError(str(error)))
         return 2
     console.info(f"wrote {console.short(page)}, comparison.md, comparison.csv and comparison.json")
     return 0

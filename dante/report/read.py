@@ -15,8 +15,8 @@ from typing import Any
 
 import zstandard
 
-from dante.jsonl import parse_lines, read_lines
-from dante.manifest import read_json
+from dante.system.files import read_json
+from dante.system.jsonl import parse_lines, read_lines
 
 Json = dict[str, Any]
 

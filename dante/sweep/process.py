@@ -18,11 +18,11 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from dante import console, interrupt
-from dante.distributed import rank
+from dante import console
 from dante.run_dir import WAIT_FOR_RUN
 from dante.sweep.arguments import CONFIG_FLAGS
 from dante.sweep.stop import STOP
+from dante.system import interrupt, rank
 
 LOG = "log.txt"
 # Set for the process of a point: who waits for it.
@@ -60,7 +60,7 @@ def run_point(train: Path, overrides: list[str], run_dir: Path, name: str) -> No
         _end_with_sweeper(os.getppid())
     _refuse_if_stopped()
     run_dir.mkdir(parents=True, exist_ok=True)
-    log = run_dir / (LOG if rank() == 0 else f"log-rank{rank()}.txt")
+    log = run_dir / (LOG if rank.of_this_process() == 0 else f"log-rank{rank.of_this_process()}.txt")
     place = f"[{os.environ[POINT]}] " if POINT in os.environ else ""
     console.screen().print(f"{escape(place)}{escape(name)}")
     began_s, offset = time.perf_counter(), log.stat().st_size if log.exists() else 0

@@ -7,7 +7,7 @@ from typing import Any
 
 from dante import pipeline, store
 from dante.config import is_chosen
-from dante.manifest import write_json
+from dante.system.files import write_json
 
 FILE = "sweep.json"
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dante import interrupt
+from dante.system import interrupt
 
 # Environment of a point: the file that tells it to stop.
 STOP = "DANTE_STOP"

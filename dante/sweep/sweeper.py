@@ -14,7 +14,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict, read_write
 
-from dante import console, locks
+from dante import console
 from dante.errors import DanteError, PointsFailed
 from dante.sweep import arguments as command_line
 from dante.sweep import lost_jobs, screen, stop
@@ -35,6 +35,7 @@ from dante.sweep.record import PlannedPoint, SweepRecord, is_finished
 from dante.sweep.settings import SweepSettings, sweep_settings
 from dante.sweep.stop import STOP
 from dante.sweep.tuning import NEEDED, Choices
+from dante.system import locks
 
 # Launchers whose workers are children of this process, and of no use without it.
 _OWN_WORKERS = ("JoblibLauncher",)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dante.errors import DanteError
-from dante.jsonl import read_lines
 from dante.report.comparison.tuning import edges
 from dante.sweep.record import PlannedPoint
 from dante.sweep.settings import Tune
+from dante.system.jsonl import read_lines
 
 METRIC = "validation bits per byte"
 # What a point has to measure so that it can be chosen by.

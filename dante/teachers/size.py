@@ -8,7 +8,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from dante.manifest import read_json
+from dante.system.files import read_json
 from dante.teachers.handle import FILE_NAME, load_teacher
 
 # One expert's matrix, or all experts' in one tensor; `.shared_experts.` serve every token and are no match.

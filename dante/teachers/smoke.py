@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
+from dante.system.threads import threads
 from dante.teachers.handle import Teacher, sha256_of_weights
-from dante.threads import threads
 
 VOCABULARY = 512
 FIRST_SENTENCE = re.compile(r".+?[.!?](?=\s|$)", re.DOTALL)

@@ -10,11 +10,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from dante.errors import DanteError
+from dante.system.threads import use_threads
 from dante.teachers.engine import Decoding, Generation, Request, Scored, ends_with_stop, to_generation
 from dante.teachers.handle import SOURCE as TEACHER
 from dante.teachers.repetition import repeats
 from dante.teachers.vllm_engine import stop_ids_of
-from dante.threads import use_threads
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from dante.experiments.findings import publish, runs_by_arm
-from dante.manifest import read_json
 from dante.report.theme import LIGHT, panel, png
+from dante.system.files import read_json
 
 HERE = Path(__file__).parent
 FEWEST_TOKENS = 50

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 
 from dante.experiments.findings import publish, runs_by_arm
 from dante.experiments.schema import read_results
-from dante.jsonl import read_lines
-from dante.manifest import read_json
 from dante.report.theme import LIGHT, grid, png
+from dante.system.files import read_json
+from dante.system.jsonl import read_lines
 
 HERE = Path(__file__).parent
 NAME = "dual_penalty"

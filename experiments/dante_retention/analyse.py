@@ -13,9 +13,9 @@ from dante.experiments.findings import publish
 from dante.experiments.new import write_configuration, write_results
 from dante.experiments.runs import made_with, read_config, wall_s
 from dante.experiments.schema import Difference, Results
-from dante.jsonl import read_lines
 from dante.report.figures.effects import forest
 from dante.report.theme import png
+from dante.system.jsonl import read_lines
 
 HERE = Path(__file__).parent
 RUNS = HERE.parents[1] / "runs"

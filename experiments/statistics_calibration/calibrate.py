@@ -19,10 +19,10 @@ from dante.evaluate.ratio import Ratio, mean
 from dante.experiments.findings import publish
 from dante.experiments.new import write_configuration, write_results
 from dante.experiments.schema import Configuration, Hardware, MadeWith, Results
-from dante.manifest import environment
 from dante.report.figures.curves import label_ends
 from dante.report.theme import LIGHT, panels, png
 from dante.statistics.crossed import compare_ratios, influence
+from dante.system.files import environment
 
 HERE = Path(__file__).parent
 POOL, POCKET = HERE.parents[1] / "tests" / "fixtures" / "seeds_pool.json", HERE / "pocket.json"

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dante.jsonl import read_lines
-from dante.manifest import read_json
+from dante.system.files import read_json
+from dante.system.jsonl import read_lines
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

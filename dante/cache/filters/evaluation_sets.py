@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from dante.cache.reader import read_rows
 from dante.errors import DanteError
-from dante.manifest import sha256
+from dante.system.files import sha256
 
 WHERE = "cache.source.filters"
 

@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from dante.cache.record import Record
 from dante.cache.sparse.kinds import KINDS, Kind, Sparse
 from dante.errors import DanteError
-from dante.manifest import write_bytes
+from dante.system.files import write_bytes
 
 SCHEMA_VERSION = 1
 HASH_BYTES = 8

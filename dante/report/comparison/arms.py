@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dante.manifest import fingerprint
 from dante.report.comparison.read import Trained
 from dante.report.read import Json
 from dante.report.words import plain
+from dante.system.files import fingerprint
 
 # Where and how a run ran, what it shows, and texts about it: none of it is a difference between two recipes.
 NOT_RECIPE = {"seed", "run", "only", "on_existing", "dry_run", "trainer", "logger", "report", "published", "where",

@@ -8,7 +8,6 @@ from rich.progress import track
 from rich.table import Table
 
 from dante import console
-from dante.manifest import write_text
 from dante.report.comparison.arms import group
 from dante.report.comparison.export import csv_text, json_text
 from dante.report.comparison.factors import FactorEffect, effects
@@ -21,6 +20,7 @@ from dante.report.comparison.tables import separate
 from dante.report.comparison.words import digits, probability, signed
 from dante.report.stage import templates
 from dante.report.theme import editions
+from dante.system.files import write_text
 
 
 def compare(paths: Sequence[Path], baseline: str | None = None) -> tuple[list[Judged], Found]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dante.errors import DanteError
-from dante.manifest import read_json
+from dante.system.files import read_json
 
 SWEEP_FILE = "sweep.json"
 Json = dict[str, Any]

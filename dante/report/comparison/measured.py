@@ -13,9 +13,9 @@ import numpy as np
 
 from dante.errors import DanteError
 from dante.evaluate.ratio import Ratio
-from dante.jsonl import read_lines
-from dante.manifest import read_json
 from dante.report.read import Json
+from dante.system.files import read_json
+from dante.system.jsonl import read_lines
 
 STUDENT = "student"
 # What must be equal for two numbers to be comparable, and what it is called when it is not.

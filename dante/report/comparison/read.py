@@ -9,11 +9,11 @@ from pathlib import Path
 import yaml
 
 from dante.errors import DanteError
-from dante.manifest import read_json
 from dante.report.comparison.find import Point
 from dante.report.comparison.measured import Evaluation, read_evaluation
 from dante.report.read import Json, Run, read_run
 from dante.report.words import compact
+from dante.system.files import read_json
 
 # Keys of a model's config.json that change neither its shape nor its vocabulary.
 COSMETIC = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "initializer_range",

@@ -5,7 +5,7 @@ import os
 _RANK_VARIABLES = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
 
 
-def rank() -> int:
+def of_this_process() -> int:
     """The global rank as torchrun, srun or Lightning's own launcher announce it; 0 when nothing does.
 
     Under SLURM the rank counts only inside `srun`'s step, not in an interactive allocation's shell.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from dante.manifest import write_json
+from dante.system.files import write_json
 
 POLL_S = 0.5
 # Data loader workers inherit the lock of a killed process and look for their parent every 5 s (torch's
