@@ -86,7 +86,7 @@ def fail(error: DanteError | StepFailed) -> None:
 def main() -> int:
     arguments.take_over()
     try:
-        with interrupt.handled():
+        with interrupt.handled(console.note):
             stop_with_parent()
             compose_and_run()
     except Interrupted as stop:

@@ -7,9 +7,8 @@ no field here has one.
 """
 
 import copy
-import difflib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, get_args
 
 from omegaconf import DictConfig, OmegaConf
@@ -22,7 +21,7 @@ from omegaconf.errors import (
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from dante import precision
-from dante.errors import DanteError
+from dante.errors import DanteError, did_you_mean
 from dante.targets import build, is_target, walk_targets
 
 STAGES = ("teacher", "cache", "init", "fit", "release", "score", "eval", "report")
@@ -323,12 +322,6 @@ def _with_decisions(cfg: DictConfig, plain: dict[str, Any]) -> dict[str, Any]:
     reasons = {key: f"{decision.value}: {decision.reason}" for key, decision in decisions.items()}
     cfg["decided"] = reasons
     return _resolve(cfg)
-
-
-def did_you_mean(word: str, choices: Iterator[str] | list[str]) -> str:
-    """`did you mean 'x'?` for the nearest choice, or an empty string."""
-    near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def _resolve(cfg: DictConfig) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from dante.errors import DanteError, StepFailed
 from dante.system import rank
+from dante.system.files import GIB
 
 if TYPE_CHECKING:
     from dante.compute import Compute, Unit
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from dante.expected_rate import ExpectedRate
     from dante.pipeline import PlannedStep
 
-GIB = 2**30
 _UNITS = {"tokens": "tokens", "flops": "FLOPs"}
 _out = Console(quiet=rank.of_this_process() != 0, highlight=False)
 _err = Console(stderr=True, highlight=False)

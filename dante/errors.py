@@ -3,7 +3,8 @@
 Every mistake that a user can make ends in a `DanteError`; `train.py` prints it as one paragraph and exits non-zero.
 """
 
-from collections.abc import Callable, Iterator
+import difflib
+from collections.abc import Callable, Iterable, Iterator
 
 
 class DanteError(ValueError):
@@ -63,3 +64,9 @@ def causes(error: BaseException, context_counts: Callable[[BaseException], bool]
         yield cause
         context = cause.__context__
         cause = cause.__cause__ or (context if context is not None and context_counts(context) else None)
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """`did you mean 'x'?` for the nearest choice, or an empty string."""
+    near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else ""

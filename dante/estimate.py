@@ -18,10 +18,10 @@ from dante.compute import Compute
 from dante.errors import DanteError
 from dante.expected_rate import ExpectedRate, expected_rate
 from dante.fit.peak import listed_tflops
-from dante.fit.throughput import GIB
 from dante.memory import Memory, Shape, memory_of, shape_of
 from dante.pipeline import PlannedStep
 from dante.precision import device_of, is_emulated
+from dante.system.files import GIB
 from dante.targets import build
 from dante.teachers.size import teacher_size
 

@@ -24,8 +24,8 @@ import torch
 from dante.losses import mkl
 from dante.losses.base import LinearLoss, Loss, ParameterLoss
 from dante.losses.vocabulary import auto_tile_tokens
+from dante.system.files import GIB
 
-GIB = 2**30
 # Bytes per unit of (d, a, k, f), per token and block.
 _KEPT = {"fp32 masters": (12, 4, 4, 8), "bf16 weights": (16, 4, 4, 8), "fp32": (24, 8, 8, 16)}
 # What norms keep more of fp32 masters' d where `dante.students.lean_norm` does not replace them.

@@ -18,8 +18,7 @@ from rich.progress import track
 
 from dante import console
 from dante.system import locks
-from dante.system.files import sha256, user_cache, write_json
-from dante.system.os_errors import GIB
+from dante.system.files import GIB, sha256, user_cache, write_json
 
 # Keys of a cache's parts whose values may be a file or a folder.
 _NAMING = {"path", "id", "tokenizer"}

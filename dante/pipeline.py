@@ -19,7 +19,8 @@ from dante.config import is_chosen
 from dante.errors import DanteError, StepFailed
 from dante.ranks import Board
 from dante.system import interrupt, locks, os_errors, rank
-from dante.system.files import STEP_FILE, environment, fingerprint, write_json
+from dante.system.environment import environment
+from dante.system.files import STEP_FILE, fingerprint, write_json
 from dante.system.interrupt import Interrupted
 
 # stage → (module with `run(step)`, version of what it writes: raise it when the same settings give another result).

@@ -4,7 +4,6 @@ Hydra calls a `_target_` with whatever it is given and shows the mistake as a st
 checked beforehand: importable, inside this package, arguments known, required ones present, values of their type.
 """
 
-import difflib
 import importlib
 import inspect
 import typing
@@ -15,7 +14,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-from dante.errors import DanteError
+from dante.errors import DanteError, did_you_mean
 
 # A config names parts of the lab, never arbitrary code.
 ALLOWED_PREFIX = "dante."
@@ -72,12 +71,11 @@ def locate(name: Any, path: str = "") -> Callable[..., Any]:
         raise DanteError(f"{where}={name!r} cannot be imported: {error}", where=where, fix="correct the name") from None
     if not hasattr(module, attribute):
         own = [k for k, v in vars(module).items() if getattr(v, "__module__", None) == module_name]
-        near = difflib.get_close_matches(attribute, own, n=1)
         raise DanteError(
             f"{module_name} has no {attribute!r}",
             where=where,
             allowed=", ".join(own),
-            fix=f"did you mean {near[0]!r}?" if near else "name one of them",
+            fix=did_you_mean(attribute, own) or "name one of them",
         )
     return getattr(module, attribute)
 
@@ -89,12 +87,11 @@ def _check_call(node: dict[str, Any], path: str) -> None:
     given = {str(k): v for k, v in node.items() if not str(k).startswith("_")}
     for key, value in given.items():
         if key not in parameters:
-            near = difflib.get_close_matches(key, list(parameters), n=1)
             raise DanteError(
                 f"unknown key '{path}.{key}': {node['_target_']} takes no {key!r}",
                 where=f"{path}.{key}",
                 allowed=", ".join(p for p in parameters if p not in ("args", "kwargs")),
-                fix=f"did you mean {near[0]!r}?" if near else f"remove {path}.{key}",
+                fix=did_you_mean(key, parameters) or f"remove {path}.{key}",
             )
         if not _holds_target(value) and key in annotations:
             _check_value(value, annotations[key], f"{path}.{key}")

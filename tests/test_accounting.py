@@ -25,7 +25,8 @@ from dante.losses.base import LinearLoss, Loss
 from dante.losses.ce import CE
 from dante.losses.entropy_penalty import EntropyPenalty
 from dante.losses.schedule import Constant
-from dante.memory import GIB, Shape, memory_of, shape_of
+from dante.memory import Shape, memory_of, shape_of
+from dante.system.files import GIB
 from tests.killing import ROOT
 from tests.test_guards import ANCHOR, FIT, ONE, POCKET
 from tests.test_module import ONE_ROW, STEPS, module, run_steps, step_batch, student

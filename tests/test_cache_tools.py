@@ -137,9 +137,9 @@ def test_verify_reads_every_line(tmp_path, capsys):
     lines[4] = "{"
     shard = tmp_path / "records-00000.jsonl"
     shard.write_text("\n".join(lines) + "\n")
-    from dante.teachers.handle import sha256_of
+    from dante.system.files import sha256
 
-    facts = {"file": shard.name, "sha256": sha256_of(shard), "records": 6, "bytes": shard.stat().st_size}
+    facts = {"file": shard.name, "sha256": sha256(shard), "records": 6, "bytes": shard.stat().st_size}
     write_manifest(tmp_path, {"schema_version": 1, "counts": {"records": 6}, "shards": [facts]})
     code, printed = run(capsys, "verify", tmp_path)
     assert code == 1

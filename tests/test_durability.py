@@ -208,7 +208,7 @@ def test_a_run_copied_with_its_links_followed_says_what_is_in_the_way(runs: Path
 def held(path: Path, seconds: float) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds a lock for a while."""
     code = (
-        "import sys, time; from pathlib import Path; from dante import locks\n"
+        "import sys, time; from pathlib import Path; from dante.system import locks\n"
         "with locks.hold(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(float(sys.argv[2]))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(path), str(seconds)], stdout=subprocess.PIPE, text=True)

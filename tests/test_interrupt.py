@@ -13,7 +13,7 @@ from tests.killing import ROOT
 LONG = "hashlib.pbkdf2_hmac('sha256', b'', b'', {rounds})"
 CODE = """
 import hashlib
-from dante import interrupt
+from dante.system import interrupt
 interrupt.SAME_REQUEST_S, interrupt.GRACE_S = 0.5, 0.3
 with interrupt.handled():
     with interrupt.deferred(lambda: "stopping after step 3"):

@@ -19,8 +19,7 @@ from dante.cache.fields import FieldError
 from dante.cache.frames import blocks
 from dante.cache.reader import CORRECT, parse_line, shard_paths
 from dante.cache.record import Record
-from dante.system.files import write_text
-from dante.teachers.handle import sha256_of
+from dante.system.files import sha256, write_text
 
 # Raised when a column is added or changes its meaning, so that old indices are made again.
 VERSION = 1
@@ -32,7 +31,7 @@ def save_index(directory: Path, table: pa.Table, shards: Sequence[Mapping[str, A
     partial = directory / f".{TABLE}.writing"
     with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
-    digest = sha256_of(partial)
+    digest = sha256(partial)
     os.replace(partial, directory / TABLE)
     binding = {"version": VERSION, "records": len(table), "sha256": digest, "shards": [_identity(s) for s in shards]}
     write_text(directory / BINDING, json.dumps(binding, indent=1, ensure_ascii=False) + "\n")
@@ -47,7 +46,7 @@ def load_index(directory: Path, shards: Sequence[Mapping[str, Any]]) -> tuple[pa
             return None, "of another version"
         if binding.get("shards") != [_identity(shard) for shard in shards]:
             return None, "stale: the shards are not those it was made from"
-        if sha256_of(path) != binding.get("sha256"):
+        if sha256(path) != binding.get("sha256"):
             return None, f"damaged: {TABLE} has not the SHA-256 that {BINDING} names"
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     except FileNotFoundError:
@@ -79,7 +78,7 @@ def identities(source: Path, shards: Sequence[Mapping[str, Any]] | None) -> list
     """Name, SHA-256 and size of every shard: as a manifest lists them, otherwise hashed here."""
     if shards is None:
         paths = shard_paths(source)
-        return [{"file": p.name, "sha256": sha256_of(p), "bytes": p.stat().st_size} for p in paths]
+        return [{"file": p.name, "sha256": sha256(p), "bytes": p.stat().st_size} for p in paths]
     return [_identity(shard) for shard in shards]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from dante.cache.frames import REBUILD
 from dante.cache.record import SCHEMA_VERSION, Record, prompt_hash
 from dante.errors import DanteError
-from dante.teachers.handle import sha256_of
+from dante.system.files import sha256
 
 FILE_NAME = "manifest.json"
 
@@ -119,7 +119,7 @@ def verify(directory: Path | str) -> dict[str, Any]:
     manifest = check_listing(directory)
     for shard in manifest["shards"]:
         path = directory / shard["file"]
-        found = sha256_of(path)
+        found = sha256(path)
         if found != shard["sha256"]:
             raise DanteError(f"SHA-256 is {found}", where=str(path), allowed=shard["sha256"], fix=REBUILD)
     total = sum(shard["records"] for shard in manifest["shards"])

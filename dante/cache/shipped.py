@@ -11,8 +11,9 @@ from dante.cache.split import Holdout, prompts_of, prompts_to_draw_from, split_b
 from dante.cache.writer import CacheWriter
 from dante.errors import DanteError
 from dante.pipeline import Step
+from dante.system.files import sha256
 from dante.teachers.handle import FILE_NAME as TEACHER_FILE
-from dante.teachers.handle import load_teacher, sha256_of
+from dante.teachers.handle import load_teacher
 
 POCKET = Path(__file__).with_name("pocket")
 EXAMPLES = 3
@@ -53,7 +54,7 @@ class ShippedCache:
         manifest = self.path / FILE_NAME
         files = [manifest] if manifest.is_file() else shard_paths(self.path)
         read = {} if self.path == POCKET else {"reading": READING}
-        return {path.name: sha256_of(path) for path in files} | read
+        return {path.name: sha256(path) for path in files} | read
 
     def build(self, step: Step) -> dict[str, Any]:
         """Writes shards and manifest into `step.out`, and returns the manifest."""

@@ -15,7 +15,8 @@ from dante.compute import model_flops
 from dante.data import StepBatch
 from dante.fit.machine import Energy, PeakMemory
 from dante.fit.peak import Peak, device_name, peak_of
-from dante.fit.throughput import GIB, Laps
+from dante.fit.throughput import Laps
+from dante.system.files import GIB
 
 # Keys of a row of metrics.jsonl that another machine, or the same one on another day, gives another value.
 MACHINE_KEYS = ("tokens_per_s", "supervised_tokens_per_s", "mfu", "peak_mem_gib", "data_wait_share", "energy_j")

@@ -15,7 +15,8 @@ from dante import console
 from dante.errors import DanteError, causes
 from dante.fit.machine import memory_bytes
 from dante.losses.base import Loss
-from dante.memory import GIB, Memory, Shape, memory_of
+from dante.memory import Memory, Shape, memory_of
+from dante.system.files import GIB
 
 KILLED = "often by the kernel because memory ran out (dmesg tells); see fit.max_tokens, fit.gradient_checkpointing"
 _SIGNS = (

@@ -2,8 +2,6 @@
 
 import time
 
-GIB = 2**30
-
 
 class Laps:
     """Seconds since `start`, each given to one name: `step`, `data`, `checkpoint`, `other`.

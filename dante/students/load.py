@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from dante.errors import DanteError
+from dante.errors import DanteError, did_you_mean
 from dante.model_folder import local_folder
 from dante.pretrained import Source, load_causal_lm, read_config, told
 from dante.students.mkl_linear import avoid_emulation
@@ -75,18 +74,20 @@ def config_from(architecture: Mapping[str, Any]) -> PreTrainedConfig:
     model_type = values.pop("model_type", None)
     if model_type not in CONFIG_MAPPING:
         raise DanteError(
-            f"unknown model_type {model_type!r}{_did_you_mean(str(model_type), list(CONFIG_MAPPING))}",
+            f"unknown model_type {model_type!r}",
             where="student.architecture.model_type",
             allowed="a model type of transformers, such as llama, qwen3 or smollm3",
+            fix=did_you_mean(str(model_type), CONFIG_MAPPING),
         )
     config_class = CONFIG_MAPPING[model_type]
     known = {*config_class().to_dict(), *config_class.attribute_map, *OLDER_NAMES}
     for key in values:
         if key not in known:
             raise DanteError(
-                f"{model_type} has no setting {key!r}{_did_you_mean(key, sorted(known))}",
+                f"{model_type} has no setting {key!r}",
                 where=f"student.architecture.{key}",
                 allowed=f"attributes of {config_class.__name__}",
+                fix=did_you_mean(key, sorted(known)) or f"remove student.architecture.{key}",
             )
     return AutoConfig.for_model(model_type, **values)
 
@@ -132,8 +133,3 @@ def count_parameters(model: torch.nn.Module, embeddings: bool = True) -> int:
         ends = (model.get_input_embeddings(), model.get_output_embeddings())
         left_out = {id(parameter) for end in ends if end is not None for parameter in end.parameters()}
     return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in left_out)
-
-
-def _did_you_mean(word: str, choices: list[str]) -> str:
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
-    return f" (did you mean {close[0]}?)" if close else ""

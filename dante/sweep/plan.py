@@ -7,8 +7,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dante.config import check, did_you_mean, is_chosen
-from dante.errors import DanteError
+from dante.config import check, is_chosen
+from dante.errors import DanteError, did_you_mean
 from dante.sweep.points import NAME, Listed, Point, bare, shortened
 from dante.sweep.record import PlannedPoint
 from dante.sweep.settings import SweepSettings, Tune

@@ -11,8 +11,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override, QuotedString
 
-from dante.config import did_you_mean
-from dante.errors import DanteError
+from dante.errors import DanteError, did_you_mean
 from dante.sweep.arguments import NULL
 from dante.sweep.settings import SweepSettings, as_override
 

@@ -5,8 +5,7 @@ from typing import Annotated, Any
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dante.config import did_you_mean
-from dante.errors import DanteError
+from dante.errors import DanteError, did_you_mean
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 # An override's value, as typed on a command line: `1e-3`, `[cwce,tea]`.

@@ -9,6 +9,7 @@ machine. So a thread listens, too: it says at once what is being waited for, and
 then. That is as safe as SIGKILL, which a run survives at any moment.
 """
 
+import functools
 import os
 import signal
 import threading
@@ -27,6 +28,8 @@ GRACE_S = 3.0
 # Who sends these twice does not want to wait. SLURM's warnings (SIGUSR1, SIGUSR2) come long before its SIGTERM.
 _ENDS = {signal.SIGINT, signal.SIGTERM}
 Waiting = Callable[[], str]
+Say = Callable[[str], None]
+_PRINT: Say = functools.partial(print, flush=True)
 
 
 class Interrupted(BaseException):
@@ -56,18 +59,24 @@ class _State:
     owner = 0
     deferred = False
     waiting: Waiting | None = None
+    say: Say = _PRINT
     pending: signal.Signals | None = None
     since_s = 0.0
     ends_since_s: float | None = None  # since when an end was asked for, and not only warned of
 
 
 @contextmanager
-def handled() -> Iterator[None]:
-    """Handle the signals while the body runs; afterwards the handlers that were there before are back."""
+def handled(say: Say = _PRINT) -> Iterator[None]:
+    """Handle the signals while the body runs; afterwards the handlers that were there before are back.
+
+    Args:
+        say: shows one line to the user; called from another thread, at any moment.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     _State.owner, _State.deferred, _State.pending, _State.ends_since_s = os.getpid(), False, None, None
+    _State.say = staticmethod(say)
     before: dict[signal.Signals, Any] = {number: signal.signal(number, _handle) for number in EXIT_CODES}
     try:
         with _listening():
@@ -163,7 +172,7 @@ def _listen(reads: int) -> None:
         signum = signal.Signals(number)
         if not told:
             told = True
-            _say(f"{signum.name}: {_State.waiting() if _State.waiting else 'stopping as soon as that is safe'}")
+            _State.say(f"{signum.name}: {_State.waiting() if _State.waiting else 'stopping as soon as that is safe'}")
         if number in _ENDS and first_end_s is None:
             first_end_s = now
         elif number in _ENDS and first_end_s is not None and now - first_end_s >= SAME_REQUEST_S:
@@ -175,11 +184,5 @@ def _end(signum: signal.Signals) -> None:
     time.sleep(GRACE_S)
     if not _State.deferred:
         return
-    _say(f"stopped by {signum.name} in the middle of it; the same command continues")
+    _State.say(f"stopped by {signum.name} in the middle of it; the same command continues")
     os._exit(EXIT_CODES[signum])
-
-
-def _say(line: str) -> None:
-    from dante import console
-
-    console.note(line)

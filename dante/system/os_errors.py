@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 from dante.errors import DanteError, causes
+from dante.system.files import GIB
 
-GIB = 2**30
 CONTINUES = "the same command continues: complete steps and the last checkpoint are intact"
 _FULL = {
     errno.ENOSPC: "the disk is full",

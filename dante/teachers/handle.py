@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dante.errors import DanteError
+from dante.system.files import sha256
 
 FILE_NAME = "teacher.json"
 # The key that names a teacher that exists already.
@@ -52,20 +53,11 @@ def load_teacher(directory: Path) -> Teacher:
     return Teacher(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, read in pieces of 1 MiB."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
 def sha256_of_weights(folder: Path) -> str | None:
     """One hash over a folder's safetensors files, in name order; None when it has none."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         return None
     if len(files) == 1:
-        return sha256_of(files[0])
-    return hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()
+        return sha256(files[0])
+    return hashlib.sha256("".join(sha256(file) for file in files).encode()).hexdigest()

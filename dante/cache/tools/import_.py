@@ -13,7 +13,7 @@ from dante.cache.record import Record
 from dante.cache.tools.output import check_new
 from dante.cache.writer import CacheWriter
 from dante.errors import DanteError
-from dante.teachers.handle import sha256_of
+from dante.system.files import sha256
 
 SHOWN = 20
 
@@ -65,7 +65,7 @@ def import_files(
     writer = CacheWriter(out)
     try:
         writer.add(_records(paths, bad))
-        sources = [{"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in paths]
+        sources = [{"file": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)} for path in paths]
         facts = {
             "decoding": None,
             "engine": None,

@@ -19,7 +19,7 @@ from dante.cache.split import split_by_prompt
 from dante.cache.tools.output import check_new
 from dante.cache.writer import CacheWriter
 from dante.errors import DanteError
-from dante.teachers.handle import sha256_of
+from dante.system.files import sha256
 
 # Not part of what a teacher said: two caches may have put a record on different sides or ranked it otherwise.
 OWN_TO_A_CACHE = ("split", "difficulty_score")
@@ -112,7 +112,7 @@ def _kept(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def _source(cache: Path, manifest: dict[str, Any], records: int, already_there: int) -> dict[str, Any]:
     own = {key: value for key, value in manifest.items() if key not in ("schema_version", "shards", "counts")}
-    identity = {"name": cache.resolve().name, "manifest_sha256": sha256_of(cache / FILE_NAME)}
+    identity = {"name": cache.resolve().name, "manifest_sha256": sha256(cache / FILE_NAME)}
     return {**identity, "records": records, "already_there": already_there, **own}
 
 

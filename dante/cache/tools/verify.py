@@ -15,7 +15,7 @@ from dante.cache.reader import parse_line, read_lines
 from dante.cache.shipped import POCKET
 from dante.cache.split import torn_apart
 from dante.errors import DanteError
-from dante.teachers.handle import sha256_of
+from dante.system.files import sha256
 
 CORRECT_LINE = "correct the line, or leave bad lines out: python -m dante.cache import OUT FILE --skip-bad"
 IMPORT = "python -m dante.cache import OUT FILE makes a verified cache of JSONL files"
@@ -118,7 +118,7 @@ def _bytes(path: Path, facts: dict[str, Any]) -> Iterator[Problem]:
     if expected is not None and size != expected:
         change = f"cut by {expected - size}" if size < expected else f"longer by {size - expected}"
         yield Problem(path.name, f"{size:,} bytes, the manifest says {expected:,} ({change})", REBUILD)
-    digest = sha256_of(path)
+    digest = sha256(path)
     if digest != facts["sha256"]:
         yield Problem(path.name, f"SHA-256 is {digest}, the manifest says {facts['sha256']}", REBUILD)
 

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dante.config import did_you_mean
-from dante.errors import DanteError
+from dante.errors import DanteError, did_you_mean
 from dante.report.comparison.arms import Arm
 from dante.report.comparison.find import Found
 
