@@ -5,7 +5,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from measuring import GIB, MIB, cell, in_words
 
-from dante.report.theme import LIGHT, panels, png
+from dante.look.theme import LIGHT, panels, png
 
 WORDS = {
     "gemm": "bare matrix products",

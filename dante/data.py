@@ -24,9 +24,9 @@ from dante.cache.reader import Policy
 from dante.curriculum import Curriculum
 from dante.errors import DanteError
 from dante.packing import Plan, make_plan
-from dante.students.chat import ChatRenderer
 from dante.students.table import RECORD_FIELDS, column, names_of, rows_of, tokenised_train_records
 from dante.system.interrupt import ignore_in_worker
+from dante.text.chat import ChatRenderer
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,10 @@ from dante import console
 from dante.errors import DanteError
 from dante.fit.weights import from_checkpoint
 from dante.pipeline import Step
-from dante.students.chat import ChatRenderer
 from dante.students.finite import check_finite
 from dante.students.load import DTYPES, count_parameters, load_pretrained, load_tokenizer, meta_of
 from dante.students.stage import chat_generation_config
+from dante.text.chat import ChatRenderer
 
 
 def run(step: Step) -> None:

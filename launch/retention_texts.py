@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Rebuilds the retention texts (`dante/evaluate/texts`) from the packages that `sources.json` there names.
+"""Rebuilds the retention texts (`dante/testsets/texts`) from the packages that `sources.json` there names.
 
     python launch/retention_texts.py            downloads, cuts, writes retention.jsonl, LICENCES.txt and the hash
     python launch/retention_texts.py --check    the same in memory: fails when a committed file would change
@@ -25,7 +25,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-TEXTS = Path(__file__).resolve().parents[1] / "dante" / "evaluate" / "texts"
+TEXTS = Path(__file__).resolve().parents[1] / "dante" / "testsets" / "texts"
 RECIPE, LICENCES = TEXTS / "sources.json", TEXTS / "LICENCES.txt"
 
 # An item is closed at the end of the sentence with which it reaches this size.

@@ -34,8 +34,8 @@ from dante.cache import load_manifest, read_records
 from dante.cache.shipped import POCKET
 from dante.cache.sparse import SparseLogits
 from dante.cache.tools.surprisal import pieces
-from dante.cache.uncertainty import confidence_weight, entropy_bounds
-from dante.report.theme import LIGHT, panel, panels, png
+from dante.look.theme import LIGHT, panel, panels, png
+from dante.teachers.uncertainty import confidence_weight, entropy_bounds
 
 records = read_records(POCKET)
 manifest = load_manifest(POCKET)

@@ -19,11 +19,11 @@ from dante.data import MicroBatch, StepBatch, documents
 from dante.fit.heap import ReturnFreed
 from dante.fit.machine import PeakMemory
 from dante.memory import memory_of, shape_of
+from dante.models.mkl_linear import avoid_emulation
 from dante.module import DistillModule
 from dante.students.attention import use_attention
 from dante.students.lean_norm import make_lean
 from dante.students.load import config_from
-from dante.students.mkl_linear import avoid_emulation
 from dante.targets import build
 
 RECORD_TOKENS = 192

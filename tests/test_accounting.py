@@ -371,10 +371,10 @@ def test_what_the_memory_model_says_autograd_keeps_is_what_it_keeps() -> None:
     from transformers import AutoModelForCausalLM
 
     from dante.data import documents
+    from dante.models.mkl_linear import avoid_emulation
     from dante.students.attention import use_attention
     from dante.students.lean_norm import make_lean
     from dante.students.load import config_from
-    from dante.students.mkl_linear import avoid_emulation
 
     tokens, width = 256, 576
 

@@ -15,9 +15,9 @@ from dante.cache.__main__ import main
 from dante.cache.index import IndexedCache
 from dante.errors import DanteError
 from dante.students.audit import audit, segments
-from dante.students.chat import ChatRenderer
-from dante.students.stops import load_model
 from dante.students.table import row, rows
+from dante.text.chat import ChatRenderer
+from dante.text.stops import load_model
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from dante.evaluate.bootstrap import PairedDifference, paired_difference, seeds_difference
-from dante.evaluate.ratio import Ratio, mean
+from dante.statistics.bootstrap import PairedDifference, paired_difference, seeds_difference
+from dante.statistics.ratio import Ratio, mean
 
 
 def items(rng: np.random.Generator, n: int, effect: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from dante.cache import Record
 from dante.curriculum import Shuffled, SortedOnceRepeat
 from dante.data import DistillData, MicroBatch, StepBatch, assemble
 from dante.errors import DanteError
-from dante.students.chat import ChatRenderer
+from dante.text.chat import ChatRenderer
 
 torch.set_num_threads(1)
 CHATML = (

@@ -13,7 +13,7 @@ from dante.evaluate import fidelity
 from dante.evaluate.fidelity import plain, score
 from dante.losses.head import Head
 from dante.losses.scoring import Reference
-from dante.students.chat import ChatRenderer, Rendered
+from dante.text.chat import ChatRenderer, Rendered
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"

@@ -18,7 +18,7 @@ from dante.evaluate.generate import _generation, choose, greedy, repetition
 from dante.evaluate.ngram import Ngrams, Trigram, Unigram, collect
 from dante.evaluate.one_model import HIDDEN, Subject, measure
 from dante.pipeline import Step
-from dante.teachers.repetition import RepetitionLimit
+from dante.text.repetition import RepetitionLimit
 from tests.test_evaluate_fidelity import reference_bits, tiny
 
 WORDS = ["così", "ab", "Zwölf", "Boxkämpfer", "jagen", "Viktor", "Perché"]
@@ -52,7 +52,7 @@ MEASURE = {
     "generations": 4,
     "max_new_tokens": 6,
     "loop": {
-        "_target_": "dante.teachers.repetition.RepetitionLimit",
+        "_target_": "dante.text.repetition.RepetitionLimit",
         "min_tokens": 3,
         "max_tokens": 40,
         "count": 5,

@@ -17,9 +17,9 @@ from dante.errors import DanteError
 from dante.evaluate import harness
 from dante.evaluate.choices import ChoiceItem
 from dante.evaluate.harness import ChoiceResult, check_tokens, read_items, run_choices, write_task
-from dante.students.chat import ChatRenderer
 from dante.students.load import load_pretrained, load_tokenizer
 from dante.teachers.smoke import SmokeTeacher
+from dante.text.chat import ChatRenderer
 
 
 def item(name: str, question: str, options: list[str], gold: int, level: str = "family") -> ChoiceItem:

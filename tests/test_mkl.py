@@ -8,7 +8,7 @@ from torch import nn
 
 from dante.errors import DanteError
 from dante.losses import mkl
-from dante.students.mkl_linear import avoid_emulation
+from dante.models.mkl_linear import avoid_emulation
 
 needs_mkl = pytest.mark.skipif(not mkl.available(), reason="this torch carries no MKL with bf16 products")
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from dante.teachers.offsets import token_ends
 from dante.teachers.smoke import smoke_tokenizer
+from dante.text.offsets import token_ends
 
 MERGES = [("t", "h"), ("th", "e"), ("i", "n"), ("e", "r"), ("▁", "the"), ("▁", "é"), ("▁", "▁"), ("n", "i")]
 

@@ -15,10 +15,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from dante import console, pretrained
+from dante import console
 from dante.errors import DanteError
-from dante.model_folder import check_folder, local_folder, refuse_quantised
-from dante.pretrained import Source, check_config, load_causal_lm, why_not_here
+from dante.models import pretrained
+from dante.models.folder import check_folder, local_folder, refuse_quantised
+from dante.models.pretrained import Source, check_config, load_causal_lm, why_not_here
 from dante.students.load import load_pretrained, load_student, meta_of
 
 torch.set_num_threads(1)
@@ -182,7 +183,7 @@ def test_a_bar_over_a_gguf_file_becomes_one_line_in_a_log(
 ) -> None:
     from tqdm.auto import tqdm
 
-    from dante.pretrained import _one_bar
+    from dante.models.pretrained import _one_bar
 
     with _one_bar("x.gguf"):
         list(tqdm(range(50), mininterval=0))

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dante.config import check
+from dante.look.theme import LIGHT, title_of
 from dante.report import answers, cost, recipe, results
 from dante.report.figures import all_figures
 from dante.report.figures.capability import learning_curve
@@ -17,7 +18,6 @@ from dante.report.figures.curves import is_noisy, smooth
 from dante.report.figures.data import confidence_weights
 from dante.report.figures.training import components, loss, machine, measured, measurements
 from dante.report.read import Fit, Run, count_parameters, read_run
-from dante.report.theme import LIGHT, title_of
 from dante.report.words import change, duration, metric_of, number, pair_sentence
 from tests.report_run import SETTINGS, generations, pair, row, write_run
 

@@ -15,7 +15,7 @@ import pytest
 from dante.cache import Record, read_records
 from dante.cache.shipped import POCKET
 from dante.errors import DanteError
-from dante.evaluate.retention import TEXTS, RetentionText, retention_texts, sources
+from dante.testsets.retention import TEXTS, RetentionText, retention_texts, sources
 
 SCRIPTS = {"ru": {"CYRILLIC"}, "ar": {"ARABIC"}, "zh": {"CJK"}, "ja": {"CJK", "HIRAGANA", "KATAKANA"}}
 LATIN = {"en", "it", "fr", "de", "es", "pt"}

@@ -30,7 +30,7 @@ SABOTAGES = {
         "dante/data.py", "positions=targets_at - 1,", "positions=targets_at,", ("tests/test_data.py",)
     ),
     "mask off by one": Sabotage(
-        "dante/students/chat.py",
+        "dante/text/chat.py",
         "[True] * (end + 1 - start) + [False] * (len(ids) - end - 1)",
         "[True] * (end - start) + [False] * (len(ids) - end)",
         ("tests/test_chat.py",),

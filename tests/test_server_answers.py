@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from dante.errors import DanteError
 from dante.teachers.engine import Decoding, Request, generation_from_bytes
-from dante.teachers.pieces import ends_of_pieces
-from dante.teachers.repetition import RepetitionLimit, repeats
 from dante.teachers.server_api import Chat, Completions, Words, loop_end, read_scores
 from dante.teachers.server_client import Garbage
 from dante.teachers.smoke import smoke_tokenizer
+from dante.text.pieces import ends_of_pieces
+from dante.text.repetition import RepetitionLimit, repeats
 from tests.bad_server import chat, completion
 
 GREEDY = Decoding(0.0, 1.0, 0, 24, 1, 4, None)

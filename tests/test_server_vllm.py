@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dante.cache.uncertainty import mean_entropy_bounds
 from dante.teachers.engine import Decoding, Generation, Request
-from dante.teachers.repetition import RepetitionLimit, repeats
 from dante.teachers.smoke import SmokeTeacher
 from dante.teachers.transformers_engine import TransformersEngine
+from dante.teachers.uncertainty import mean_entropy_bounds
 from dante.teachers.vllm_engine import VllmEngine
+from dante.text.repetition import RepetitionLimit, repeats
 from tests.test_server_engine import engine, free_port, load
 
 

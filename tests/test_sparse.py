@@ -15,10 +15,10 @@ from dante.cache.sparse import RandomSampling, Sparse, SparseLogits, TopKTail, b
 from dante.cache.sparse import build as build_module
 from dante.cache.sparse.sidecar import Header
 from dante.errors import DanteError
-from dante.students.chat import ChatRenderer
 from dante.teachers.smoke import SmokeTeacher, smoke_tokenizer
 from dante.teachers.transformers_engine import TransformersEngine
 from dante.teachers.vllm_engine import VllmEngine
+from dante.text.chat import ChatRenderer
 
 VOCABULARY = 152_064
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dante.evaluate.ratio import Ratio, mean
 from dante.statistics.correction import benjamini_hochberg, holm
 from dante.statistics.crossed import compare_ratios, compare_values, influence
 from dante.statistics.power import detectable, power
+from dante.statistics.ratio import Ratio, mean
 
 Runs = dict[int, Ratio]
 

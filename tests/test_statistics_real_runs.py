@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dante.evaluate.bootstrap import seeds_difference
-from dante.evaluate.ratio import Ratio
+from dante.statistics.bootstrap import seeds_difference
 from dante.statistics.crossed import Effect, compare_ratios
+from dante.statistics.ratio import Ratio
 
 POOL = json.loads((Path(__file__).parent / "fixtures" / "seeds_pool.json").read_text())
 BITS, BYTES = np.array(POOL["bits"]), np.array(POOL["bytes"], dtype=np.float64)

@@ -15,11 +15,11 @@ from dante.evaluate.score_stage import teacher_missing
 from dante.teachers.engine import Decoding, Request, to_generation
 from dante.teachers.handle import load_teacher
 from dante.teachers.hub import HubTeacher
-from dante.teachers.offsets import token_ends
 from dante.teachers.pocket import PocketTeacher
-from dante.teachers.repetition import RepetitionLimit, repeats
 from dante.teachers.smoke import SmokeTeacher, smoke_tokenizer
 from dante.teachers.transformers_engine import TransformersEngine
+from dante.text.offsets import token_ends
+from dante.text.repetition import RepetitionLimit, repeats
 
 GREEDY = Decoding(
     temperature=0.0, top_p=1.0, top_k=0, max_new_tokens=24, samples=1, logprobs=20, repetition=RepetitionLimit(2, 8, 4)

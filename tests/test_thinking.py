@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dante.cache.thinking import normalise_thinking, normalise_with_map, split_thinking
+from dante.text.thinking import normalise_thinking, normalise_with_map, split_thinking
 
 NATIVE = [
     "<|channel|>analysis<|message|>hm é<|end|><|start|>assistant<|channel|>final<|message|>Yes 👍<|return|>",

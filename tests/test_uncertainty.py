@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dante.cache.uncertainty import confidence_weight, entropy_bounds, mean_entropy_bounds
+from dante.teachers.uncertainty import confidence_weight, entropy_bounds, mean_entropy_bounds
 
 
 def top(probabilities: np.ndarray, k: int) -> np.ndarray:

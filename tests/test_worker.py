@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from dante.cache.uncertainty import mean_entropy_bounds
 from dante.errors import DanteError
 from dante.teachers import vllm_engine
 from dante.teachers.engine import Decoding, Request
 from dante.teachers.smoke import SmokeTeacher
+from dante.teachers.uncertainty import mean_entropy_bounds
 from dante.teachers.vllm_engine import VllmEngine
 
 GREEDY = Decoding(0.0, 1.0, 0, 24, 1, 20, None)
@@ -149,7 +149,7 @@ def test_real_vllm_agrees_with_transformers_on_given_text(teacher: Path, tmp_pat
 
 @pytest.mark.vllm
 def test_real_vllm_ends_a_loop(teacher: Path, tmp_path: Path) -> None:
-    from dante.teachers.repetition import RepetitionLimit, repeats
+    from dante.text.repetition import RepetitionLimit, repeats
 
     python = os.environ.get("DANTE_VLLM_PYTHON")
     if not python:

@@ -22,7 +22,6 @@ from dante.cache.record import Record, prompt_hash
 from dante.cache.requests import Asked, Renderer
 from dante.cache.sources import Prompts
 from dante.cache.split import WHERE, Holdout, fewer, prompts_of, prompts_to_draw_from, split_by_prompt
-from dante.cache.thinking import normalise_with_map
 from dante.cache.writer import CacheWriter
 from dante.errors import DanteError
 from dante.outside import model_identity
@@ -30,6 +29,7 @@ from dante.pipeline import Step
 from dante.system.files import fingerprint
 from dante.teachers.engine import Decoding, Engine, Generation
 from dante.teachers.handle import Teacher, load_teacher
+from dante.text.thinking import normalise_with_map
 
 LOGPROB_DECIMALS = 4
 ENTROPY_DECIMALS = 6

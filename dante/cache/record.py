@@ -39,7 +39,7 @@ class Record:
         id: stable hash of prompt, sampling settings and sample index.
         prompt: text, or chat messages that end with the user's.
         teacher_text: the answer without the end-of-turn token.
-        output_entropy: lower bound, mean nats per token (see `dante.cache.uncertainty`).
+        output_entropy: lower bound, mean nats per token (see `dante.teachers.uncertainty`).
         output_entropy_upper: upper bound, or None.
         self_consistency: share of the modal answer among extra samples, in [0, 1], or None.
         difficulty_score: in [0, 1], or None.

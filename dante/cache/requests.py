@@ -92,7 +92,7 @@ class Renderer:
     def _written(self, messages: list[Message]) -> str:
         from jinja2 import TemplateError
 
-        from dante.students.chat import fixed_date
+        from dante.text.chat import fixed_date
 
         variables = {"strftime_now": fixed_date, **self.chat}
         try:

@@ -7,7 +7,7 @@ from jaxtyping import Float64
 
 from dante.cache import Record
 from dante.evaluate.ngram import Ngrams, Trigram, Unigram, collect
-from dante.students.chat import ChatRenderer
+from dante.text.chat import ChatRenderer
 
 
 def counting_models(

@@ -22,10 +22,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dante.errors import DanteError
-from dante.evaluate.ratio import Ratio
 from dante.losses.head import Head
 from dante.losses.scoring import Reference, TokenScores, token_scores
-from dante.students.chat import Rendered
+from dante.statistics.ratio import Ratio
+from dante.text.chat import Rendered
 
 # Tokens (padding included) of one forward pass, by kind of device. It bounds memory and changes no result. On a CPU the
 # activations of a layer should stay in its cache: 4096 tokens take 10 to 50 % longer.

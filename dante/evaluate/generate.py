@@ -14,8 +14,8 @@ from transformers import PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
 from dante.cache import Record
 from dante.evaluate.heldout import by_hash
-from dante.students.chat import ChatRenderer
-from dante.teachers.repetition import RepetitionLimit, repeats
+from dante.text.chat import ChatRenderer
+from dante.text.repetition import RepetitionLimit, repeats
 
 # Prompts decoded together: few enough that the longest answer of a batch holds up little, and that the cache of keys
 # and values, which is copied at every token, stays small.

@@ -34,8 +34,8 @@ import yaml
 
 from dante.errors import DanteError
 from dante.evaluate.choices import ChoiceItem
-from dante.students.chat import FIXED_DATE, ChatRenderer
 from dante.students.load import load_student, load_tokenizer
+from dante.text.chat import FIXED_DATE, ChatRenderer
 
 TASK = "continuation"
 HARNESS = "lm-eval"

@@ -11,8 +11,8 @@ from jaxtyping import Float64
 from dante.cache import Record
 from dante.errors import DanteError
 from dante.evaluate import heldout
-from dante.evaluate.ratio import Ratio
 from dante.evaluate.rows import bits_ratio, pair, retention_tasks
+from dante.statistics.ratio import Ratio
 from dante.system.files import read_json
 from dante.system.jsonl import read_lines
 

@@ -33,17 +33,17 @@ from dante.evaluate.fidelity import Scores, plain, score
 from dante.evaluate.generate import Generation, choose, greedy
 from dante.evaluate.harness import TASK, ChoiceResult, run_choices, write_task
 from dante.evaluate.progress import Bars
-from dante.evaluate.ratio import Ratio, mean
-from dante.evaluate.retention import retention_texts
 from dante.losses.head import Head
 from dante.losses.scoring import Reference
 from dante.precision import dtype_of
-from dante.students.chat import ChatRenderer, Rendered
+from dante.statistics.ratio import Ratio, mean
 from dante.students.load import load_student, load_tokenizer
 from dante.system.files import read_json, write_json
 from dante.system.jsonl import write_lines
 from dante.system.threads import use_threads
 from dante.targets import build
+from dante.testsets.retention import retention_texts
+from dante.text.chat import ChatRenderer, Rendered
 
 HIDDEN = "reference.safetensors"
 # Options in a forward pass of lm-eval, which pads them to the longest.

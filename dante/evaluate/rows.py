@@ -10,8 +10,8 @@ from jaxtyping import Int64
 import dante
 from dante.cache import Record
 from dante.evaluate import heldout
-from dante.evaluate.bootstrap import paired_difference
-from dante.evaluate.ratio import Ratio
+from dante.statistics.bootstrap import paired_difference
+from dante.statistics.ratio import Ratio
 
 Row = Callable[..., dict[str, Any]]
 

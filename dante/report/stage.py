@@ -11,12 +11,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from dante import console
+from dante.look.theme import editions
 from dante.pipeline import Step
 from dante.report.card import card_with_results
 from dante.report.content import content, file_links
 from dante.report.figures import SECTIONS, all_figures
 from dante.report.read import Run, read_run
-from dante.report.theme import editions
 
 
 def run(step: Step) -> None:

@@ -17,7 +17,7 @@ over the seeds alone as well (a t test on the runs' values, S − 1 degrees of f
 given, and the larger p-value [I]. That errs in 5.5 % and 4 %.
 
 Sources: quasi-F, Clark (1973), "The language-as-fixed-effect fallacy", J. Verbal Learning and Verbal Behavior 12 [S];
-Satterthwaite (1946), Biometrics Bulletin 2 [S]; Welch (1947), Biometrika 34 [S]; ratio: see `dante.evaluate.ratio`.
+Satterthwaite (1946), Biometrics Bulletin 2 [S]; Welch (1947), Biometrika 34 [S]; ratio: see `dante.statistics.ratio`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy import stats
 
-from dante.evaluate.ratio import Ratio
+from dante.statistics.ratio import Ratio
 
 # A spread below this share of the values is what rounding leaves of none.
 ROUNDING = 1e-12

@@ -18,9 +18,9 @@ from dante.cache.index import IndexedCache
 from dante.cache.record import Record
 from dante.cache.statistics import labels
 from dante.errors import DanteError
-from dante.students.chat import ChatRenderer
-from dante.students.stops import Model, findings
 from dante.students.table import RECORDS_PER_BATCH, row, rows
+from dante.text.chat import ChatRenderer
+from dante.text.stops import Model, findings
 
 NAMED = 5
 

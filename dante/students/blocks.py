@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from dante.errors import DanteError
 from dante.losses.head import check_head
-from dante.students import mkl_linear  # noqa: F401  (its operator)
+from dante.models import mkl_linear  # noqa: F401  (its operator)
 
 _aten = torch.ops.aten
 # What is dear to compute and cheap to keep, in relation.

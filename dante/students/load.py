@@ -18,9 +18,9 @@ from transformers import (
 )
 
 from dante.errors import DanteError, did_you_mean
-from dante.model_folder import local_folder
-from dante.pretrained import Source, load_causal_lm, read_config, told
-from dante.students.mkl_linear import avoid_emulation
+from dante.models.folder import local_folder
+from dante.models.mkl_linear import avoid_emulation
+from dante.models.pretrained import Source, load_causal_lm, read_config, told
 from dante.students.prune import check_layers, prune_config
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -45,7 +45,7 @@ def load_tokenizer(folder: str | Path, revision: str | None = None, where: str =
 def load_student(folder: str | Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """The causal language model of a folder, ready for packed rows.
 
-    On a CPU without bf16 instructions its linear layers multiply bf16 by MKL (`dante.students.mkl_linear`).
+    On a CPU without bf16 instructions its linear layers multiply bf16 by MKL (`dante.models.mkl_linear`).
 
     `use_cache` is off and attention is sdpa: transformers separates packed records by `position_ids` only without a
     cache and without an attention mask.

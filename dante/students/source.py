@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dante.model_folder import front_matter, local_folder
+from dante.models.folder import front_matter, local_folder
 from dante.outside import model_identity
 
 TEACHER = "teacher"

@@ -18,14 +18,14 @@ from transformers import (
 )
 
 from dante.errors import DanteError
-from dante.model_folder import refuse_quantised
+from dante.models.folder import refuse_quantised
+from dante.models.pretrained import Source, check_config
 from dante.pipeline import Step
-from dante.pretrained import Source, check_config
-from dante.students.chat import ChatRenderer
 from dante.students.finite import check_finite
 from dante.students.load import DTYPES, SOURCE, config_from, count_parameters, load_pretrained, load_tokenizer
 from dante.students.prune import keep_layers
 from dante.teachers.handle import load_teacher
+from dante.text.chat import ChatRenderer
 
 
 def run(step: Step) -> None:

@@ -23,7 +23,7 @@ from rich.progress import track
 from dante.cache import Record, read_records
 from dante.cache.reader import Policy, shard_paths
 from dante.errors import DanteError
-from dante.students.chat import FIXED_DATE, ChatRenderer, Rendered
+from dante.text.chat import FIXED_DATE, ChatRenderer, Rendered
 
 # Raised when the meaning of a column changes, so that old tables are not read.
 TABLE_VERSION = 2

@@ -8,11 +8,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from dante.cache.uncertainty import mean_entropy_bounds
 from dante.errors import DanteError
-from dante.teachers.offsets import token_ends
-from dante.teachers.pieces import ends_of_pieces
-from dante.teachers.repetition import RepetitionLimit
+from dante.teachers.uncertainty import mean_entropy_bounds
+from dante.text.offsets import token_ends
+from dante.text.pieces import ends_of_pieces
+from dante.text.repetition import RepetitionLimit
 
 # Settings that came later: they are part of an answer's identity only where they are used.
 LATER = ("stop", "special_tokens")

@@ -66,7 +66,7 @@ class PocketTeacher:
         import torch
         from transformers import AutoTokenizer, GenerationConfig
 
-        from dante.pretrained import Source, load_causal_lm
+        from dante.models.pretrained import Source, load_causal_lm
 
         if find_spec("gguf") is None:
             raise DanteError("the package 'gguf' is not installed", where="teacher", fix=INSTALL)

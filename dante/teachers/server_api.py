@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 from dante.errors import DanteError
 from dante.teachers.engine import Decoding, Generation, Request, Scored, generation_from_bytes, to_generation
-from dante.teachers.offsets import REPLACEMENT
-from dante.teachers.repetition import RepetitionLimit
 from dante.teachers.server_client import Garbage
+from dante.text.offsets import REPLACEMENT
+from dante.text.repetition import RepetitionLimit
 
 TOKEN_ID = "token_id:"  # how vLLM writes a token as its id, where two ids may have the same text
 # Whatever else ends an answer from outside leaves it truncated.

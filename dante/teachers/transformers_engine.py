@@ -13,8 +13,8 @@ from dante.errors import DanteError
 from dante.system.threads import use_threads
 from dante.teachers.engine import Decoding, Generation, Request, Scored, ends_with_stop, to_generation
 from dante.teachers.handle import SOURCE as TEACHER
-from dante.teachers.repetition import repeats
 from dante.teachers.vllm_engine import stop_ids_of
+from dante.text.repetition import repeats
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -41,9 +41,9 @@ class TransformersEngine:
         """Loads model and tokenizer; reads `resources["threads"]` (CPU threads; None: all), and needs no `log`."""
         import transformers
 
-        from dante.pretrained import Source, load_causal_lm
+        from dante.models.mkl_linear import avoid_emulation
+        from dante.models.pretrained import Source, load_causal_lm
         from dante.students.load import load_tokenizer
-        from dante.students.mkl_linear import avoid_emulation
 
         use_threads(resources.get("threads"))
         self.version = transformers.__version__

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from dante.experiments.findings import publish, runs_by_arm
-from dante.report.theme import LIGHT, panel, png
+from dante.look.theme import LIGHT, panel, png
 from dante.system.files import read_json
 
 HERE = Path(__file__).parent

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from dante.experiments.findings import publish, runs_by_arm
 from dante.experiments.schema import read_results
-from dante.report.theme import LIGHT, grid, png
+from dante.look.theme import LIGHT, grid, png
 from dante.system.files import read_json
 from dante.system.jsonl import read_lines
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from dante.evaluate.bootstrap import seeds_difference
-from dante.evaluate.ratio import Ratio
 from dante.experiments.configuration import configuration
 from dante.experiments.findings import publish
 from dante.experiments.new import write_configuration, write_results
 from dante.experiments.runs import made_with, read_config, wall_s
 from dante.experiments.schema import Difference, Results
+from dante.look.theme import png
 from dante.report.figures.effects import forest
-from dante.report.theme import png
+from dante.statistics.bootstrap import seeds_difference
+from dante.statistics.ratio import Ratio
 from dante.system.jsonl import read_lines
 
 HERE = Path(__file__).parent

@@ -14,14 +14,14 @@ import numpy as np
 from rich.progress import track
 from scipy import stats
 
-from dante.evaluate.bootstrap import seeds_difference
-from dante.evaluate.ratio import Ratio, mean
 from dante.experiments.findings import publish
 from dante.experiments.new import write_configuration, write_results
 from dante.experiments.schema import Configuration, Hardware, MadeWith, Results
+from dante.look.theme import LIGHT, panels, png
 from dante.report.figures.curves import label_ends
-from dante.report.theme import LIGHT, panels, png
+from dante.statistics.bootstrap import seeds_difference
 from dante.statistics.crossed import compare_ratios, influence
+from dante.statistics.ratio import Ratio, mean
 from dante.system.environment import environment
 
 HERE = Path(__file__).parent
@@ -163,7 +163,7 @@ def configuration(planted: dict[str, float]) -> Configuration:
     """What all ways of judging share, and how each judges."""
     shared = {"level": LEVEL, "draws": DRAWS, "draws_of_planted_effects": DRAWS // 4, "bootstrap_resamples": RESAMPLES,
               "simulated_draws": SIMULATED_DRAWS, "planted_bits_per_byte": planted}  # fmt: skip
-    judge = {"bootstrap": "dante.evaluate.bootstrap.seeds_difference", "ours": "dante.statistics.crossed"}
+    judge = {"bootstrap": "dante.statistics.bootstrap.seeds_difference", "ours": "dante.statistics.crossed"}
     judge["crossed alone"] = "dante.statistics.crossed, without the test over seeds"
     return Configuration(origin="recorded", shared=shared, arms={way: {"judge": text} for way, text in judge.items()})
 

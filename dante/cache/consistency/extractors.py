@@ -10,8 +10,8 @@ from itertools import combinations
 from typing import Protocol, runtime_checkable
 
 from dante.cache.consistency.numbers import canonical, numbers
-from dante.cache.words import words
 from dante.errors import DanteError
+from dante.text.words import words
 
 CODE = re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL)
 BULLET = re.compile(r"^\s*[-*+•]\s+", re.MULTILINE)

@@ -1,8 +1,8 @@
 """`self_consistency` of a record: agreement among extra samples of its prompt, which greedy decoding cannot give."""
 
 from dante.cache.consistency.extractors import Extractor
-from dante.cache.thinking import normalise_thinking, split_thinking
 from dante.errors import DanteError
+from dante.text.thinking import normalise_thinking, split_thinking
 
 
 class SelfConsistency:

@@ -1,7 +1,7 @@
 """Leaves out records that hold a piece of an evaluation set.
 
 A record is contaminated when 13 words in a row of an evaluation item stand in its prompt or its answer (13-grams as in
-GPT-3's appendix C [C]; words as `dante.cache.words` has them, so that case, punctuation and layout do not hide a copy
+GPT-3's appendix C [C]; words as `dante.text.words` has them, so that case, punctuation and layout do not hide a copy
 [I]). Items of 8 to 12 words are looked for whole; shorter ones are everybody's language and not looked for [I].
 """
 
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from dante.cache.filters.base import Dropped
 from dante.cache.filters.evaluation_sets import EvaluationSet
 from dante.cache.record import Record
-from dante.cache.words import words
 from dante.errors import DanteError
+from dante.text.words import words
 
 LEAST_WORDS = 8
 EXAMPLES = 5

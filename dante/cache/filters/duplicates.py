@@ -5,8 +5,8 @@ from typing import Any
 
 from dante.cache.filters.base import Dropped
 from dante.cache.record import Record, prompt_hash
-from dante.cache.words import words
 from dante.errors import DanteError
+from dante.text.words import words
 
 # What LSH misses is never compared, what it proposes wrongly is: so misses weigh more when its bands are chosen.
 LSH_WEIGHTS = (0.05, 0.95)

@@ -108,13 +108,13 @@ class RetentionSet:
     """The texts on which this lab measures what a student has forgotten."""
 
     def items(self) -> Iterator[tuple[str, str]]:
-        from dante.evaluate.retention import retention_texts
+        from dante.testsets.retention import retention_texts
 
         for text in retention_texts():
             yield text.id, text.text
 
     def describe(self) -> dict[str, Any]:
-        from dante.evaluate.retention import sources
+        from dante.testsets.retention import sources
 
         data = sources()["data"]
         return {"file": data["file"], "sha256": data["sha256"]}

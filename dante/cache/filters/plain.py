@@ -1,7 +1,7 @@
 """Answers that are no answers: empty ones, and those that did not end by themselves."""
 
 from dante.cache.filters.base import OneByOne
-from dante.cache.language import in_its_language, spoken
+from dante.cache.filters.language import in_its_language, spoken
 from dante.cache.record import Record
 
 TRUNCATED = ("length", "repetition")
@@ -26,7 +26,7 @@ class Truncated(OneByOne):
 
 
 class WrongLanguage(OneByOne):
-    """Answers that are clearly in another language than was asked for; see `dante.cache.language`."""
+    """Answers that are clearly in another language than was asked for; see `dante.cache.filters.language`."""
 
     name = "wrong_language"
 

@@ -5,8 +5,8 @@ from collections import Counter
 
 from dante.cache.filters.base import OneByOne
 from dante.cache.record import Record
-from dante.cache.words import words
 from dante.errors import DanteError
+from dante.text.words import words
 
 PARAGRAPHS = re.compile(r"\n\s*\n")
 SENTENCES = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")

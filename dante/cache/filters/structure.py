@@ -4,7 +4,7 @@ import re
 
 from dante.cache.filters.base import OneByOne
 from dante.cache.record import Record
-from dante.cache.thinking import normalise_thinking, split_thinking
+from dante.text.thinking import normalise_thinking, split_thinking
 
 TOOL_CALL = re.compile(
     r"<tool_call>|<\|tool_call|<function_calls?>|\[TOOL_CALLS\]|<\|python_tag\|>|<｜tool▁call"

@@ -14,9 +14,9 @@ from dante.cache.sparse.build import build
 from dante.cache.sparse.kinds import KINDS
 from dante.cache.sparse.sidecar import Header
 from dante.errors import DanteError
-from dante.students.chat import ChatRenderer
 from dante.teachers.handle import load_teacher
 from dante.teachers.transformers_engine import TransformersEngine
+from dante.text.chat import ChatRenderer
 
 
 def add_parser(subparsers: Any) -> None:

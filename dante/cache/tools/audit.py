@@ -42,7 +42,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints what was found; 1 when there are problems."""
     from dante.students.audit import audit  # transformers is slow to load
-    from dante.students.stops import load_model
+    from dante.text.stops import load_model
 
     cache = IndexedCache(args.directory, keep=False)
     if not len(cache):
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     found = audit(cache, student, teacher, args.max_tokens, args.steps, args.batch, args.count)
     _print(found, Console(highlight=False))
     if args.html:
-        from dante.cache.tools.page import render
+        from dante.look.page import render
 
         title = f"{Path(args.student).name} on {args.directory.resolve().name}"
         page = render(

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from dante.cache.statistics import labels, numbers
-from dante.cache.uncertainty import confidence_weight
-from dante.report.theme import LIGHT, Theme, panel, png
+from dante.look.theme import LIGHT, Theme, panel, png
+from dante.teachers.uncertainty import confidence_weight
 
 MAX_BARS = 8
 _GAP_PX = 28

@@ -14,8 +14,8 @@ from dante.cache.record import Record
 from dante.cache.shipped import POCKET
 from dante.cache.statistics import labels
 from dante.cache.tools.surprisal import STEPS_NATS, Piece, pieces
-from dante.cache.uncertainty import confidence_weight
 from dante.errors import DanteError
+from dante.teachers.uncertainty import confidence_weight
 
 # Pale to strong; on the last ones dark text would be unreadable in a light terminal and light text in a dark one.
 TERMINAL = ("", "on #fff3d6", "on #ffe0a3", "on #ffc56b", "on #ff9c4a", "on #f2663a", "on #c92a2a")
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     cache = IndexedCache(args.directory, keep=False)
     chosen = [shown(record) for record in select(cache, args.count, args.id, args.domain)]
     if args.html:
-        from dante.cache.tools.page import render
+        from dante.look.page import render
 
         title = f"{args.directory.resolve().name}: {len(chosen)} of {len(cache):,} records"
         args.html.parent.mkdir(parents=True, exist_ok=True)

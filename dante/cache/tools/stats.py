@@ -14,8 +14,8 @@ from rich.table import Table
 from dante.cache.index import IndexedCache
 from dante.cache.shipped import POCKET
 from dante.cache.statistics import QUANTILES, labels, measures, numbers
-from dante.cache.uncertainty import confidence_weight
 from dante.errors import DanteError
+from dante.teachers.uncertainty import confidence_weight
 
 
 def add_parser(subparsers: Any) -> None:

@@ -8,6 +8,7 @@ from rich.progress import track
 from rich.table import Table
 
 from dante import console
+from dante.look.theme import editions
 from dante.report.comparison.arms import group
 from dante.report.comparison.export import csv_text, json_text
 from dante.report.comparison.factors import FactorEffect, effects
@@ -19,7 +20,6 @@ from dante.report.comparison.read import read_trained
 from dante.report.comparison.tables import separate
 from dante.report.comparison.words import digits, probability, signed
 from dante.report.stage import templates
-from dante.report.theme import editions
 from dante.system.files import write_text
 
 

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 from matplotlib.axes import Axes
 
+from dante.look.theme import Theme
 from dante.report.comparison import cost
 from dante.report.comparison.arms import Arm, short_names
 from dante.report.comparison.factors import FactorEffect
@@ -19,7 +20,6 @@ from dante.report.figures import arms
 from dante.report.figures.arms import Bar, Spot
 from dante.report.figures.curves import Points, smooth, thinned
 from dante.report.read import Fit
-from dante.report.theme import Theme
 
 # Curves of different arms are averaged over a tenth of their length, or their noise hides how they differ.
 SMOOTHING = 10

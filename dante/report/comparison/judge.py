@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dante.evaluate.bootstrap import seeds_difference
-from dante.evaluate.ratio import Ratio
 from dante.report.comparison.arms import Arm
 from dante.report.comparison.measured import Key, Measured
 from dante.report.comparison.tables import Group
 from dante.report.words import MODELS, Metric, metric_of
+from dante.statistics.bootstrap import seeds_difference
 from dante.statistics.correction import benjamini_hochberg, holm
 from dante.statistics.crossed import Effect, compare_ratios, compare_values
 from dante.statistics.power import detectable
+from dante.statistics.ratio import Ratio
 
 PRIMARY: Key = ("heldout", "bits_per_byte")
 CONFIDENCE = 0.95

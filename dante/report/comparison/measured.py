@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from dante.errors import DanteError
-from dante.evaluate.ratio import Ratio
 from dante.report.read import Json
+from dante.statistics.ratio import Ratio
 from dante.system.files import read_json
 from dante.system.jsonl import read_lines
 

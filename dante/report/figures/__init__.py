@@ -7,10 +7,10 @@ from functools import partial
 
 from matplotlib.axes import Axes
 
+from dante.look.theme import Theme
 from dante.report.constraint import Constraint, of_fit
 from dante.report.figures import capability, constraint, cost, data, result, training
 from dante.report.read import Fit, Run
-from dante.report.theme import Theme
 
 SECTIONS = ("result", "slices", "retention", "constraint", "training", "teacher", "cost", "machine")
 

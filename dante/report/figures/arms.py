@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from dante.look.theme import SIZE_IN, Theme, grid, panel
 from dante.report.figures.curves import label_ends
-from dante.report.theme import SIZE_IN, Theme, grid, panel
 from dante.report.words import compact, flops
 
 # Positions and values; curves of several runs have different lengths.

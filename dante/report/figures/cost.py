@@ -4,8 +4,8 @@ import math
 
 from matplotlib.axes import Axes
 
+from dante.look.theme import SIZE_IN, Theme, panel
 from dante.report.read import Run
-from dante.report.theme import SIZE_IN, Theme, panel
 from dante.report.words import duration
 
 # Name of an axis' unit, its length in seconds, and the longest time that is drawn in it.

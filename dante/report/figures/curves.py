@@ -9,8 +9,8 @@ from jaxtyping import Float64
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from dante.look.theme import SIZE_IN, Theme, panels
 from dante.report.read import Json
-from dante.report.theme import SIZE_IN, Theme, panels
 from dante.report.words import number
 
 Points = tuple[Float64[np.ndarray, "points"], Float64[np.ndarray, "points"]]

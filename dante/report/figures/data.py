@@ -4,10 +4,10 @@ import numpy as np
 from jaxtyping import Float64
 from matplotlib.axes import Axes
 
+from dante.look.theme import Theme, panel
 from dante.report.figures.curves import draw, series
 from dante.report.read import Fit, Json, Run
 from dante.report.recipe import curriculum
-from dante.report.theme import Theme, panel
 
 LOGISTIC = {"floor", "slope", "midpoint"}
 

@@ -2,8 +2,8 @@
 
 from matplotlib.axes import Axes
 
-from dante.evaluate.bootstrap import PairedDifference
-from dante.report.theme import LIGHT, panel
+from dante.look.theme import LIGHT, panel
+from dante.statistics.bootstrap import PairedDifference
 
 
 def forest(differences: dict[str, PairedDifference], title: str, label: str) -> Axes:

@@ -29,8 +29,8 @@ from transformers import (
 
 from dante import console
 from dante.errors import DanteError
-from dante.model_folder import check_folder, config_of, local_folder, quantised
-from dante.wrapped_names import Wrapping, find_wrapping
+from dante.models.folder import check_folder, config_of, local_folder, quantised
+from dante.models.wrapped_names import Wrapping, find_wrapping
 
 NAMED = 5
 

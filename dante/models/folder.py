@@ -1,7 +1,7 @@
 """A folder that is to be a model: what is wrong with it is said before anything of it is loaded.
 
 Looks at names and headers only, so a folder of 60 GB is judged in milliseconds. Which tensors the files hold is asked
-when they are loaded (`dante.pretrained`).
+when they are loaded (`dante.models.pretrained`).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from dante.evaluate.ratio import Ratio
+from dante.statistics.ratio import Ratio
 
 # Resampled index counts are made in blocks of this many numbers, so that memory stays flat for any number of items.
 BLOCK_NUMBERS = 4_000_000

@@ -8,7 +8,7 @@ pieces before the last one end where the character begins (as in `offsets.py`).
 import codecs
 from collections.abc import Sequence
 
-from dante.teachers.offsets import REPLACEMENT
+from dante.text.offsets import REPLACEMENT
 
 
 def ends_of_pieces(text: str, pieces: Sequence[bytes]) -> list[int]:
