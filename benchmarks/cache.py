@@ -98,9 +98,9 @@ def bench_open(args: argparse.Namespace) -> None:
 def bench_tokenise(args: argparse.Namespace) -> None:
     """Text is prompts and answers as the records hold them; CPU seconds of one thread, so it is per core."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    from dante.students.load import load_tokenizer
     from dante.students.table import write_table
     from dante.text.chat import ChatRenderer
+    from dante.text.tokenizer import load_tokenizer
 
     records, renderer = read_records(POCKET), ChatRenderer(load_tokenizer(args.tokenizer))
     size_mb = sum(len(r.teacher_text.encode()) + len(str(r.prompt).encode()) for r in records) / 1e6

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -28,11 +27,13 @@ from transformers import PreTrainedModel
 from dante import console
 from dante.errors import DanteError
 from dante.fit.weights import from_checkpoint
+from dante.look.page import environment
 from dante.pipeline import Step
 from dante.students.finite import check_finite
-from dante.students.load import DTYPES, count_parameters, load_pretrained, load_tokenizer, meta_of
+from dante.students.load import DTYPES, count_parameters, load_pretrained, meta_of
 from dante.students.stage import chat_generation_config
 from dante.text.chat import ChatRenderer
+from dante.text.tokenizer import load_tokenizer
 
 
 def run(step: Step) -> None:
@@ -128,11 +129,10 @@ def model_card(step: Step, parameters: int) -> str:
         "summary": _read(step.inputs["fit"] / "summary.json"),
         "fit": _read(step.inputs["fit"] / "step.json").get("settings", {}),
     }
-    environment = Environment(
-        loader=PackageLoader("dante", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )  # Markdown made of settings and counts: no text of a model is in it, so nothing is escaped for HTML
-    environment.filters |= {"plain": _plain, "settings_rows": _flat}
-    return environment.get_template("model_card.md.jinja").render(facts)
+    # Markdown made of settings and counts: no text of a model is in it, so nothing is escaped for HTML.
+    templates = environment("dante", ".")
+    templates.filters |= {"plain": _plain, "settings_rows": _flat}
+    return templates.get_template("model_card.md.jinja").render(facts)
 
 
 def _trained_seed(fit: Path) -> int | None:

@@ -28,10 +28,10 @@ from dante.memory import Shape
 from dante.pipeline import Step
 from dante.report import cost, recipe
 from dante.report.read import Fit, Run
-from dante.students.load import load_tokenizer
 from dante.teachers.handle import Teacher
 from dante.teachers.size import Size, size_of, teacher_size
 from dante.text.chat import ChatRenderer
+from dante.text.tokenizer import load_tokenizer
 from tests.killing import Run as Started
 from tests.killing import steps_done
 from tests.test_config import CONF, composed

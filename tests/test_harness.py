@@ -17,9 +17,10 @@ from dante.errors import DanteError
 from dante.evaluate import harness
 from dante.evaluate.choices import ChoiceItem
 from dante.evaluate.harness import ChoiceResult, check_tokens, read_items, run_choices, write_task
-from dante.students.load import load_pretrained, load_tokenizer
+from dante.students.load import load_pretrained
 from dante.teachers.smoke import SmokeTeacher
 from dante.text.chat import ChatRenderer
+from dante.text.tokenizer import load_tokenizer
 
 
 def item(name: str, question: str, options: list[str], gold: int, level: str = "family") -> ChoiceItem:

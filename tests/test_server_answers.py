@@ -10,7 +10,7 @@ from dante.teachers.engine import Decoding, Request, generation_from_bytes
 from dante.teachers.server_api import Chat, Completions, Words, loop_end, read_scores
 from dante.teachers.server_client import Garbage
 from dante.teachers.smoke import smoke_tokenizer
-from dante.text.pieces import ends_of_pieces
+from dante.text.offsets import ends_of_pieces
 from dante.text.repetition import RepetitionLimit, repeats
 from tests.bad_server import chat, completion
 

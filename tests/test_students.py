@@ -11,10 +11,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from dante.errors import DanteError
 from dante.pipeline import Step
-from dante.students.load import build_meta, count_parameters, load_student, load_tokenizer
+from dante.students.load import build_meta, count_parameters, load_student
 from dante.students.prune import keep_layers
 from dante.students.stage import run
 from dante.text.chat import ChatRenderer
+from dante.text.tokenizer import load_tokenizer
 
 torch.set_num_threads(1)
 SHAPE = {

@@ -64,7 +64,7 @@ def check_rendering(cache: Path, teacher: Path | None, chat: Variables) -> None:
     handle = load_teacher(teacher)
     if not handle.local or not handle.chat_template:
         return
-    from dante.students.load import load_tokenizer
+    from dante.text.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(handle.location(teacher), where=SOURCE)
     if all(_written(tokenizer, probe, asked) == _written(tokenizer, probe, chat) for probe in _PROBES):

@@ -46,7 +46,7 @@ class Renderer:
     def __init__(
         self, model: str, revision: str | None, system_prompt: str | None, seed: int, chat: Mapping[str, Any]
     ) -> None:
-        from dante.students.load import load_tokenizer
+        from dante.text.tokenizer import load_tokenizer
 
         self.tokenizer: Any = load_tokenizer(model, revision, TEACHER)
         self.system_prompt, self.seed, self.chat = system_prompt, seed, dict(chat)

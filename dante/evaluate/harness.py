@@ -34,8 +34,9 @@ import yaml
 
 from dante.errors import DanteError
 from dante.evaluate.choices import ChoiceItem
-from dante.students.load import load_student, load_tokenizer
+from dante.students.load import load_student
 from dante.text.chat import FIXED_DATE, ChatRenderer
+from dante.text.tokenizer import load_tokenizer
 
 TASK = "continuation"
 HARNESS = "lm-eval"

@@ -24,10 +24,10 @@ from dante.evaluate.one_model import measure
 from dante.evaluate.rows import bits_ratio, row, sliced
 from dante.evaluate.score_stage import subject
 from dante.pipeline import Step
-from dante.students.load import load_tokenizer
 from dante.system.files import read_json, write_json
 from dante.system.jsonl import write_lines
 from dante.text.chat import ChatRenderer
+from dante.text.tokenizer import load_tokenizer
 
 
 def run(step: Step) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dante.errors import DanteError
 from dante.experiments.comparison import Comparison, read_comparison
@@ -17,6 +16,7 @@ from dante.experiments.index import between, with_results
 from dante.experiments.runs import made_with, read_config, wall_s
 from dante.experiments.schema import Configuration, Results
 from dante.experiments.table import results_table
+from dante.look.page import environment
 from dante.system.files import write_json, write_text
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -119,11 +119,9 @@ def _write(folder: Path, filled: Filled) -> list[Path]:
 
 
 def _readme(name: str, filled: Filled | None) -> str:
-    environment = Environment(
-        loader=PackageLoader("dante.experiments"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     return (
-        environment.get_template("README.md.jinja")
+        environment("dante.experiments")
+        .get_template("README.md.jinja")
         .render(
             name=name,
             title=name.replace("_", " ").capitalize(),

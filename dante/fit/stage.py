@@ -34,12 +34,13 @@ from dante.ranks import Board
 from dante.students.attention import use_attention
 from dante.students.finite import check_finite
 from dante.students.lean_norm import make_lean
-from dante.students.load import count_parameters, load_student, load_tokenizer
+from dante.students.load import count_parameters, load_student
 from dante.system import rank
 from dante.system.files import write_json
 from dante.system.threads import use_threads
 from dante.targets import build
 from dante.text.chat import ChatRenderer
+from dante.text.tokenizer import load_tokenizer
 
 
 @guarded

@@ -1,19 +1,27 @@
-"""Self-contained HTML pages of the tools, in the look of the reports; whatever a model wrote is escaped."""
+"""Pages and Markdown: where templates are found, and self-contained HTML in one look; a model's text is escaped."""
 
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 
-def render(template: str, **values: Any) -> str:
-    """A page from a template of this package; the style sheet is the reports'."""
-    environment = Environment(
-        loader=PackageLoader("dante.cache.tools"),
-        autoescape=True,
+def environment(package: str, folder: str = "templates", *, autoescape: bool = False) -> Environment:
+    """Templates of a package, and this one's style sheet; a name that is not given is an error.
+
+    Args:
+        package: dotted name of the package that the templates lie in.
+        folder: where in it.
+        autoescape: for HTML; Markdown is not escaped.
+    """
+    return Environment(
+        loader=ChoiceLoader([PackageLoader(package, folder), PackageLoader("dante.look", ".")]),
+        autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = files("dante.report").joinpath("templates/style.css").read_text(encoding="utf-8")
-    return environment.get_template(template).render(style=style, **values)
+
+
+def render(package: str, template: str, **values: Any) -> str:
+    """A page from a template of a package."""
+    return environment(package, autoescape=True).get_template(template).render(**values)

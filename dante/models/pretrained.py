@@ -256,3 +256,7 @@ def _name(source: Source) -> str:
     """What transformers takes: it does not know `~`."""
     folder = local_folder(source.name)
     return str(source) if folder is None else str(folder)
+
+
+# The key that names a student's weights.
+STUDENT_SOURCE = "student.source"

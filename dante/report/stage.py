@@ -7,10 +7,11 @@ import re
 import shutil
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from dante import console
+from dante.look.page import environment
 from dante.look.theme import editions
 from dante.pipeline import Step
 from dante.report.card import card_with_results
@@ -68,13 +69,7 @@ def breakable(text: str) -> Markup:
 
 
 def templates(autoescape: bool) -> Environment:
-    """Where pages and Markdown are laid out; a name that is not given is an error."""
-    environment = Environment(
-        loader=PackageLoader("dante.report", "templates"),
-        autoescape=autoescape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"fenced": fenced, "cell": cell, "breakable": breakable}
-    return environment
+    """Where pages and Markdown are laid out."""
+    found = environment("dante.report", autoescape=autoescape)
+    found.filters |= {"fenced": fenced, "cell": cell, "breakable": breakable}
+    return found

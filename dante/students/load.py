@@ -11,35 +11,19 @@ from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 
 from dante.errors import DanteError, did_you_mean
-from dante.models.folder import local_folder
 from dante.models.mkl_linear import avoid_emulation
-from dante.models.pretrained import Source, load_causal_lm, read_config, told
+from dante.models.pretrained import STUDENT_SOURCE, Source, load_causal_lm, read_config
 from dante.students.prune import check_layers, prune_config
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-# The key that names a student's weights.
-SOURCE = "student.source"
 # Names that published configs use and transformers still translates (to `rope_parameters`, `dtype`).
 OLDER_NAMES = ("rope_theta", "rope_scaling", "torch_dtype")
-
-
-def load_tokenizer(folder: str | Path, revision: str | None = None, where: str = SOURCE) -> PreTrainedTokenizerBase:
-    """The tokenizer of a Hugging Face folder or hub id.
-
-    Raises:
-        DanteError: it is not on this machine and cannot be fetched, or its files are damaged.
-    """
-    name = local_folder(folder) or folder
-    with told(f"the tokenizer of {str(folder)!r} cannot be loaded", folder, where):
-        return AutoTokenizer.from_pretrained(str(name), revision=revision or "main", trust_remote_code=False)
 
 
 def load_student(folder: str | Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -61,7 +45,7 @@ def load_student(folder: str | Path, dtype: torch.dtype = torch.float32) -> PreT
 
 def load_pretrained(source: str | Path, dtype: torch.dtype, revision: str | None = None) -> PreTrainedModel:
     """The model as published, `use_cache` untouched: what is saved again should not carry our training switches."""
-    return load_causal_lm(Source(source, SOURCE, revision), dtype, attention="sdpa")
+    return load_causal_lm(Source(source, STUDENT_SOURCE, revision), dtype, attention="sdpa")
 
 
 def config_from(architecture: Mapping[str, Any]) -> PreTrainedConfig:
@@ -112,7 +96,7 @@ def meta_of(folder: str | Path, layers: Sequence[int] | None = None) -> PreTrain
     Raises:
         DanteError: it is not on this machine and cannot be fetched, or it has no such layers.
     """
-    config = read_config(Source(folder, SOURCE))
+    config = read_config(Source(folder, STUDENT_SOURCE))
     if layers is not None:
         text = config.get_text_config(decoder=True)
         prune_config(text, check_layers(layers, text.num_hidden_layers))

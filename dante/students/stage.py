@@ -19,13 +19,14 @@ from transformers import (
 
 from dante.errors import DanteError
 from dante.models.folder import refuse_quantised
-from dante.models.pretrained import Source, check_config
+from dante.models.pretrained import STUDENT_SOURCE, Source, check_config
 from dante.pipeline import Step
 from dante.students.finite import check_finite
-from dante.students.load import DTYPES, SOURCE, config_from, count_parameters, load_pretrained, load_tokenizer
+from dante.students.load import DTYPES, config_from, count_parameters, load_pretrained
 from dante.students.prune import keep_layers
 from dante.teachers.handle import load_teacher
 from dante.text.chat import ChatRenderer
+from dante.text.tokenizer import load_tokenizer
 
 
 def run(step: Step) -> None:
@@ -48,7 +49,7 @@ def run(step: Step) -> None:
     randomise = _choice(settings["weights"], {"pretrained": False, "random": True}, "student.weights")
     source, revision = _source(settings, step.inputs)
 
-    refuse_quantised(source, check_config(Source(source, SOURCE, revision)).to_dict(), SOURCE)
+    refuse_quantised(source, check_config(Source(source, STUDENT_SOURCE, revision)).to_dict(), STUDENT_SOURCE)
     tokenizer = load_tokenizer(source, revision)
     bake_template_variables(tokenizer, settings.get("chat") or {})
     renderer = ChatRenderer(tokenizer)  # refuses a template that cannot be masked before any weight is read

@@ -43,7 +43,7 @@ class TransformersEngine:
 
         from dante.models.mkl_linear import avoid_emulation
         from dante.models.pretrained import Source, load_causal_lm
-        from dante.students.load import load_tokenizer
+        from dante.text.tokenizer import load_tokenizer
 
         use_threads(resources.get("threads"))
         self.version = transformers.__version__

@@ -56,7 +56,7 @@ class VllmEngine:
         """Starts the worker and waits until the model is loaded; its log goes to the file `log`."""
         from transformers import AutoConfig
 
-        from dante.students.load import load_tokenizer
+        from dante.text.tokenizer import load_tokenizer
 
         self.tokenizer = load_tokenizer(model, revision, TEACHER)
         self._log = log

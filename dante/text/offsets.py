@@ -5,12 +5,17 @@ character is complete, so the last piece carries all of its bytes and the pieces
 
 An unfinished character is shown as U+FFFD. Where that stands in the finished text as well (the teacher wrote it, or
 bytes never became a character), what is shown does not tell whether it is finished; the bytes of the tokens do.
+
+A server sends a text with the bytes of its tokens and without their ids. Servers differ in a character that several
+tokens share: hosted ones return each token's own bytes, vLLM nothing until the last piece, which carries the whole
+character. Both give the same ends here (`ends_of_pieces`): never inside a character.
 """
 
 import codecs
 import functools
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 REPLACEMENT = "\ufffd"
@@ -167,3 +172,31 @@ def _byte_alphabet() -> dict[str, int]:
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     rest = [byte for byte in range(256) if byte not in plain]
     return {chr(byte): byte for byte in plain} | {chr(256 + i): byte for i, byte in enumerate(rest)}
+
+
+def ends_of_pieces(text: str, pieces: Sequence[bytes]) -> list[int]:
+    """End offset of each piece in the UTF-8 bytes of `text`, at most its length.
+
+    Pieces may go on behind the text. Replacement characters count for nothing in the comparison: whether, and how
+    many of them, stand for broken bytes is the server's choice.
+
+    Raises:
+        ValueError: the pieces are not the text.
+    """
+    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+    ends: list[int] = []
+    at = offset = 0  # in characters and in bytes
+    for number, piece in enumerate(pieces, start=1):
+        for character in decode(piece, final=number == len(pieces)):
+            while character != REPLACEMENT and text[at : at + 1] == REPLACEMENT:
+                at, offset = at + 1, offset + len(REPLACEMENT.encode("utf-8"))
+            if at == len(text):
+                break
+            if text[at] == character:
+                at, offset = at + 1, offset + len(character.encode("utf-8"))
+            elif character != REPLACEMENT:
+                raise ValueError(f"piece {number} continues with {character!r} where the text has {text[at]!r}")
+        ends.append(offset)
+    if text[at:].strip(REPLACEMENT):
+        raise ValueError(f"the pieces end before {text[at : at + 20]!r}")
+    return ends

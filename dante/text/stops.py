@@ -14,8 +14,8 @@ from typing import Any
 from transformers import AutoConfig, GenerationConfig
 
 from dante.errors import DanteError
-from dante.students.load import load_tokenizer
 from dante.text.chat import ChatRenderer
+from dante.text.tokenizer import load_tokenizer
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class TooLong(OneByOne):
 
     def reason(self, record: Record) -> str | None:
         if not hasattr(self, "_loaded"):
-            from dante.students.load import load_tokenizer
+            from dante.text.tokenizer import load_tokenizer
 
             self._loaded = load_tokenizer(self.tokenizer, None)
         count = len(self._loaded(record.teacher_text, add_special_tokens=False, verbose=False)["input_ids"])

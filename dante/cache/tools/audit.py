@@ -59,7 +59,12 @@ def run(args: argparse.Namespace) -> int:
 
         title = f"{Path(args.student).name} on {args.directory.resolve().name}"
         page = render(
-            "audit.html.jinja", title=title, found=found, lengths=lengths(found), compression=compression(found)
+            __package__,
+            "audit.html.jinja",
+            title=title,
+            found=found,
+            lengths=lengths(found),
+            compression=compression(found),
         )
         args.html.parent.mkdir(parents=True, exist_ok=True)
         args.html.write_text(page, encoding="utf-8")

@@ -68,7 +68,9 @@ def run(args: argparse.Namespace) -> int:
 
         title = f"{args.directory.resolve().name}: {len(chosen)} of {len(cache):,} records"
         args.html.parent.mkdir(parents=True, exist_ok=True)
-        args.html.write_text(render("show.html.jinja", title=title, shown=chosen, steps=step_names()), encoding="utf-8")
+        args.html.write_text(
+            render(__package__, "show.html.jinja", title=title, shown=chosen, steps=step_names()), encoding="utf-8"
+        )
         print(f"wrote {args.html}")
         return 0
     console = Console(highlight=False)

@@ -1,0 +1,26 @@
+"""A model's tokenizer, without network and without remote code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import (
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
+
+from dante.models.folder import local_folder
+from dante.models.pretrained import STUDENT_SOURCE, told
+
+
+def load_tokenizer(
+    folder: str | Path, revision: str | None = None, where: str = STUDENT_SOURCE
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of a Hugging Face folder or hub id.
+
+    Raises:
+        DanteError: it is not on this machine and cannot be fetched, or its files are damaged.
+    """
+    name = local_folder(folder) or folder
+    with told(f"the tokenizer of {str(folder)!r} cannot be loaded", folder, where):
+        return AutoTokenizer.from_pretrained(str(name), revision=revision or "main", trust_remote_code=False)
