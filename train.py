@@ -19,11 +19,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dante import console, pipeline, ranks
-from dante.config import check, is_chosen
+from dante import console
 from dante.errors import DanteError, PointsFailed, StepFailed
-from dante.hydra_errors import as_dante_error
-from dante.precision import require_device
+from dante.run import board, pipeline
+from dante.run.check import check, is_chosen
+from dante.run.hydra_errors import as_dante_error
+from dante.run.precision import require_device
 from dante.sweep import arguments
 from dante.sweep.process import POINT, run_point, stop_with_parent
 from dante.system import interrupt, os_errors
@@ -48,7 +49,7 @@ def compose_and_run(cfg: DictConfig) -> None:
     # Caught here, so that Hydra adds no line of its own.
     try:
         open_screen(cfg)
-        from dante.estimate import estimate  # torch and transformers: seconds
+        from dante.cost.estimate import estimate  # torch and transformers: seconds
 
         config = check(cfg)
         steps = pipeline.plan_steps(config)
@@ -92,7 +93,7 @@ def main() -> int:
     except Interrupted as stop:
         console.note(str(stop))
         # What rank 0 started ends quietly: rank 0 has the exit code, and a child's would be taken for a crash.
-        return 0 if ranks.started_by_rank_0() else stop.exit_code
+        return 0 if board.started_by_rank_0() else stop.exit_code
     except PointsFailed:  # the sweep has told which, and why
         return 2
     except DanteError as error:

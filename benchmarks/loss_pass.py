@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from turns import Player
 
-from dante.precision import is_emulated
+from dante.run.precision import is_emulated
 
 HERE = Path(__file__).resolve().parent
 NEEDS = {"trl": "trl", "liger": "liger-kernel", "cut": "cut-cross-entropy"}

@@ -28,7 +28,7 @@ from dante.losses.ce import CE
 from dante.losses.head import Head
 from dante.losses.schedule import Constant
 from dante.losses.vocabulary import vocabulary_pass
-from dante.precision import is_emulated
+from dante.run.precision import is_emulated
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ from turns import Player
 
 from dante.cache import CacheWriter, read_records
 from dante.cache.shipped import POCKET
-from dante.compute import model_flops
-from dante.precision import decide
+from dante.cost.compute import model_flops
+from dante.run.precision import decide
 from dante.students.load import count_parameters
 from dante.teachers.pocket import PocketTeacher
 

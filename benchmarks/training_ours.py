@@ -14,9 +14,9 @@ from hydra import compose, initialize_config_dir
 from lightning.pytorch import Callback, LightningModule, Trainer
 from training_job import LEARNING_RATE, Job, Pace
 
-from dante.config import check
 from dante.fit import stage
-from dante.pipeline import Step
+from dante.run.check import check
+from dante.run.pipeline import Step
 from dante.students.load import count_parameters
 
 CONF = Path(__file__).resolve().parents[1] / "conf"

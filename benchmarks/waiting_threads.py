@@ -18,7 +18,7 @@ from training import HERE, choose_records, pocket_teacher
 from training_job import Job
 from turns import Player
 
-from dante.precision import decide
+from dante.run.precision import decide
 
 SPINS = "300000,30000,3000,0"
 # Until whoever started it is gone.

@@ -17,10 +17,10 @@ from dante.system import rank
 from dante.system.files import GIB
 
 if TYPE_CHECKING:
-    from dante.compute import Compute, Unit
-    from dante.estimate import Estimate
-    from dante.expected_rate import ExpectedRate
-    from dante.pipeline import PlannedStep
+    from dante.cost.compute import Compute, Unit
+    from dante.cost.estimate import Estimate
+    from dante.cost.expected_rate import ExpectedRate
+    from dante.run.pipeline import PlannedStep
 
 _UNITS = {"tokens": "tokens", "flops": "FLOPs"}
 _out = Console(quiet=rank.of_this_process() != 0, highlight=False)

@@ -28,7 +28,7 @@ from dante.losses.shards import local, total_norm
 from dante.losses.vocabulary import PassResult, vocabulary_pass
 from dante.optimizer import OptimizerSettings, apply_update, build_optimizer, clip_divisor, learning_rate
 from dante.outcome import Outcome, Outcomes, asked_to_stop, signal_of
-from dante.precision import dtype_of
+from dante.run.precision import dtype_of
 from dante.sharding import shard
 from dante.students.attention import no_search_for_documents, row_inputs
 from dante.students.blocks import prepare

@@ -46,7 +46,7 @@ from dante.losses.head import Head
 from dante.losses.tea import reduction_scale
 from dante.losses.vocabulary import vocabulary_pass
 from dante.optimizer import OptimizerSettings, learning_rate
-from dante.targets import build
+from dante.run.parts import build
 
 conf = Path(dante.__file__).resolve().parents[1] / "conf"
 with initialize_config_dir(config_dir=str(conf), version_base="1.3"):

@@ -14,17 +14,17 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.utils.data import DataLoader, Dataset
 from transformers import AutoModelForCausalLM
 
-from dante.config import check
+from dante.cost.machine import PeakMemory
+from dante.cost.memory import memory_of, shape_of
 from dante.data import MicroBatch, StepBatch, documents
 from dante.fit.heap import ReturnFreed
-from dante.fit.machine import PeakMemory
-from dante.memory import memory_of, shape_of
 from dante.models.mkl_linear import avoid_emulation
 from dante.module import DistillModule
+from dante.run.check import check
+from dante.run.parts import build
 from dante.students.attention import use_attention
 from dante.students.lean_norm import make_lean
 from dante.students.load import config_from
-from dante.targets import build
 
 RECORD_TOKENS = 192
 SUPERVISED_SHARE = 0.45  # about the pocket cache's

@@ -13,19 +13,19 @@ import torch
 from lightning.pytorch import Callback
 from torch.utils.data import Dataset
 
+from dante.cost import product_rate
+from dante.cost.estimate import student_shape
+from dante.cost.machine import Energy, PeakMemory, _control_groups
+from dante.cost.memory import Shape, memory_of, shape_of
+from dante.cost.peak import listed_tflops, peak_of
 from dante.data import StepBatch
-from dante.estimate import student_shape
-from dante.fit import product_rate
 from dante.fit.accounting import MACHINE_KEYS, Accounting
-from dante.fit.machine import Energy, PeakMemory, _control_groups
 from dante.fit.metrics import MetricsFile, Recorder
-from dante.fit.peak import listed_tflops, peak_of
 from dante.fit.throughput import Laps
 from dante.losses.base import LinearLoss, Loss
 from dante.losses.ce import CE
 from dante.losses.entropy_penalty import EntropyPenalty
 from dante.losses.schedule import Constant
-from dante.memory import Shape, memory_of, shape_of
 from dante.system.files import GIB
 from tests.killing import ROOT
 from tests.test_guards import ANCHOR, FIT, ONE, POCKET
@@ -231,8 +231,8 @@ def test_a_share_above_the_peak_is_measured_again_and_never_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A peak of nearly nothing, as measured beside a busy neighbour."""
+    from dante.cost.peak import Peak
     from dante.fit import accounting
-    from dante.fit.peak import Peak
 
     answers = iter([Peak(1e-9, "measured", {}), Peak(1e-9, "measured", {}, False), Peak(1e-6, "measured", {})])
     monkeypatch.setattr(accounting, "peak_of", lambda *_, **__: next(answers))
@@ -258,7 +258,7 @@ def _timed(call: Any) -> float:
 
 def test_peak_memory_forgets_what_was_before() -> None:
     code = (
-        "import torch; from dante.fit.machine import PeakMemory; peak = PeakMemory(torch.device('cpu'));"
+        "import torch; from dante.cost.machine import PeakMemory; peak = PeakMemory(torch.device('cpu'));"
         "before = peak.read_bytes(); x = torch.ones(2**27); del x; high = peak.read_bytes(); peak.start();"
         "low = peak.read_bytes(); y = torch.ones(2**25); print(before, high, low, peak.read_bytes(), peak.scope)"
     )
@@ -272,7 +272,7 @@ def test_peak_memory_forgets_what_was_before() -> None:
 
 
 def test_where_the_mark_cannot_be_set_back_the_scope_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("dante.fit.machine._PROC", tmp_path)
+    monkeypatch.setattr("dante.cost.machine._PROC", tmp_path)
     peak = PeakMemory(CPU)
     peak.start()
     assert peak.scope == "process"
@@ -479,7 +479,7 @@ def test_the_estimate_is_within_15_percent_of_a_real_fit(options: dict[str, Any]
 def test_what_was_freed_goes_back_to_the_system(tmp_path: Path) -> None:
     code = (
         "import torch; from types import SimpleNamespace as N; from dante.fit.heap import ReturnFreed;"
-        "from dante.fit.machine import _status_bytes; back = ReturnFreed(every_s=0.0);"
+        "from dante.cost.machine import _status_bytes; back = ReturnFreed(every_s=0.0);"
         "back.on_train_start(N(strategy=N(root_device=torch.device('cpu'))), None);"
         # Small blocks come from the heap; the last one lives on and keeps what lies below it.
         "blocks = [torch.ones(2**14) for _ in range(4000)]; last = blocks.pop(); del blocks;"

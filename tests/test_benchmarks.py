@@ -24,7 +24,7 @@ from turns import Player  # noqa: E402
 
 from dante.cache import read_records  # noqa: E402
 from dante.cache.shipped import POCKET  # noqa: E402
-from dante.compute import model_flops  # noqa: E402
+from dante.cost.compute import model_flops  # noqa: E402
 from dante.teachers.smoke import SmokeTeacher  # noqa: E402
 from dante.text.chat import ChatRenderer  # noqa: E402
 from dante.text.tokenizer import load_tokenizer  # noqa: E402

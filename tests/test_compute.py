@@ -13,21 +13,23 @@ from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from dante import compute, console, pipeline
+from dante import console
 from dante.cache import Record, read_records
 from dante.cache.conversation import messages_of
-from dante.compute import Compute, Work, most_steps
-from dante.config import check
+from dante.cost import compute
+from dante.cost.compute import Compute, Work, most_steps
+from dante.cost.estimate import estimate
+from dante.cost.memory import Shape
 from dante.curriculum import Competence, Curriculum, Shuffled, SortedOnceRepeat
 from dante.data import DistillData
 from dante.errors import DanteError
-from dante.estimate import estimate
 from dante.fit.budget import Bill, check_spent, paid_for, size_of_writer
 from dante.losses.ce import CE
-from dante.memory import Shape
-from dante.pipeline import Step
 from dante.report import cost, recipe
 from dante.report.read import Fit, Run
+from dante.run import pipeline
+from dante.run.check import check
+from dante.run.pipeline import Step
 from dante.teachers.handle import Teacher
 from dante.teachers.size import Size, size_of, teacher_size
 from dante.text.chat import ChatRenderer

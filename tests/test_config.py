@@ -7,9 +7,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from dante import pipeline
-from dante.config import check
-from dante.estimate import estimate
+from dante.cost.estimate import estimate
+from dante.run import pipeline
+from dante.run.check import check
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))

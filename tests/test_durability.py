@@ -18,8 +18,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import train
-from dante import console, pipeline, store
+from dante import console
 from dante.errors import DanteError, StepFailed
+from dante.run import pipeline, store
 from dante.system import interrupt, locks
 from dante.system.files import STEP_FILE, sha256
 from tests.test_config import composed
@@ -147,7 +148,7 @@ def test_a_damaged_cache_is_named_and_sealed_again_from_the_answers_that_were_ke
 
 
 def test_a_damaged_cache_manifest_does_not_stop_the_plan(runs: Path) -> None:
-    from dante.estimate import estimate
+    from dante.cost.estimate import estimate
 
     cfg = smoke(runs, "only=cache")
     manifest = step(cfg, "cache") / "manifest.json"

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dante import pipeline
 from dante.cache import CacheWriter, Record
 from dante.fit import stage
 from dante.fit.accounting import MACHINE_KEYS
-from dante.pipeline import Step
+from dante.run import pipeline
+from dante.run.pipeline import Step
 from tests.test_config import composed
 from tests.test_evaluate_fidelity import tiny
 

@@ -12,14 +12,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from dante.cost.machine import memory_bytes
+from dante.cost.memory import Shape
 from dante.fit import oom
 from dante.fit.heartbeat import find_missing
-from dante.fit.machine import memory_bytes
 from dante.fit.metrics import MetricsFile
 from dante.fit.spikes import SpikeWatch, threshold
 from dante.losses.schedule import Constant
 from dante.losses.tea import TEA
-from dante.memory import Shape
 from dante.students.load import config_from
 from dante.teachers.smoke import smoke_tokenizer
 from tests.killing import ROOT, Run, alive_in_group
@@ -258,7 +258,7 @@ def test_a_fit_larger_than_the_machine_is_announced_once(capsys: pytest.CaptureF
 
 def test_the_address_space_limit_is_memory_that_is_not_there() -> None:
     code = (
-        "import resource, torch; from dante.fit.machine import memory_bytes; cpu = torch.device('cpu');"
+        "import resource, torch; from dante.cost.machine import memory_bytes; cpu = torch.device('cpu');"
         "before = memory_bytes(cpu); resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, 8 * 2**30));"
         "print(before[0], *memory_bytes(cpu))"
     )

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from dante import pipeline
+from dante.run import pipeline
 from dante.system.files import STEP_FILE, sha256
 from dante.system.interrupt import EXIT_CODES
 from tests.killing import TIMING, Run, alive_in_group, steps_done

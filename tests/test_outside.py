@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from dante import outside, pipeline
+from dante.cost.estimate import estimate
 from dante.errors import DanteError
-from dante.estimate import estimate
+from dante.run import outside, pipeline
 from dante.teachers.smoke import SmokeTeacher
 from tests.test_config import composed
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dante import pipeline, store
 from dante.errors import DanteError
+from dante.run import pipeline, store
 from dante.system.files import STEP_FILE, fingerprint
 from tests.test_config import composed
 

@@ -10,11 +10,12 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from dante import console, pipeline, precision
+from dante import console
+from dante.cost.estimate import estimate
+from dante.cost.expected_rate import expected_rate
+from dante.cost.peak import Peak
 from dante.errors import DanteError
-from dante.estimate import estimate
-from dante.expected_rate import expected_rate
-from dante.fit.peak import Peak
+from dante.run import pipeline, precision
 from dante.system import rank
 from tests.test_config import composed
 
@@ -184,7 +185,7 @@ def test_faster_products_of_a_cpu_make_the_products_faster_and_nothing_else(
     bf16_tflops: float, share: float, tflops: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates = {"bf16": bf16_tflops, "fp32": 0.434}
-    monkeypatch.setattr("dante.expected_rate.peak_of", lambda device, name, *_: Peak(rates[name], "measured", {}))
+    monkeypatch.setattr("dante.cost.expected_rate.peak_of", lambda device, name, *_: Peak(rates[name], "measured", {}))
     trainer = {"accelerator": "cpu", "peak_tflops": None, "expected_mfu": 0.5, "threads": None}
     rate = expected_rate(trainer, "bf16")
     assert rate.mfu == pytest.approx(share, abs=1e-3)

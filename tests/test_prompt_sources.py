@@ -14,7 +14,7 @@ from dante.cache.filters import WrongLanguage
 from dante.cache.record import Record
 from dante.cache.sources import DatasetPrompts, JsonlPrompts, ParquetPrompts, Prompts, ReasoningGymPrompts
 from dante.errors import DanteError
-from dante.targets import build
+from dante.run.parts import build
 from dante.teachers.prompts import Prompt
 from tests.test_config import CONF, composed
 

@@ -19,7 +19,7 @@ from dante.losses.dual_penalty import DualPenalty
 from dante.losses.multiplier import Fixed, NuPI
 from dante.losses.tea import TEA
 from dante.optimizer import OptimizerSettings, build_optimizer, learning_rate
-from dante.targets import build
+from dante.run.parts import build
 from tests.test_config import composed
 from tests.test_optimizer import tiny_llama
 

@@ -10,7 +10,7 @@ import pytest
 
 from dante.errors import DanteError
 from dante.fit.stop import leave_signals_alone
-from dante.ranks import Board
+from dante.run.board import Board
 from tests.killing import Run, alive_in_group, steps_done
 
 DDP = ("+experiment=sft", "scale=smoke", "trainer.devices=2", "trainer.strategy=ddp")

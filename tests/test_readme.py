@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import train
-from dante import pipeline
-from dante.estimate import estimate
+from dante.cost.estimate import estimate
+from dante.run import pipeline
 from dante.sweep.arguments import is_sweep
 from tests.test_config import CONF, composed
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
-from dante.pipeline import Step
 from dante.report import stage
+from dante.run.pipeline import Step
 from tests.report_run import HOSTILE, NAME, evaluation, write, write_run
 
 

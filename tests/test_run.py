@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from dante import pipeline
+from dante.run import pipeline
 from tests.killing import ROOT, TIMING, Run
 from tests.test_config import EXPERIMENTS, composed
 

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 
 from dante.errors import DanteError
-from dante.targets import build, walk_targets
+from dante.run.parts import build, walk_targets
 from dante.teachers.engine import Decoding, Engine, Generation, Request
 from dante.teachers.server_engine import ServerEngine
 from dante.teachers.smoke import SmokeTeacher

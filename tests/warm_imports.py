@@ -9,5 +9,11 @@ import train  # noqa: E402, F401  first, as in a start: it imports dante before 
 
 for _stage in ("teachers", "cache", "students", "fit", "evaluate", "report"):
     importlib.import_module(f"dante.{_stage}.stage")
-for _module in ("dante.release", "dante.estimate", "lm_eval.evaluator", "sacrebleu", "transformers.processing_utils"):
+for _module in (
+    "dante.release",
+    "dante.cost.estimate",
+    "lm_eval.evaluator",
+    "sacrebleu",
+    "transformers.processing_utils",
+):
     importlib.import_module(_module)

@@ -12,7 +12,7 @@ from typing import Any
 
 from dante.cache.manifest import FILE_NAME, load_manifest
 from dante.errors import DanteError
-from dante.store import read_description
+from dante.run.store import read_description
 from dante.teachers.handle import FILE_NAME as TEACHER_FILE
 from dante.teachers.handle import SOURCE, load_teacher
 

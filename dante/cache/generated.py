@@ -24,8 +24,8 @@ from dante.cache.sources import Prompts
 from dante.cache.split import WHERE, Holdout, fewer, prompts_of, prompts_to_draw_from, split_by_prompt
 from dante.cache.writer import CacheWriter
 from dante.errors import DanteError
-from dante.outside import model_identity
-from dante.pipeline import Step
+from dante.run.outside import model_identity
+from dante.run.pipeline import Step
 from dante.system.files import fingerprint
 from dante.teachers.engine import Decoding, Engine, Generation
 from dante.teachers.handle import Teacher, load_teacher

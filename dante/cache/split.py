@@ -10,7 +10,7 @@ from typing import Any
 
 from dante.cache.record import Record, Split, prompt_hash
 from dante.errors import DanteError
-from dante.targets import build, is_target
+from dante.run.parts import build, is_target
 
 WHERE = "cache.source.heldout, cache.source.validation"
 SHOWN = 3

@@ -5,9 +5,9 @@ from typing import Any
 from dante.cache.generated import GeneratedCache
 from dante.cache.shipped import ShippedCache
 from dante.cache.sources import DatasetPrompts, JsonlPrompts, ParquetPrompts, PocketPrompts, ReasoningGymPrompts
-from dante.outside import named_files
-from dante.pipeline import Step
-from dante.targets import build
+from dante.run.outside import named_files
+from dante.run.parts import build
+from dante.run.pipeline import Step
 
 __all__ = [
     "DatasetPrompts",

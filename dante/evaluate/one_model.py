@@ -35,13 +35,13 @@ from dante.evaluate.harness import TASK, ChoiceResult, run_choices, write_task
 from dante.evaluate.progress import Bars
 from dante.losses.head import Head
 from dante.losses.scoring import Reference
-from dante.precision import dtype_of
+from dante.run.parts import build
+from dante.run.precision import dtype_of
 from dante.statistics.ratio import Ratio, mean
 from dante.students.load import load_student
 from dante.system.files import read_json, write_json
 from dante.system.jsonl import write_lines
 from dante.system.threads import use_threads
-from dante.targets import build
 from dante.testsets.retention import retention_texts
 from dante.text.chat import ChatRenderer, Rendered
 from dante.text.tokenizer import load_tokenizer

@@ -11,10 +11,10 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch import Trainer
 
-from dante.compute import model_flops
+from dante.cost.compute import model_flops
+from dante.cost.machine import Energy, PeakMemory
+from dante.cost.peak import Peak, device_name, peak_of
 from dante.data import StepBatch
-from dante.fit.machine import Energy, PeakMemory
-from dante.fit.peak import Peak, device_name, peak_of
 from dante.fit.throughput import Laps
 from dante.system.files import GIB
 
@@ -32,7 +32,7 @@ class Accounting:
         body_parameters: parameters that every token goes through.
         head_parameters: parameters of the LM head.
         precision: `bf16` or `fp32`, of the matrix products.
-        peak_tflops: of one device; None looks it up or measures it (`dante.fit.peak`).
+        peak_tflops: of one device; None looks it up or measures it (`dante.cost.peak`).
         began_s: `time.perf_counter()` at the stage's start, for `startup_s`.
     """
 

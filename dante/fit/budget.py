@@ -10,18 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from dante import compute, console
+from dante import console
 from dante.cache.manifest import load_manifest
 from dante.cache.record import stable_hash
-from dante.compute import Compute, Work
+from dante.cost import compute
+from dante.cost.compute import Compute, Work
+from dante.cost.memory import Shape, shape_of
 from dante.data import DistillData
 from dante.errors import DanteError
-from dante.memory import Shape, shape_of
 from dante.packing import Plan
-from dante.pipeline import Step
+from dante.run.parts import build
+from dante.run.pipeline import Step
 from dante.students.load import meta_of
 from dante.students.table import column
-from dante.targets import build
 from dante.teachers.handle import FILE_NAME as TEACHER_FILE
 from dante.teachers.handle import load_teacher
 from dante.teachers.size import Size, teacher_size

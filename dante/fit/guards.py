@@ -3,11 +3,11 @@
 import functools
 from collections.abc import Callable
 
+from dante.cost.memory import shape_of
 from dante.fit import oom
-from dante.memory import shape_of
-from dante.pipeline import Step
+from dante.run.parts import build
+from dante.run.pipeline import Step
 from dante.students.load import meta_of
-from dante.targets import build
 
 Stage = Callable[[Step], None]
 

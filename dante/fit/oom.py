@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from dante import console
+from dante.cost.machine import memory_bytes
+from dante.cost.memory import Memory, Shape, memory_of
 from dante.errors import DanteError, causes
-from dante.fit.machine import memory_bytes
 from dante.losses.base import Loss
-from dante.memory import Memory, Shape, memory_of
 from dante.system.files import GIB
 
 KILLED = "often by the kernel because memory ran out (dmesg tells); see fit.max_tokens, fit.gradient_checkpointing"

@@ -16,9 +16,9 @@ from typing import NoReturn
 
 from lightning.pytorch.strategies.launchers import subprocess_script
 
-from dante import ranks
 from dante.errors import DanteError
 from dante.fit import oom
+from dante.run import board
 from dante.system import rank
 
 POLL_S = 0.5
@@ -32,7 +32,7 @@ _children: list[subprocess.Popen[bytes]] = []  # the ranks that this process has
 def watch() -> None:
     """Watch the processes that this one was started with; without a message, Lightning's observer kills rank 0."""
     subprocess_script._launch_process_observer = _watch_children  # type: ignore[assignment]
-    if ranks.started_by_rank_0():
+    if board.started_by_rank_0():
         parent = os.getppid()
         _start(lambda: f"rank 0 (process {parent}) has ended" if os.getppid() != parent else None)
 

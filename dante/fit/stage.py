@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer, seed_everything
 
 from dante import console
 from dante.cache.asked import check_rendering, rendered_with
+from dante.cost.memory import shape_of
 from dante.data import DistillData
 from dante.errors import DanteError
 from dante.fit import checkpoint, peers, weights
@@ -26,11 +27,11 @@ from dante.fit.progress import ProgressLine
 from dante.fit.spikes import SpikeWatch, records_of_step
 from dante.fit.stop import StopBetweenSteps, leave_signals_alone
 from dante.fit.strategy import build_strategy
-from dante.memory import shape_of
 from dante.module import DistillModule
-from dante.pipeline import Step
-from dante.precision import device_of
-from dante.ranks import Board
+from dante.run.board import Board
+from dante.run.parts import build
+from dante.run.pipeline import Step
+from dante.run.precision import device_of
 from dante.students.attention import use_attention
 from dante.students.finite import check_finite
 from dante.students.lean_norm import make_lean
@@ -38,7 +39,6 @@ from dante.students.load import count_parameters, load_student
 from dante.system import rank
 from dante.system.files import write_json
 from dante.system.threads import use_threads
-from dante.targets import build
 from dante.text.chat import ChatRenderer
 from dante.text.tokenizer import load_tokenizer
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dante.compute import forward_flops
+from dante.cost.compute import forward_flops
 from dante.report.read import Json, Run
 from dante.report.words import compact, duration, flops, hours, size
 

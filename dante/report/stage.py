@@ -13,11 +13,11 @@ from markupsafe import Markup, escape
 from dante import console
 from dante.look.page import environment
 from dante.look.theme import editions
-from dante.pipeline import Step
 from dante.report.card import card_with_results
 from dante.report.content import content, file_links
 from dante.report.figures import SECTIONS, all_figures
 from dante.report.read import Run, read_run
+from dante.run.pipeline import Step
 
 
 def run(step: Step) -> None:

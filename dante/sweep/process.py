@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from dante import console
-from dante.run_dir import WAIT_FOR_RUN
+from dante.run.directory import WAIT_FOR_RUN
 from dante.sweep.arguments import CONFIG_FLAGS
 from dante.sweep.stop import STOP
 from dante.system import interrupt, rank

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dante import pipeline, store
-from dante.config import is_chosen
+from dante.run import pipeline, store
+from dante.run.check import is_chosen
 from dante.system.files import write_json
 
 FILE = "sweep.json"

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from dante.pipeline import Step
-from dante.targets import build
+from dante.run.parts import build
+from dante.run.pipeline import Step
 
 
 def content_identity(settings: dict[str, Any]) -> Any:

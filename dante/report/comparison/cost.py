@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dante.compute import TOLERANCE
+from dante.cost.compute import TOLERANCE
 from dante.report import cost
 from dante.report.comparison.arms import Arm
 from dante.report.comparison.find import Json

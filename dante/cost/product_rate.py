@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from dante.losses import mkl
-from dante.precision import dtype_of, is_emulated
+from dante.run.precision import dtype_of, is_emulated
 from dante.system.files import read_json, user_cache, write_json
 
 # Square products, growing: the largest that fit the time are bound by arithmetic.

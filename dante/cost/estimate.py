@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dante import compute
 from dante.cache.record import Split
 from dante.cache.split import held_out_words, planned, prompts_of
-from dante.compute import Compute
+from dante.cost import compute
+from dante.cost.compute import Compute
+from dante.cost.expected_rate import ExpectedRate, expected_rate
+from dante.cost.memory import Memory, Shape, memory_of, shape_of
+from dante.cost.peak import listed_tflops
 from dante.errors import DanteError
-from dante.expected_rate import ExpectedRate, expected_rate
-from dante.fit.peak import listed_tflops
-from dante.memory import Memory, Shape, memory_of, shape_of
-from dante.pipeline import PlannedStep
-from dante.precision import device_of, is_emulated
+from dante.run.parts import build
+from dante.run.pipeline import PlannedStep
+from dante.run.precision import device_of, is_emulated
 from dante.system.files import GIB
-from dante.targets import build
 from dante.teachers.size import teacher_size
 
 

@@ -20,9 +20,9 @@ from omegaconf.errors import (
 )
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from dante import precision
 from dante.errors import DanteError, did_you_mean
-from dante.targets import build, is_target, walk_targets
+from dante.run import precision
+from dante.run.parts import build, is_target, walk_targets
 
 STAGES = ("teacher", "cache", "init", "fit", "release", "score", "eval", "report")
 
@@ -44,13 +44,13 @@ Text = Annotated[str, Field(min_length=1)]
 
 # What conf/student/local.yaml says of a folder of the user's.
 def _folder_name(source: str) -> str:
-    from dante.students.source import name_of  # not above: reports read configs and know no students
+    from dante.run.student_source import name_of  # not above: reports read configs and know no students
 
     return name_of(source)
 
 
 def _folder_licence(source: str) -> str:
-    from dante.students.source import licence_of
+    from dante.run.student_source import licence_of
 
     return licence_of(source)
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dante import console, run_dir, store
-from dante.config import is_chosen
+from dante import console
 from dante.errors import DanteError, StepFailed
-from dante.ranks import Board
+from dante.run import directory, store
+from dante.run.board import Board
+from dante.run.check import is_chosen
 from dante.system import interrupt, locks, os_errors, rank
 from dante.system.environment import environment
 from dante.system.files import STEP_FILE, fingerprint, write_json
@@ -40,7 +41,7 @@ _ON_ALL_RANKS = {"fit"}
 _READS_OUTSIDE = {
     "teacher": "dante.teachers.stage",
     "cache": "dante.cache.stage",
-    "init": "dante.students.source",
+    "init": "dante.run.student_source",
 }
 
 
@@ -92,7 +93,7 @@ class PlannedStep:
 
 def plan_steps(cfg: dict[str, Any]) -> list[PlannedStep]:
     """The recipe's steps in order, with their fingerprints and directories. Writes nothing."""
-    steps_dir = Path(cfg["run"]["dir"]).absolute().parent / run_dir.STORE
+    steps_dir = Path(cfg["run"]["dir"]).absolute().parent / directory.STORE
     planned: dict[str, PlannedStep] = {}
     for label, step in cfg["steps"].items():
         inputs = step.get("inputs") or {}
@@ -157,7 +158,7 @@ class _Recipe:
     def lead(self) -> None:
         """Rank 0: go through the recipe."""
         places = {step.label: step.directory.name for step in self.steps}
-        held = run_dir.opened(self.run_dir, self.cfg, places)
+        held = directory.opened(self.run_dir, self.cfg, places)
         with _told(f"the run {self.cfg['run']['name']!r}", self.run_dir), held:
             self.board.clear()
             try:
@@ -166,7 +167,7 @@ class _Recipe:
                     interrupt.check(f"before step {step.label!r}")
                     with _stopped_in(step):
                         self._provide(step, thorough=False)
-                        run_dir.link(self.run_dir, step.label, step.directory)
+                        directory.link(self.run_dir, step.label, step.directory)
                         self.board.tell(step.label, "ready")
                         self._write_manifest()
             except BaseException:

@@ -1,7 +1,7 @@
 """The rate of matrix products that a device reaches: what model FLOPs utilisation is a share of.
 
 Three sources, in this order: `trainer.peak_tflops` where the config names a number; the vendor's listed dense rate
-where the device is known by its name; the rate measured here (`dante.fit.product_rate`), in the precision in use. It
+where the device is known by its name; the rate measured here (`dante.cost.product_rate`), in the precision in use. It
 stands in `summary.json` as `measured_peak_tflops` beside the rate that was used.
 """
 
@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from dante.fit.product_rate import product_rate
+from dante.cost.product_rate import product_rate
 
 Source = Literal["config", "listed", "measured"]
 # Dense tensor-core bf16 and plain fp32 (torch does not round fp32 products to TF32 by itself), TFLOP/s, from the

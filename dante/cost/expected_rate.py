@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
+from dante.cost.peak import Source, device_name, listed_tflops, peak_of
 from dante.errors import DanteError
-from dante.fit.peak import Source, device_name, listed_tflops, peak_of
-from dante.precision import device_of
+from dante.run.precision import device_of
 from dante.system.threads import threads
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dante import run_dir
 from dante.errors import DanteError
+from dante.run import directory
 from dante.system import rank
 
 Device = Literal["cpu", "cuda"]
@@ -187,7 +187,7 @@ def _begun(config: dict[str, Any]) -> dict[str, Any]:
     """The stored config of a run that has finished something, else nothing."""
     if config["on_existing"] == "overwrite":
         return {}
-    return run_dir.begun(Path(config["run"]["dir"]))
+    return directory.begun(Path(config["run"]["dir"]))
 
 
 def _get(node: Any, key: str) -> Any:
