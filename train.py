@@ -50,10 +50,11 @@ def compose_and_run(cfg: DictConfig) -> None:
     try:
         open_screen(cfg)
         from dante.cost.estimate import estimate  # torch and transformers: seconds
+        from dante.cost.shown import plan
 
         config = check(cfg)
         steps = pipeline.plan_steps(config)
-        console.plan(config, steps, estimate(config, steps))
+        plan(config, steps, estimate(config, steps))
         if not config["dry_run"]:
             if any(step.stage == "fit" and not step.complete and is_chosen(config, step.label) for step in steps):
                 require_device(config["trainer"]["accelerator"])

@@ -20,7 +20,7 @@ from dante.cache.generated import GeneratedCache
 from dante.cache.requests import Renderer
 from dante.cache.sources import PocketPrompts
 from dante.run.parts import build
-from dante.run.pipeline import Step
+from dante.run.step import Step
 from dante.teachers.engine import Decoding
 from dante.teachers.handle import load_teacher
 from dante.teachers.pocket import PocketTeacher

@@ -16,7 +16,7 @@ from training_job import LEARNING_RATE, Job, Pace
 
 from dante.fit import stage
 from dante.run.check import check
-from dante.run.pipeline import Step
+from dante.run.step import Step
 from dante.students.load import count_parameters
 
 CONF = Path(__file__).resolve().parents[1] / "conf"

@@ -2,27 +2,15 @@
 
 import logging
 import os
-import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.panel import Panel
-from rich.table import Table
 
 from dante.errors import DanteError, StepFailed
 from dante.system import rank
-from dante.system.files import GIB
 
-if TYPE_CHECKING:
-    from dante.cost.compute import Compute, Unit
-    from dante.cost.estimate import Estimate
-    from dante.cost.expected_rate import ExpectedRate
-    from dante.run.pipeline import PlannedStep
-
-_UNITS = {"tokens": "tokens", "flops": "FLOPs"}
 _out = Console(quiet=rank.of_this_process() != 0, highlight=False)
 _err = Console(stderr=True, highlight=False)
 
@@ -75,134 +63,6 @@ def opening(title: str, hypothesis: str, run: str, fidelity: str) -> None:
     """The first lines, before anything heavy is loaded."""
     _out.print(f"\n[bold]{escape(title)}[/] · {run} · fidelity {fidelity}")
     _out.print(f"[dim]{escape(hypothesis)}[/]\n")
-
-
-def plan(cfg: dict[str, Any], steps: "list[PlannedStep]", cost: "Estimate") -> None:
-    """Print what will run, where it will lie, what is already there, and what the fit will cost."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("step", "stage", "fingerprint", "state"):
-        table.add_column(column)
-    for step in steps:
-        state = (
-            "[green]complete[/]"
-            if step.complete
-            else "[yellow]to be continued[/]"
-            if step.partial.exists()
-            else "to do"
-        )
-        table.add_row(step.label, step.stage, step.fingerprint, state)
-    _out.print(table)
-    _out.print()
-    facts = Table(box=None, show_header=False, pad_edge=False)
-    facts.add_column(style="dim")
-    facts.add_column()
-    for name, value in _cost_rows(cfg, cost):
-        facts.add_row(name, value)
-    _out.print(facts)
-    if cost.fp32_hours is not None:
-        _out.print(
-            f"[yellow]this machine has no bf16 instructions: about {_duration(cost.hours)} for the fit in bf16, "
-            f"{_duration(cost.fp32_hours)} in fp32[/] ({_instead(cfg)})"
-        )
-    if cost.notes:
-        text = "\n".join(f"[dim]{number}.[/] {escape(note)}" for number, note in enumerate(cost.notes, start=1))
-        _out.print(Panel(text, title="what the card says that cannot be meant literally", title_align="left"))
-    _out.print()
-
-
-def _cost_rows(cfg: dict[str, Any], cost: "Estimate") -> list[tuple[str, str]]:
-    trainer, fit = cfg["trainer"], cfg["fit"]
-    devices = trainer["devices"] * trainer["num_nodes"]
-    source = "cache counted" if cost.counted else "cache as expected in conf/cache"
-    epochs = f", {cost.epochs:.1f} epochs of {cost.records:,} records" if cost.epochs and cost.records else ""
-    about = "≈ " if fit["compute"] else ""
-    memory = cost.memory.total / GIB
-    fits = "" if memory <= trainer["memory_gib"] else "  [red]more than the device has[/]"
-    rows = [
-        ("teacher → student", f"{cfg['teacher']['name']} → {cfg['student']['name']}"),
-        ("parameters", f"{cost.parameters:,} ({cost.parameters / 1e9:.3f} B)"),
-        ("losses", ", ".join(cfg["losses"])),
-        *([("budget", f"{budget_words(fit['compute'])}, teacher included")] if fit["compute"] else []),
-        ("steps", f"{about}{cost.steps:,} × {fit['batch']['size']:,} {fit['batch']['unit']}{epochs}"),
-        (
-            "tokens",
-            f"{cost.tokens:.3g}, {cost.tokens_per_step:,.0f} per step, "
-            f"{cost.supervised_tokens:.3g} supervised ({source})",
-        ),
-        ("held out", cost.held_out),
-        ("devices", f"{devices} × {trainer['device_name']}, {trainer['strategy']}, {fit['precision']}"),
-        *[("precision" if index == 0 else "", line) for index, line in enumerate(_reasons(cfg["decided"]))],
-        (
-            "memory per device",
-            f"≈ {memory:.1f} GiB of {trainer['memory_gib']:g} ({cost.memory.state / GIB:.1f} weights, gradients, Adam; "
-            f"{memory - cost.memory.state / GIB:.1f} activations and the rest){fits}",
-        ),
-        ("FLOPs, estimate", _split(cost.compute, "flops")),
-        ("tokens, estimate", _split(cost.compute, "tokens")),
-        (
-            "time",
-            f"≈ {_duration(cost.hours)} for the fit = {cost.device_hours:.2g} device-hours, at {cost.rate.mfu:.0%} of "
-            f"{cost.rate.peak_tflops:.3g} TFLOP/s per device ({_source(cost.rate)})",
-        ),
-    ]
-    if cfg["published"]:
-        published = cfg["published"]
-        rows.append(
-            (
-                "published",
-                f"{published['gpu_hours']:g} {published['gpu']}-hours for the fit, ≈ {published['cache_gpu_hours']:g} "
-                f"for the cache ({published['source']})",
-            )
-        )
-    return rows
-
-
-def _reasons(decided: dict[str, str]) -> list[str]:
-    """What `auto` became, each reason once: `fp32: this CPU … (trainer, fit, eval)`."""
-    keys: dict[str, list[str]] = {}
-    for key, reason in decided.items():
-        keys.setdefault(reason, []).append(key.rpartition(".")[0])
-    return [f"{escape(reason)} ({', '.join(where)})" for reason, where in keys.items()]
-
-
-def _instead(cfg: dict[str, Any]) -> str:
-    """What to type for a fit that is not emulated."""
-    own = "trainer.precision=auto chooses it here"
-    return own if cfg["fidelity"]["master_weights"] else f"fidelity=sound keeps fp32 weights, and {own}"
-
-
-def _source(rate: "ExpectedRate") -> str:
-    words = {"config": "as configured", "listed": "as listed", "measured": "measured here"}[rate.source]
-    return words if rate.quiet else f"{words} beside other processes: quiet cores are faster"
-
-
-def _split(cost: "Compute", unit: "Unit") -> str:
-    """A total and its parts: `1e14 = training 5.7e13 + generation 4.3e13 + scoring 0`."""
-    parts = {"training": cost.training, "generation": cost.generation, "scoring": cost.scoring, "": cost.total}
-    amounts = {name: work.tokens if unit == "tokens" else work.flops for name, work in parts.items()}
-    words = {name: "unknown" if amount is None else _short(amount) for name, amount in amounts.items()}
-    return f"{words.pop('')} = " + " + ".join(f"{name} {amount}" for name, amount in words.items())
-
-
-def compute_sentence(cost: "Compute", unit: "Unit") -> str:
-    """What a fit costs with the teacher's part, for its first line."""
-    return f"{_split(cost, unit)} {_UNITS[unit]}"
-
-
-def budget_words(budget: dict[str, Any]) -> str:
-    """`2e14 FLOPs`, `40,000 tokens`."""
-    amount = _short(budget["amount"]) if budget["unit"] == "flops" else f"{budget['amount']:,.0f}"
-    return f"{amount} {_UNITS[budget['unit']]}"
-
-
-def _short(amount: float | int) -> str:
-    return re.sub(r"e\+?0*", "e", f"{amount:.3g}")
-
-
-def _duration(hours: float) -> str:
-    if hours < 1 / 60:
-        return f"{hours * 3600:.0f} s"
-    return f"{hours * 60:.0f} min" if hours < 2 else f"{hours:.1f} h"
 
 
 def started(number: int, total: int, label: str, *, resumed: bool) -> None:

@@ -28,7 +28,7 @@ from dante import console
 from dante.errors import DanteError
 from dante.fit.weights import from_checkpoint
 from dante.look.page import environment
-from dante.run.pipeline import Step
+from dante.run.step import Step
 from dante.students.finite import check_finite
 from dante.students.load import DTYPES, count_parameters, load_pretrained, meta_of
 from dante.students.stage import chat_generation_config

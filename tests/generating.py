@@ -6,7 +6,7 @@ from typing import Any
 
 from dante.cache.generated import GeneratedCache
 from dante.cache.sources import PocketPrompts
-from dante.run.pipeline import Step
+from dante.run.step import Step
 from dante.teachers.engine import Decoding
 from dante.teachers.ray_engine import RayEngine
 from dante.teachers.transformers_engine import TransformersEngine

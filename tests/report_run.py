@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from dante.run.pipeline import Step
+from dante.run.step import Step
 
 HOSTILE = "<script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>\n```\n## not a heading {{ 7*7 }}"
 NAME = "dante_mosaic-pocket-s1"

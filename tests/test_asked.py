@@ -15,7 +15,7 @@ from dante.errors import DanteError
 from dante.evaluate import score_stage
 from dante.evaluate import stage as eval_stage
 from dante.fit import stage as fit_stage
-from dante.run.pipeline import Step
+from dante.run.step import Step
 from dante.teachers.engine import Request
 from dante.teachers.handle import Teacher
 from dante.teachers.prompts import Prompt

@@ -17,7 +17,7 @@ from dante.cache.shipped import POCKET, ShippedCache
 from dante.cache.sparse import SparseLogits
 from dante.cache.split import split_by_prompt
 from dante.errors import DanteError
-from dante.run.pipeline import Step
+from dante.run.step import Step
 
 FIVE: dict[str, Any] = {
     "prompt": "Say hi.",

@@ -17,7 +17,7 @@ from dante.cache.filters.language import in_its_language, spoken
 from dante.cache.generated import GeneratedCache
 from dante.cache.sources import JsonlPrompts, PocketPrompts
 from dante.errors import DanteError
-from dante.run.pipeline import Step
+from dante.run.step import Step
 from dante.teachers.engine import Decoding, Generation, Request
 from dante.teachers.smoke import SmokeTeacher
 from dante.teachers.transformers_engine import TransformersEngine

@@ -13,10 +13,9 @@ from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from dante import console
 from dante.cache import Record, read_records
 from dante.cache.conversation import messages_of
-from dante.cost import compute
+from dante.cost import compute, shown
 from dante.cost.compute import Compute, Work, most_steps
 from dante.cost.estimate import estimate
 from dante.cost.memory import Shape
@@ -29,7 +28,7 @@ from dante.report import cost, recipe
 from dante.report.read import Fit, Run
 from dante.run import pipeline
 from dante.run.check import check
-from dante.run.pipeline import Step
+from dante.run.step import Step
 from dante.teachers.handle import Teacher
 from dante.teachers.size import Size, size_of, teacher_size
 from dante.text.chat import ChatRenderer
@@ -321,9 +320,9 @@ def test_the_plan_says_about_what_is_measured(unit: str, runs: Path, capsys: pyt
         for part in ("training", "generation", "total"):
             expected = getattr(getattr(planned.compute, part), kind)
             assert expected == pytest.approx(found["compute"][part][kind], rel=0.15), (part, kind)
-    console.plan(before, pipeline.plan_steps(before), planned)
+    shown.plan(before, pipeline.plan_steps(before), planned)
     said = " ".join(capsys.readouterr().out.split())
-    assert f"budget {console.budget_words(before['fit']['compute'])}, teacher included" in said
+    assert f"budget {shown.budget_words(before['fit']['compute'])}, teacher included" in said
     assert f"steps ≈ {planned.steps:,} ×" in said
     assert "FLOPs, estimate" in said
     assert "+ generation" in said

@@ -17,7 +17,7 @@ from dante.evaluate import heldout, score_stage, stage
 from dante.evaluate.generate import _generation, choose, greedy, repetition
 from dante.evaluate.ngram import Ngrams, Trigram, Unigram, collect
 from dante.evaluate.one_model import HIDDEN, Subject, measure
-from dante.run.pipeline import Step
+from dante.run.step import Step
 from dante.text.repetition import RepetitionLimit
 from tests.test_evaluate_fidelity import reference_bits, tiny
 

@@ -14,7 +14,7 @@ from dante.cache import CacheWriter, Record
 from dante.fit import stage
 from dante.fit.accounting import MACHINE_KEYS
 from dante.run import pipeline
-from dante.run.pipeline import Step
+from dante.run.step import Step
 from tests.test_config import composed
 from tests.test_evaluate_fidelity import tiny
 

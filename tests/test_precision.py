@@ -10,7 +10,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from dante import console
+from dante.cost import shown
 from dante.cost.estimate import estimate
 from dante.cost.expected_rate import expected_rate
 from dante.cost.peak import Peak
@@ -34,7 +34,7 @@ def supports(monkeypatch: pytest.MonkeyPatch, support: str) -> None:
 
 def said(cfg: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> str:
     steps = pipeline.plan_steps(cfg)
-    console.plan(cfg, steps, estimate(cfg, steps))
+    shown.plan(cfg, steps, estimate(cfg, steps))
     return " ".join(capsys.readouterr().out.split())
 
 

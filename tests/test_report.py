@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from dante.report import stage
-from dante.run.pipeline import Step
+from dante.run.step import Step
 from tests.report_run import HOSTILE, NAME, evaluation, write, write_run
 
 

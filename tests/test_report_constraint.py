@@ -16,7 +16,7 @@ from dante.report.constraint import Constraint, Spread, of_fit
 from dante.report.figures import Drawing, all_figures
 from dante.report.figures import constraint as drawn
 from dante.report.read import Fit, Run, read_run
-from dante.run.pipeline import Step
+from dante.run.step import Step
 from tests.report_run import constrain, row, write_run
 
 NAME = "entropy_bound"  # not the recipe's own name: the section goes by keys

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from dante.errors import DanteError
-from dante.run.pipeline import Step
+from dante.run.step import Step
 from dante.students.load import build_meta, count_parameters, load_student
 from dante.students.prune import keep_layers
 from dante.students.stage import run

@@ -25,7 +25,7 @@ from dante.cache.split import WHERE, Holdout, fewer, prompts_of, prompts_to_draw
 from dante.cache.writer import CacheWriter
 from dante.errors import DanteError
 from dante.run.outside import model_identity
-from dante.run.pipeline import Step
+from dante.run.step import Step
 from dante.system.files import fingerprint
 from dante.teachers.engine import Decoding, Engine, Generation
 from dante.teachers.handle import Teacher, load_teacher

@@ -10,7 +10,7 @@ from dante.cache.reader import Policy, scan, shard_paths
 from dante.cache.split import Holdout, prompts_of, prompts_to_draw_from, split_by_prompt
 from dante.cache.writer import CacheWriter
 from dante.errors import DanteError
-from dante.run.pipeline import Step
+from dante.run.step import Step
 from dante.system.files import sha256
 from dante.teachers.handle import FILE_NAME as TEACHER_FILE
 from dante.teachers.handle import load_teacher

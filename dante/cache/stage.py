@@ -7,7 +7,7 @@ from dante.cache.shipped import ShippedCache
 from dante.cache.sources import DatasetPrompts, JsonlPrompts, ParquetPrompts, PocketPrompts, ReasoningGymPrompts
 from dante.run.outside import named_files
 from dante.run.parts import build
-from dante.run.pipeline import Step
+from dante.run.step import Step
 
 __all__ = [
     "DatasetPrompts",

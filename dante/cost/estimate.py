@@ -20,8 +20,8 @@ from dante.cost.memory import Memory, Shape, memory_of, shape_of
 from dante.cost.peak import listed_tflops
 from dante.errors import DanteError
 from dante.run.parts import build
-from dante.run.pipeline import PlannedStep
 from dante.run.precision import device_of, is_emulated
+from dante.run.step import PlannedStep
 from dante.system.files import GIB
 from dante.teachers.size import teacher_size
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from dante.cache.asked import check_rendering
 from dante.evaluate.one_model import Subject, measure
 from dante.models.pretrained import why_not_here
-from dante.run.pipeline import Step
+from dante.run.step import Step
 from dante.system.files import write_json
 from dante.teachers.handle import load_teacher
 

@@ -23,7 +23,7 @@ from dante.evaluate.join import Measured, fidelity_pairs, item_lines, retention_
 from dante.evaluate.one_model import measure
 from dante.evaluate.rows import bits_ratio, row, sliced
 from dante.evaluate.score_stage import subject
-from dante.run.pipeline import Step
+from dante.run.step import Step
 from dante.system.files import read_json, write_json
 from dante.system.jsonl import write_lines
 from dante.text.chat import ChatRenderer

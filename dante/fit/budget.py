@@ -16,11 +16,12 @@ from dante.cache.record import stable_hash
 from dante.cost import compute
 from dante.cost.compute import Compute, Work
 from dante.cost.memory import Shape, shape_of
+from dante.cost.shown import budget_words, compute_sentence
 from dante.data import DistillData
 from dante.errors import DanteError
 from dante.packing import Plan
 from dante.run.parts import build
-from dante.run.pipeline import Step
+from dante.run.step import Step
 from dante.students.load import meta_of
 from dante.students.table import column
 from dante.teachers.handle import FILE_NAME as TEACHER_FILE
@@ -170,8 +171,8 @@ def with_steps(step: Step, bill: Bill) -> Step:
     with console.screen().status("looking for the number of steps that the budget pays for"):
         steps = paid_for(fit["compute"], bill)
     spent = bill.of(bill.data.plan_of(steps))
-    told = console.compute_sentence(spent, fit["compute"]["unit"])
-    console.info(f"  {steps:,} steps for {console.budget_words(fit['compute'])}: {told}")
+    told = compute_sentence(spent, fit["compute"]["unit"])
+    console.info(f"  {steps:,} steps for {budget_words(fit['compute'])}: {told}")
     return replace(step, settings={**step.settings, "fit": {**fit, "steps": steps}})
 
 
@@ -187,7 +188,7 @@ def check_spent(spent: Compute, budget: dict[str, Any] | None, steps: int) -> No
     found, amount = _known(spent.spent(budget["unit"])), budget["amount"]
     if compute.misses(found, amount):
         console.note(
-            f"the fit used {found / amount:.1%} of its budget of {console.budget_words(budget)}, teacher included: "
+            f"the fit used {found / amount:.1%} of its budget of {budget_words(budget)}, teacher included: "
             f"{steps:,} steps are too few to come closer. Compare it with others after smaller steps (fit.batch.size) "
             "or a larger budget"
         )

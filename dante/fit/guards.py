@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dante.cost.memory import shape_of
 from dante.fit import oom
 from dante.run.parts import build
-from dante.run.pipeline import Step
+from dante.run.step import Step
 from dante.students.load import meta_of
 
 Stage = Callable[[Step], None]

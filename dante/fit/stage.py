@@ -30,8 +30,8 @@ from dante.fit.strategy import build_strategy
 from dante.module import DistillModule
 from dante.run.board import Board
 from dante.run.parts import build
-from dante.run.pipeline import Step
 from dante.run.precision import device_of
+from dante.run.step import Step
 from dante.students.attention import use_attention
 from dante.students.finite import check_finite
 from dante.students.lean_norm import make_lean

@@ -17,7 +17,7 @@ from dante.report.card import card_with_results
 from dante.report.content import content, file_links
 from dante.report.figures import SECTIONS, all_figures
 from dante.report.read import Run, read_run
-from dante.run.pipeline import Step
+from dante.run.step import Step
 
 
 def run(step: Step) -> None:

@@ -10,7 +10,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,76 +18,12 @@ from dante.errors import DanteError, StepFailed
 from dante.run import directory, store
 from dante.run.board import Board
 from dante.run.check import is_chosen
+from dante.run.stages import STAGES
+from dante.run.step import PlannedStep, Step
 from dante.system import interrupt, locks, os_errors, rank
 from dante.system.environment import environment
 from dante.system.files import STEP_FILE, fingerprint, write_json
 from dante.system.interrupt import Interrupted
-
-# stage → (module with `run(step)`, version of what it writes: raise it when the same settings give another result).
-_STAGES = {
-    "teacher": ("dante.teachers.stage", 1),
-    "cache": ("dante.cache.stage", 1),
-    "init": ("dante.students.stage", 1),
-    "fit": ("dante.fit.stage", 1),
-    "release": ("dante.release", 1),
-    "score": ("dante.evaluate.score_stage", 1),
-    "eval": ("dante.evaluate.stage", 2),
-    "report": ("dante.report.stage", 1),
-}
-# Stages that every rank of a distributed run takes part in; the others run on rank 0 while the rest wait.
-_ON_ALL_RANKS = {"fit"}
-# Stages whose settings name files outside the run → module with `content_identity(settings)`.
-_READS_OUTSIDE = {
-    "teacher": "dante.teachers.stage",
-    "cache": "dante.cache.stage",
-    "init": "dante.run.student_source",
-}
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a stage is given: its settings, the finished directories it reads, and the directory it writes.
-
-    Attributes:
-        label: unique name in the recipe (`fit`, `fit-low_t`).
-        stage: which stage runs it.
-        settings: resolved plain containers; part of the fingerprint.
-        resources: resolved plain containers; devices, interpreters, loggers: not part of the fingerprint.
-        inputs: finished step directories by input name.
-        out: the `.partial` directory to write; may hold what an interrupted attempt left.
-        fingerprint: identity of settings and inputs.
-        seed: `settings["seed"]`, or 0 for a step whose settings name none.
-    """
-
-    label: str
-    stage: str
-    settings: dict[str, Any]
-    resources: dict[str, Any]
-    inputs: dict[str, Path]
-    out: Path
-    fingerprint: str
-    seed: int
-
-
-@dataclass(frozen=True)
-class PlannedStep:
-    """A step of a recipe before it runs. `directory` is where it will lie, or lies, when complete."""
-
-    label: str
-    stage: str
-    settings: dict[str, Any]
-    resources: dict[str, Any]
-    inputs: dict[str, str]
-    fingerprint: str
-    directory: Path
-
-    @property
-    def partial(self) -> Path:
-        return store.partial_of(self.directory)
-
-    @property
-    def complete(self) -> bool:
-        return (self.directory / STEP_FILE).is_file()
 
 
 def plan_steps(cfg: dict[str, Any]) -> list[PlannedStep]:
@@ -100,7 +35,7 @@ def plan_steps(cfg: dict[str, Any]) -> list[PlannedStep]:
         identity = fingerprint(
             {
                 "stage": step["stage"],
-                "version": _STAGES[step["stage"]][1],
+                "version": STAGES[step["stage"]].version,
                 "settings": step["settings"],
                 "content": _content(step),
                 "inputs": {name: planned[source].fingerprint for name, source in inputs.items()},
@@ -120,9 +55,8 @@ def plan_steps(cfg: dict[str, Any]) -> list[PlannedStep]:
 
 def _content(step: dict[str, Any]) -> Any:
     """Identity of what a step reads from outside the run, for the stages that read such things."""
-    if step["stage"] not in _READS_OUTSIDE:
-        return None
-    return importlib.import_module(_READS_OUTSIDE[step["stage"]]).content_identity(step["settings"])
+    module = STAGES[step["stage"]].identity
+    return importlib.import_module(module).content_identity(step["settings"]) if module else None
 
 
 def run(cfg: dict[str, Any]) -> Path:
@@ -176,7 +110,7 @@ class _Recipe:
 
     def follow(self) -> None:
         """The other ranks: take part in the distributed stages; rank 0 says when, and whether at all."""
-        shared = [number for number, step in enumerate(self.chosen, start=1) if step.stage in _ON_ALL_RANKS]
+        shared = [number for number, step in enumerate(self.chosen, start=1) if STAGES[step.stage].every_rank]
         for step in self.chosen[: max(shared, default=0)]:
             if self.board.wait(step.label) == "run":
                 with _stopped_in(step):
@@ -237,7 +171,7 @@ class _Recipe:
     def _make(self, step: PlannedStep) -> None:
         console.started(*self._place(step), resumed=step.partial.exists())
         step.partial.mkdir(exist_ok=True)
-        if step.stage in _ON_ALL_RANKS:
+        if STAGES[step.stage].every_rank:
             self.board.tell(step.label, "run")
         start = time.perf_counter()
         self._run_stage(step)
@@ -297,7 +231,7 @@ class _Recipe:
 
 
 def _stage(name: str) -> Any:
-    return importlib.import_module(_STAGES[name][0]).run
+    return importlib.import_module(STAGES[name].module).run
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from transformers import (
 from dante.errors import DanteError
 from dante.models.folder import refuse_quantised
 from dante.models.pretrained import STUDENT_SOURCE, Source, check_config
-from dante.run.pipeline import Step
+from dante.run.step import Step
 from dante.students.finite import check_finite
 from dante.students.load import DTYPES, config_from, count_parameters, load_pretrained
 from dante.students.prune import keep_layers

@@ -3,7 +3,7 @@
 from typing import Any
 
 from dante.run.parts import build
-from dante.run.pipeline import Step
+from dante.run.step import Step
 
 
 def content_identity(settings: dict[str, Any]) -> Any:

@@ -1,0 +1,275 @@
+"""The schema of a composed config: every key that it may hold. Defaults live in `conf/`, so no field here has one."""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from dante.run.parts import is_target
+from dante.run.stages import STAGES
+
+
+def _is_target(value: Any) -> Any:
+    if not is_target(value):
+        raise ValueError("a node with a `_target_` is needed here, and this one has none")
+    return value
+
+
+Target = Annotated[dict[str, Any], AfterValidator(_is_target)]
+
+
+Count = Annotated[int, Field(strict=True, gt=0)]
+
+
+Index = Annotated[int, Field(strict=True, ge=0)]
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Experiment(Strict):
+    name: Text
+    title: Text
+    hypothesis: Text
+    source: Text
+
+
+class Run(Strict):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+=,-]*$")]
+    dir: Text
+
+
+class Where(Strict):
+    scale: Text
+
+
+class Anchor(Strict):
+    reduction: Literal["frobenius_sum", "row_mean", "relative"]
+    calibrate: bool
+
+
+class Fidelity(Strict):
+    name: Literal["sound", "card"]
+    master_weights: bool
+    clip: Literal["per_loss", "global"]
+    decay: Literal["matrices", "all"]
+    anchor: Anchor
+
+
+class ComputeBudget(Strict):
+    unit: Literal["tokens", "flops"]
+    amount: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class TeacherParameters(Strict):
+    teacher: Positive | None
+    cache: Positive | None
+
+
+class Budget(Strict):
+    name: Literal["default", "study", "tokens", "flops"]
+    steps: Count | None
+    compute: ComputeBudget | None
+
+
+class BudgetSteps(Strict):
+    steps: Count
+
+
+class Batch(Strict):
+    unit: Literal["records", "packs", "tokens"]
+    size: Count
+
+
+class Spike(Strict):
+    window: Annotated[int, Field(strict=True, ge=2)]
+    deviations: Positive
+
+
+class Fit(Strict):
+    steps: Count | None
+    compute: ComputeBudget | None
+    teacher_parameters: TeacherParameters
+    lr: Positive
+    min_lr_ratio: Share
+    warmup: Share
+    betas: tuple[Share, Share]
+    eps: Positive
+    weight_decay: NonNegative
+    clip: Positive
+    max_tokens: Count
+    accumulate: Count | None
+    batch: Batch
+    overlong: Literal["error", "drop"]
+    curriculum: Target
+    precision: Literal["auto", "bf16", "fp32"]
+    attention: Literal["auto", "documents", "sdpa", "flex", "flash_attention_2"]
+    attention_dropout: Share | None
+    gradient_checkpointing: Literal["none", "selective", "full"]
+    compile: bool
+    tile_tokens: Count | None
+    checkpoint_every_steps: Count
+    keep_checkpoints: Index | Literal["all"]
+    log_every_steps: Count
+    nonfinite_patience: Count
+    spike: Spike
+
+
+class Trainer(Strict):
+    name: Text
+    accelerator: Literal["cpu", "gpu", "auto"]
+    devices: Count
+    num_nodes: Count
+    strategy: Literal["auto", "ddp", "fsdp2"]
+    shard_size: Count | None
+    gradient_sync: Literal["last", "every"]
+    checkpoints: Literal["full", "sharded"]
+    background_checkpoints: bool
+    timeout_s: Positive
+    precision: Literal["auto", "bf16", "fp32"]
+    threads: Count | None
+    workers: Index
+    device_name: Text
+    peak_tflops: Positive | None
+    expected_mfu: Annotated[float, Field(gt=0, le=1)]
+    memory_gib: Positive
+
+
+class Teacher(Strict):
+    name: Text
+    make: Target
+    parameters: Positive | None
+    python: str | None
+
+
+class Expected(Strict):
+    records: Count | None
+    tokens_per_record: Count | None
+    supervised_per_record: Count | None
+
+
+class Cache(Strict):
+    source: Target
+    store: str | None
+    teacher_parameters: Positive | None
+    seed: Index
+    expected: Expected
+
+
+class Student(Strict):
+    name: Text
+    source: Text
+    revision: str | None
+    layers: list[Index] | None
+    weights: Literal["pretrained", "random"]
+    seed: Index
+    dtype: Literal["float32", "bfloat16"]
+    licence: Text
+    chat: dict[str, Any]
+    architecture: dict[str, Any] | None
+
+
+class Eval(Strict):
+    seed: Index
+    precision: Literal["auto", "bf16", "fp32"]
+    heldout: Count | None
+    validation: bool
+    retention: bool
+    generations: Index
+    init_generations: Index
+    max_new_tokens: Count
+    loop: Target
+    choices: Index
+    choice_characters: Count
+    bins: Count
+    bootstrap: Count
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Report(Strict):
+    generations: Index
+    scale: Text
+    seed: Index
+    published: dict[str, Any] | None  # the root's node by interpolation, checked there
+
+
+class Logger(Strict):
+    mode: Literal["none", "offline", "online"]
+    project: Text
+
+
+class Settled(Strict):
+    start: Share
+    end: Share
+
+
+class StepConfig(Strict):
+    stage: Literal[tuple(STAGES)]  # type: ignore[valid-type]
+    inputs: dict[str, str] = {}
+    settings: dict[str, Any]
+    resources: dict[str, Any] = {}
+
+
+class Published(Strict):
+    source: Text
+    gpu_hours: Positive
+    gpu: Text
+    cache_gpu_hours: NonNegative
+    teacher_vocabulary: Count
+
+
+class Config(Strict):
+    """Every key that a composed config may hold."""
+
+    experiment: Experiment
+    seed: Index
+    run: Run
+    only: str | list[str] | None
+    on_existing: Literal["resume", "overwrite", "error"]
+    dry_run: bool
+    where: Where
+    fidelity: Fidelity
+    budget: Budget
+    budgets: dict[str, BudgetSteps]
+    fit: Fit
+    losses: Annotated[dict[str, Target], Field(min_length=1)]
+    teacher: Teacher
+    student: Student
+    cache: Cache
+    trainer: Trainer
+    eval: Eval
+    report: Report
+    logger: Logger
+    prompts: Target | None
+    engine: Target | None
+    chat: dict[str, Any]
+    settled: Settled
+    decided: dict[str, str]
+    steps: dict[str, StepConfig]
+    published: Published | None
+    contradictions: list[str]
+
+
+def fields_at(location: list[str]) -> list[str]:
+    """The keys that the schema knows below a path of keys; none for a free-form node."""
+    model: Any = Config
+    for part in location:
+        fields = getattr(model, "model_fields", {})
+        if part not in fields:
+            return []
+        annotation = fields[part].annotation
+        options = [annotation, *get_args(annotation)]
+        model = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), annotation)
+    return list(model.model_fields) if hasattr(model, "model_fields") else []
