@@ -98,7 +98,7 @@ def bench_open(args: argparse.Namespace) -> None:
 def bench_tokenise(args: argparse.Namespace) -> None:
     """Text is prompts and answers as the records hold them; CPU seconds of one thread, so it is per core."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    from dante.students.table import write_table
+    from dante.data.table import write_table
     from dante.text.chat import ChatRenderer
     from dante.text.tokenizer import load_tokenizer
 

@@ -91,7 +91,7 @@ def composed(experiment: str, job: Job, overrides: Sequence[str] = ()) -> dict[s
                 f"fit.batch.size={job.rows}",
                 f"fit.max_tokens={job.max_tokens}",
                 f"fit.checkpoint_every_steps={steps + 1}",
-                "fit.curriculum._target_=dante.curriculum.Shuffled",
+                "fit.curriculum._target_=dante.data.curriculum.Shuffled",
                 f"trainer.threads={job.threads}",
                 f"trainer.precision={job.precision}",
                 *overrides,

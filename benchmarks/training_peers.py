@@ -14,8 +14,8 @@ from training_job import LEARNING_RATE, Job, Pace
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
+from dante.data.table import rows_of, tokenised_train_records
 from dante.students.load import count_parameters, load_student
-from dante.students.table import rows_of, tokenised_train_records
 from dante.text.chat import ChatRenderer
 from dante.text.tokenizer import load_tokenizer
 

@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 
 from dante import console
 from dante.errors import DanteError
-from dante.fit.weights import from_checkpoint
+from dante.fit.keep.weights import from_checkpoint
 from dante.look.page import environment
 from dante.run.step import Step
 from dante.students.finite import check_finite

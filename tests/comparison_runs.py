@@ -17,7 +17,7 @@ CONFIG: Json = {
     "only": None,
     "where": {"scale": "pocket"},
     "experiment": {"name": "sft", "title": "SFT", "hypothesis": "none", "source": "none"},
-    "fit": {"lr": 1e-3, "steps": 20, "curriculum": {"_target_": "dante.curriculum.Shuffled"}},
+    "fit": {"lr": 1e-3, "steps": 20, "curriculum": {"_target_": "dante.data.curriculum.Shuffled"}},
     "losses": {"ce": {"_target_": "dante.losses.ce.CE", "weight": {"value": 1.0}}},
     "student": {"name": "small", "weights": "pretrained", "seed": 0},
     "teacher": {"name": "big"},

@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM
 
 from dante.cost.machine import PeakMemory
 from dante.cost.memory import memory_of, shape_of
-from dante.data import MicroBatch, StepBatch, documents
-from dante.fit.heap import ReturnFreed
+from dante.data.datamodule import MicroBatch, StepBatch, documents
+from dante.fit.module import DistillModule
+from dante.fit.safety.return_freed import ReturnFreed
 from dante.models.mkl_linear import avoid_emulation
-from dante.module import DistillModule
 from dante.run.check import check
 from dante.run.parts import build
 from dante.students.attention import use_attention

@@ -20,8 +20,8 @@ def main(where: str, folder: Path, timeout_s: float) -> None:
     from lightning.pytorch.strategies import DDPStrategy
     from torch.utils.data import DataLoader, Dataset
 
-    from dante.data import StepBatch
-    from dante.fit.heartbeat import Heartbeat
+    from dante.data.datamodule import StepBatch
+    from dante.fit.safety.heartbeat import Heartbeat
     from dante.losses.ce import CE
     from dante.losses.schedule import Constant
     from tests.test_module import bare_trainer, module, step_batch, student

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dante.fit.accounting import MACHINE_KEYS
+from dante.fit.record.accounting import MACHINE_KEYS
 from dante.system.files import sha256
 from tests.warm import Started
 

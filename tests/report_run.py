@@ -15,7 +15,7 @@ SETTINGS = {
     "seed": 1,
     "fit": {
         "steps": 120, "lr": 4e-4, "batch": {"unit": "records", "size": 8},
-        "curriculum": {"_target_": "dante.curriculum.SortedOnceRepeat"},
+        "curriculum": {"_target_": "dante.data.curriculum.SortedOnceRepeat"},
     },
     "fidelity": {"name": "sound"},
     "losses": {

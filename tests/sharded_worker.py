@@ -12,9 +12,9 @@ import torch
 from lightning.pytorch import Callback
 from torch.utils.data import DataLoader, Dataset
 
-from dante.data import StepBatch
-from dante.fit import weights
-from dante.fit.checkpoint import Checkpoints, StreamingCheckpointIO, latest
+from dante.data.datamodule import StepBatch
+from dante.fit.keep import weights
+from dante.fit.keep.checkpoint import Checkpoints, StreamingCheckpointIO, latest
 from dante.fit.strategy import build_strategy
 from dante.losses.ce import CE
 from dante.losses.dual_penalty import DualPenalty

@@ -18,10 +18,10 @@ from dante.cost.estimate import student_shape
 from dante.cost.machine import Energy, PeakMemory, _control_groups
 from dante.cost.memory import Shape, memory_of, shape_of
 from dante.cost.peak import listed_tflops, peak_of
-from dante.data import StepBatch
-from dante.fit.accounting import MACHINE_KEYS, Accounting
-from dante.fit.metrics import MetricsFile, Recorder
-from dante.fit.throughput import Laps
+from dante.data.datamodule import StepBatch
+from dante.fit.record.accounting import MACHINE_KEYS, Accounting
+from dante.fit.record.laps import Laps
+from dante.fit.record.metrics import MetricsFile, Recorder
 from dante.losses.base import LinearLoss, Loss
 from dante.losses.ce import CE
 from dante.losses.entropy_penalty import EntropyPenalty
@@ -232,7 +232,7 @@ def test_a_share_above_the_peak_is_measured_again_and_never_shown(
 ) -> None:
     """A peak of nearly nothing, as measured beside a busy neighbour."""
     from dante.cost.peak import Peak
-    from dante.fit import accounting
+    from dante.fit.record import accounting
 
     answers = iter([Peak(1e-9, "measured", {}), Peak(1e-9, "measured", {}, False), Peak(1e-6, "measured", {})])
     monkeypatch.setattr(accounting, "peak_of", lambda *_, **__: next(answers))
@@ -370,7 +370,7 @@ def test_what_the_memory_model_says_autograd_keeps_is_what_it_keeps() -> None:
 
     from transformers import AutoModelForCausalLM
 
-    from dante.data import documents
+    from dante.data.datamodule import documents
     from dante.models.mkl_linear import avoid_emulation
     from dante.students.attention import use_attention
     from dante.students.lean_norm import make_lean
@@ -478,7 +478,7 @@ def test_the_estimate_is_within_15_percent_of_a_real_fit(options: dict[str, Any]
 
 def test_what_was_freed_goes_back_to_the_system(tmp_path: Path) -> None:
     code = (
-        "import torch; from types import SimpleNamespace as N; from dante.fit.heap import ReturnFreed;"
+        "import torch; from types import SimpleNamespace as N; from dante.fit.safety.return_freed import ReturnFreed;"
         "from dante.cost.machine import _status_bytes; back = ReturnFreed(every_s=0.0);"
         "back.on_train_start(N(strategy=N(root_device=torch.device('cpu'))), None);"
         # Small blocks come from the heap; the last one lives on and keeps what lies below it.

@@ -13,9 +13,9 @@ from transformers import PreTrainedTokenizerFast
 from dante.cache import CacheWriter, Record
 from dante.cache.__main__ import main
 from dante.cache.index import IndexedCache
+from dante.data.audit import audit, segments
+from dante.data.table import row, rows
 from dante.errors import DanteError
-from dante.students.audit import audit, segments
-from dante.students.table import row, rows
 from dante.text.chat import ChatRenderer
 from dante.text.stops import load_model
 

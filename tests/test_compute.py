@@ -19,10 +19,10 @@ from dante.cost import compute, shown
 from dante.cost.compute import Compute, Work, most_steps
 from dante.cost.estimate import estimate
 from dante.cost.memory import Shape
-from dante.curriculum import Competence, Curriculum, Shuffled, SortedOnceRepeat
-from dante.data import DistillData
+from dante.data.curriculum import Competence, Curriculum, Shuffled, SortedOnceRepeat
+from dante.data.datamodule import DistillData
 from dante.errors import DanteError
-from dante.fit.budget import Bill, check_spent, paid_for, size_of_writer
+from dante.fit.bill import Bill, check_spent, paid_for, size_of_writer
 from dante.losses.ce import CE
 from dante.report import cost, recipe
 from dante.report.read import Fit, Run

@@ -82,7 +82,7 @@ def test_steps_are_shared_by_what_does_not_change_them() -> None:
 def test_experiments_differ_in_what_they_say_and_in_nothing_else() -> None:
     dante, control, scratch = (composed(f"+experiment={name}") for name in ("dante_mosaic", "sft", "scratch"))
     assert list(control["losses"]) == ["ce"]
-    assert control["fit"]["curriculum"] == {"_target_": "dante.curriculum.Shuffled"}
+    assert control["fit"]["curriculum"] == {"_target_": "dante.data.curriculum.Shuffled"}
     assert {**control["fit"], "curriculum": None} == {**dante["fit"], "curriculum": None}
     assert control["student"] == dante["student"]
     assert (scratch["student"]["weights"], scratch["student"]["seed"]) == ("random", scratch["seed"])

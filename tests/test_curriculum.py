@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dante.curriculum import BucketedShuffle, Competence, Curriculum, Shuffled, SortedEachEpoch, SortedOnceRepeat
+from dante.data.curriculum import BucketedShuffle, Competence, Curriculum, Shuffled, SortedEachEpoch, SortedOnceRepeat
 from dante.errors import DanteError
 
 BALANCED: list[Curriculum] = [SortedOnceRepeat(), SortedEachEpoch(), BucketedShuffle(buckets=4), Shuffled()]

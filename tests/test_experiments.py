@@ -296,7 +296,7 @@ def test_new_makes_a_folder_that_fails_only_for_its_todos(copy: Path, sweep: Pat
 
     config = read_configuration(folder / "config.yaml")
     assert config.origin == "recorded"
-    assert config.arms["sft"]["fit.curriculum._target_"] == "dante.curriculum.Shuffled"
+    assert config.arms["sft"]["fit.curriculum._target_"] == "dante.data.curriculum.Shuffled"
     assert "losses.tea.weight.start" in config.arms["dante_mosaic"]
     assert config.shared["where"] == {"scale": "smoke"}
 

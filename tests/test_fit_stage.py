@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from dante.cache import CacheWriter, Record
 from dante.fit import stage
-from dante.fit.accounting import MACHINE_KEYS
+from dante.fit.record.accounting import MACHINE_KEYS
 from dante.run import pipeline
 from dante.run.step import Step
 from tests.test_config import composed
@@ -106,10 +106,10 @@ def test_the_seed_of_the_command_line_decides_what_every_step_is_shown(fit: Fit)
 
 
 CURRICULA = {
-    "shuffled": ["fit.curriculum._target_=dante.curriculum.Shuffled"],
-    "bucketed": ["fit.curriculum._target_=dante.curriculum.BucketedShuffle", "+fit.curriculum.buckets=3"],
+    "shuffled": ["fit.curriculum._target_=dante.data.curriculum.Shuffled"],
+    "bucketed": ["fit.curriculum._target_=dante.data.curriculum.BucketedShuffle", "+fit.curriculum.buckets=3"],
     "competence": [
-        "fit.curriculum._target_=dante.curriculum.Competence",
+        "fit.curriculum._target_=dante.data.curriculum.Competence",
         *("+fit.curriculum.initial=0.2", "+fit.curriculum.full_at=0.5", "+fit.curriculum.power=2"),
     ],
 }

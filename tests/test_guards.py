@@ -14,10 +14,10 @@ from transformers import AutoModelForCausalLM
 
 from dante.cost.machine import memory_bytes
 from dante.cost.memory import Shape
-from dante.fit import oom
-from dante.fit.heartbeat import find_missing
-from dante.fit.metrics import MetricsFile
-from dante.fit.spikes import SpikeWatch, threshold
+from dante.fit.record.metrics import MetricsFile
+from dante.fit.record.spikes import SpikeWatch, threshold
+from dante.fit.safety import out_of_memory
+from dante.fit.safety.heartbeat import find_missing
 from dante.losses.schedule import Constant
 from dante.losses.tea import TEA
 from dante.students.load import config_from
@@ -207,13 +207,13 @@ def test_a_rank_in_an_endless_loop_is_named(where: str, why: str, tmp_path: Path
 
 
 def test_advice_is_sorted_by_what_it_saves_and_names_what_applies() -> None:
-    budget = oom.budget_of(POCKET, FIT, SOUND, ONE, losses=[ANCHOR])
+    budget = out_of_memory.budget_of(POCKET, FIT, SOUND, ONE, losses=[ANCHOR])
     keys = [text.split("=")[0] for text in budget.advice]
     assert set(keys) == {"fit.max_tokens", "fit.tile_tokens", "fit.gradient_checkpointing", "fidelity"}
     saved = [float(text.split("−")[1].split()[0]) / (1 if "GiB" in text else 1024) for text in budget.advice]
     assert saved == sorted(saved, reverse=True)
     assert keys[-1] == "fit.tile_tokens"
-    many = oom.budget_of(
+    many = out_of_memory.budget_of(
         POCKET,
         {**FIT, "gradient_checkpointing": "full", "accumulate": 1, "batch": {"unit": "packs", "size": 16}},
         CARD,
@@ -238,21 +238,21 @@ def test_advice_is_sorted_by_what_it_saves_and_names_what_applies() -> None:
     ],
 )
 def test_running_out_of_memory_is_told_from_other_errors(error: Exception, expected: bool) -> None:
-    budget = oom.budget_of(POCKET, FIT, SOUND, ONE, losses=[ANCHOR])
-    assert (oom.as_dante_error(error, budget) is not None) is expected
+    budget = out_of_memory.budget_of(POCKET, FIT, SOUND, ONE, losses=[ANCHOR])
+    assert (out_of_memory.as_dante_error(error, budget) is not None) is expected
     outer = RuntimeError("failed")
     outer.__cause__ = error
-    assert (oom.as_dante_error(outer, budget) is not None) is expected
+    assert (out_of_memory.as_dante_error(outer, budget) is not None) is expected
 
 
 def test_a_fit_larger_than_the_machine_is_announced_once(capsys: pytest.CaptureFixture[str]) -> None:
     vast = Shape(70 * 10**9, 128256 * 8192, 128256, False, 8192, 8192, 28672, 80, 1024)
-    oom.announce(oom.budget_of(vast, FIT, SOUND, ONE, losses=[]), ranks_here=1)
+    out_of_memory.announce(out_of_memory.budget_of(vast, FIT, SOUND, ONE, losses=[]), ranks_here=1)
     said = capsys.readouterr().out.replace("\n", " ")
     assert "may run out of memory" in said
     assert "fidelity=card" in said
     small = Shape(10**6, 10**5, 1000, True, 100, 100, 100, 2, 100)
-    oom.announce(oom.budget_of(small, FIT, SOUND, ONE, losses=[]), ranks_here=1)
+    out_of_memory.announce(out_of_memory.budget_of(small, FIT, SOUND, ONE, losses=[]), ranks_here=1)
     assert capsys.readouterr().out == ""
 
 

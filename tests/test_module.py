@@ -10,14 +10,14 @@ from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from dante.data import MicroBatch, StepBatch
+from dante.data.datamodule import MicroBatch, StepBatch
 from dante.errors import DanteError
+from dante.fit.module import DistillModule
 from dante.losses.ce import CE
 from dante.losses.cwce import CWCE
 from dante.losses.schedule import Constant, HoldThenRamp, Linear
 from dante.losses.tea import TEA
 from dante.models.mkl_linear import avoid_emulation
-from dante.module import DistillModule
 from tests import reference
 
 VOCAB = 53

@@ -8,8 +8,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from dante.errors import DanteError
-from dante.losses.shards import total_norm
-from dante.optimizer import (
+from dante.fit.optimizer import (
     OptimizerSettings,
     apply_update,
     build_optimizer,
@@ -17,6 +16,7 @@ from dante.optimizer import (
     learning_rate,
     parameter_groups,
 )
+from dante.losses.shards import total_norm
 
 
 def settings(**changes):

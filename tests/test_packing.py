@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dante.curriculum import Shuffled, SortedOnceRepeat
+from dante.data.curriculum import Shuffled, SortedOnceRepeat
+from dante.data.packing import Plan, balance, make_plan
 from dante.errors import DanteError
-from dante.packing import Plan, balance, make_plan
 
 
 def plan_of(unit: str, size: int, steps: int = 7, records: int = 90, max_tokens: int = 64, curriculum=None) -> Plan:

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import torch
 
+from dante.fit.optimizer import OptimizerSettings, build_optimizer, learning_rate
 from dante.losses.base import SupervisedTokens
 from dante.losses.cwce import CWCE
 from dante.losses.dual_penalty import DualPenalty
 from dante.losses.multiplier import Fixed, NuPI
 from dante.losses.tea import TEA
-from dante.optimizer import OptimizerSettings, build_optimizer, learning_rate
 from dante.run.parts import build
 from tests.test_config import composed
 from tests.test_optimizer import tiny_llama
@@ -40,7 +40,7 @@ DANTE = [
     ("fit.weight_decay", 0.1, 0.1),
     ("fit.clip", 1.0, 1.0),
     ("fit.gradient_checkpointing", "full", "full"),
-    ("fit.curriculum._target_", "dante.curriculum.SortedOnceRepeat", "dante.curriculum.SortedOnceRepeat"),
+    ("fit.curriculum._target_", "dante.data.curriculum.SortedOnceRepeat", "dante.data.curriculum.SortedOnceRepeat"),
     ("fidelity.name", "card", "sound"),
     ("fidelity.master_weights", False, True),
     ("fidelity.clip", "global", "per_loss"),
@@ -94,7 +94,7 @@ ADS = [
     ("losses.dual_penalty.multiplier.nu", 0.9, ABSENT),
     ("losses.dual_penalty.multiplier.maximum", 20.0, ABSENT),
     ("losses.dual_penalty.multiplier.level", ABSENT, 1.0),
-    ("fit.curriculum._target_", "dante.curriculum.Shuffled", "dante.curriculum.Shuffled"),
+    ("fit.curriculum._target_", "dante.data.curriculum.Shuffled", "dante.data.curriculum.Shuffled"),
 ]  # fmt: skip
 # H in nats per token → w(H) = 0.30 + 0.70 / (1 + exp(1.5 (H - 1.5)))
 WEIGHT_OF_ENTROPY = {0: 0.9333, 0.2: 0.913, 0.5: 0.872, 1: 0.775, 1.5: 0.65, 2: 0.525, 3: 0.367, 5: 0.304}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dante.errors import DanteError
-from dante.fit.stop import leave_signals_alone
+from dante.fit.safety.stop import leave_signals_alone
 from dante.run.board import Board
 from tests.killing import Run, alive_in_group, steps_done
 

@@ -27,7 +27,7 @@ class Sabotage:
 
 SABOTAGES = {
     "wrong shift": Sabotage(
-        "dante/data.py", "positions=targets_at - 1,", "positions=targets_at,", ("tests/test_data.py",)
+        "dante/data/datamodule.py", "positions=targets_at - 1,", "positions=targets_at,", ("tests/test_data.py",)
     ),
     "mask off by one": Sabotage(
         "dante/text/chat.py",
@@ -36,32 +36,34 @@ SABOTAGES = {
         ("tests/test_chat.py",),
     ),
     "double normalisation": Sabotage(
-        "dante/module.py",
+        "dante/fit/module.py",
         "self._backward(result.total * self._ranks())",
         "self._backward(result.total * self._ranks() / tokens.step_tokens)",
         ("tests/test_module.py",),
     ),
     "micro-batch mean": Sabotage(
-        "dante/module.py",
+        "dante/fit/module.py",
         "micro.fields, batch.supervised_tokens, batch.records)",
         "micro.fields, max(len(micro.labels), 1), batch.records)",
         ("tests/test_module.py",),
     ),
-    "use_cache left on": Sabotage("dante/module.py", "use_cache=False,", "use_cache=True,", ("tests/test_module.py",)),
+    "use_cache left on": Sabotage(
+        "dante/fit/module.py", "use_cache=False,", "use_cache=True,", ("tests/test_module.py",)
+    ),
     "position ids not reset": Sabotage(
-        "dante/data.py",
+        "dante/data/datamodule.py",
         "position_ids=joined([np.arange(length) for length in lengths] + nothing)[None]",
         "position_ids=joined([np.arange(max(1, sum(lengths)))])[None]",
         ("tests/test_data.py",),
     ),
     "weight decay on embeddings": Sabotage(
-        "dante/optimizer.py",
+        "dante/fit/optimizer.py",
         "(parameter.ndim >= 2 and id(parameter) not in embeddings)",
         "parameter.ndim >= 2",
         ("tests/test_optimizer.py", "tests/test_module.py"),
     ),
     "TEA per micro-batch": Sabotage(
-        "dante/module.py",
+        "dante/fit/module.py",
         "            losses.append(result.total.detach())\n",
         "            losses.append(result.total.detach())\n"
         "            if index:\n"
@@ -75,13 +77,13 @@ SABOTAGES = {
         ("tests/test_sharded.py",),
     ),
     "mean over ranks of sums": Sabotage(
-        "dante/module.py", "result.total * self._ranks()", "result.total", ("tests/test_sharded.py",)
+        "dante/fit/module.py", "result.total * self._ranks()", "result.total", ("tests/test_sharded.py",)
     ),
     "dropout the same in every step": Sabotage(
-        "dante/module.py", 'f"{self.seed}/{step}/', 'f"{self.seed}/', ("tests/test_dropout.py",)
+        "dante/fit/module.py", 'f"{self.seed}/{step}/', 'f"{self.seed}/', ("tests/test_dropout.py",)
     ),
     "attention across documents": Sabotage(
-        "dante/module.py",
+        "dante/fit/module.py",
         "**row_inputs(self.student, batch),",
         "",
         ("tests/test_isolation.py", "tests/test_no_wait.py"),

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dante.fit.keep.weights import gather
 from dante.fit.strategy import build_strategy
-from dante.fit.weights import gather
 from dante.system.files import sha256
 from tests import sharded_worker
 

@@ -23,7 +23,7 @@ COMMANDS = {
     "show": ("dante.cache.tools.show", "records with every token coloured by its surprisal"),
     "merge": ("dante.cache.tools.merge", "several caches into one, if they have one provenance"),
     "import": ("dante.cache.tools.import_", "anyone's JSONL into a verified cache"),
-    "audit": ("dante.cache.tools.audit", "a student and a cache before GPU time is spent"),
+    "audit": ("dante.data.audit_command", "a student and a cache before GPU time is spent"),
     "logits": ("dante.cache.sparse.command", "sparse teacher logits beside the shards"),
 }
 

@@ -33,7 +33,8 @@ _PLAIN_NORMS = 14
 # Resident memory of a process on a CPU before it holds a model: the interpreter, torch, transformers, lightning.
 _PROCESS_BYTES = 0.55 * GIB
 # Activations come from the heap, which keeps holes between them; measured on glibc. CUDA's caching allocator counts
-# what is allocated, and its own rounding is small. A fit returns what was freed now and then (`dante.fit.heap`).
+# what is allocated, and its own rounding is small. A fit returns what was freed now and then
+# (`dante.fit.safety.return_freed`).
 _SLACK = {"cpu": 0.2, "cuda": 0.05}
 # Building a mask of L × L: indices, comparisons.
 _MASK_BUILDING = 48

@@ -12,22 +12,23 @@ from lightning.pytorch import Trainer, seed_everything
 from dante import console
 from dante.cache.asked import check_rendering, rendered_with
 from dante.cost.memory import shape_of
-from dante.data import DistillData
+from dante.data.datamodule import DistillData
 from dante.errors import DanteError
-from dante.fit import checkpoint, peers, weights
-from dante.fit.accounting import Accounting
-from dante.fit.budget import Bill, bill_of, check_spent, measured, with_steps
-from dante.fit.checkpoint import Checkpoints, StreamingCheckpointIO
-from dante.fit.guards import guarded
-from dante.fit.heap import ReturnFreed
-from dante.fit.heartbeat import Heartbeat
-from dante.fit.loggers import build_loggers, close_loggers
-from dante.fit.metrics import MetricsFile, Recorder
-from dante.fit.progress import ProgressLine
-from dante.fit.spikes import SpikeWatch, records_of_step
-from dante.fit.stop import StopBetweenSteps, leave_signals_alone
+from dante.fit.bill import Bill, bill_of, check_spent, measured, with_steps
+from dante.fit.keep import checkpoint, weights
+from dante.fit.keep.checkpoint import Checkpoints, StreamingCheckpointIO
+from dante.fit.module import DistillModule
+from dante.fit.record.accounting import Accounting
+from dante.fit.record.loggers import build_loggers, close_loggers
+from dante.fit.record.metrics import MetricsFile, Recorder
+from dante.fit.record.progress import ProgressLine
+from dante.fit.record.spikes import SpikeWatch, records_of_step
+from dante.fit.safety import lost_rank
+from dante.fit.safety.heartbeat import Heartbeat
+from dante.fit.safety.memory_guard import guarded
+from dante.fit.safety.return_freed import ReturnFreed
+from dante.fit.safety.stop import StopBetweenSteps, leave_signals_alone
 from dante.fit.strategy import build_strategy
-from dante.module import DistillModule
 from dante.run.board import Board
 from dante.run.parts import build
 from dante.run.precision import device_of
@@ -102,7 +103,7 @@ def run(step: Step) -> None:
         data.start_step = resumed[1]
         console.info(f"  continues after step {resumed[1]} of {fit['steps']}")
     if processes > 1:
-        peers.watch()
+        lost_rank.watch()
     trainer = Trainer(
         accelerator=device_type,
         devices=trainer_cfg["devices"],
@@ -134,7 +135,7 @@ def run(step: Step) -> None:
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resumed[0] if resumed else None, weights_only=True)
     except RuntimeError as error:
-        lost = peers.lost(error) if trainer.world_size > 1 else None
+        lost = lost_rank.lost(error) if trainer.world_size > 1 else None
         if lost is None:
             raise
         raise lost from error

@@ -58,7 +58,7 @@ def curriculum(fit: Fit) -> str:
 
 
 def words_of(target: str) -> str:
-    """`dante.curriculum.SortedOnceRepeat` → `sorted once repeat`."""
+    """`dante.data.curriculum.SortedOnceRepeat` → `sorted once repeat`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", target.rsplit(".", 1)[-1]).lower()
 
 

@@ -25,7 +25,7 @@ from dante.errors import DanteError
 from dante.students.document_attention import DOCUMENTS, has_varlen_kernel
 
 if TYPE_CHECKING:
-    from dante.data import MicroBatch
+    from dante.data.datamodule import MicroBatch
 
 AUTO = "auto"
 
@@ -83,7 +83,7 @@ def row_inputs(student: PreTrainedModel, batch: "MicroBatch") -> dict[str, Any]:
         raise DanteError(
             "a row does not say how long its documents are",
             where=f"attention {implementation}",
-            fix="make the row with dante.data.assemble, or add dante.data.documents(lengths) to its fields",
+            fix="make the row with dante.data.batch.assemble, or add dante.data.batch.documents(lengths) to its fields",
         )
     if implementation == DOCUMENTS:
         return {"document_tokens": batch.document_tokens, "document_ends": batch.document_ends}

@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dante import console
-from dante.fit.metrics import Recorder
+from dante.fit.record.metrics import Recorder
 
 # Share of the time without a batch above which it is said.
 _TOLD_WAIT = 0.02

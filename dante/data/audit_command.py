@@ -17,7 +17,7 @@ from dante.cache.tools.show import visible
 from dante.errors import DanteError
 
 if TYPE_CHECKING:
-    from dante.students.audit import Audit
+    from dante.data.audit import Audit
 
 STYLES = {"prompt": "dim", "target": "black on #bfe3c9", "end": "bold white on #16825d", "rest": "dim"}
 QUANTILES = (0.0, 0.5, 0.9, 0.99, 1.0)
@@ -41,7 +41,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints what was found; 1 when there are problems."""
-    from dante.students.audit import audit  # transformers is slow to load
+    from dante.data.audit import audit  # transformers is slow to load
     from dante.text.stops import load_model
 
     cache = IndexedCache(args.directory, keep=False)

@@ -14,8 +14,8 @@ from lightning.pytorch import Trainer
 from dante.cost.compute import model_flops
 from dante.cost.machine import Energy, PeakMemory
 from dante.cost.peak import Peak, device_name, peak_of
-from dante.data import StepBatch
-from dante.fit.throughput import Laps
+from dante.data.datamodule import StepBatch
+from dante.fit.record.laps import Laps
 from dante.system.files import GIB
 
 # Keys of a row of metrics.jsonl that another machine, or the same one on another day, gives another value.

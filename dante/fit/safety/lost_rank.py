@@ -17,7 +17,7 @@ from typing import NoReturn
 from lightning.pytorch.strategies.launchers import subprocess_script
 
 from dante.errors import DanteError
-from dante.fit import oom
+from dante.fit.safety import out_of_memory
 from dante.run import board
 from dante.system import rank
 
@@ -39,7 +39,7 @@ def watch() -> None:
 
 def lost(error: BaseException) -> DanteError | None:
     """The failed collective behind an exception as one paragraph, or None for another kind of error."""
-    if not isinstance(error, RuntimeError) or oom.is_out_of_memory(error):
+    if not isinstance(error, RuntimeError) or out_of_memory.is_out_of_memory(error):
         return None
     if not any(sign in str(error) for sign in _SIGNS):
         return None
@@ -57,7 +57,7 @@ def _watch_children(processes: Sequence[subprocess.Popen[bytes]]) -> None:
         if failed is None:
             return None
         number, code = failed + 1, codes[failed]
-        killed = f", killed: {oom.KILLED}" if code == -signal.SIGKILL else ""
+        killed = f", killed: {out_of_memory.KILLED}" if code == -signal.SIGKILL else ""
         return f"rank {number} (process {processes[failed].pid}) has ended with code {code}{killed}"
 
     _children.extend(processes)

@@ -17,13 +17,13 @@ from dante.cost import compute
 from dante.cost.compute import Compute, Work
 from dante.cost.memory import Shape, shape_of
 from dante.cost.shown import budget_words, compute_sentence
-from dante.data import DistillData
+from dante.data.datamodule import DistillData
+from dante.data.packing import Plan
+from dante.data.table import column
 from dante.errors import DanteError
-from dante.packing import Plan
 from dante.run.parts import build
 from dante.run.step import Step
 from dante.students.load import meta_of
-from dante.students.table import column
 from dante.teachers.handle import FILE_NAME as TEACHER_FILE
 from dante.teachers.handle import load_teacher
 from dante.teachers.size import Size, teacher_size

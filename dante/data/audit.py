@@ -17,8 +17,8 @@ from dante.cache.filters.plain import TRUNCATED
 from dante.cache.index import IndexedCache
 from dante.cache.record import Record
 from dante.cache.statistics import labels
+from dante.data.table import RECORDS_PER_BATCH, row, rows
 from dante.errors import DanteError
-from dante.students.table import RECORDS_PER_BATCH, row, rows
 from dante.text.chat import ChatRenderer
 from dante.text.stops import Model, findings
 

@@ -20,16 +20,16 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
-from dante.data import MicroBatch, StepBatch
+from dante.data.datamodule import MicroBatch, StepBatch
 from dante.errors import DanteError
+from dante.fit.optimizer import OptimizerSettings, apply_update, build_optimizer, clip_divisor, learning_rate
+from dante.fit.readback import Outcome, Outcomes, asked_to_stop, signal_of
+from dante.fit.sharding import shard
 from dante.losses.base import LinearLoss, Loss, ParameterLoss, SupervisedTokens
 from dante.losses.head import Head
 from dante.losses.shards import local, total_norm
 from dante.losses.vocabulary import PassResult, vocabulary_pass
-from dante.optimizer import OptimizerSettings, apply_update, build_optimizer, clip_divisor, learning_rate
-from dante.outcome import Outcome, Outcomes, asked_to_stop, signal_of
 from dante.run.precision import dtype_of
-from dante.sharding import shard
 from dante.students.attention import no_search_for_documents, row_inputs
 from dante.students.blocks import prepare
 

@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dante import console
-from dante.students.table import names_of
+from dante.data.table import names_of
 
 if TYPE_CHECKING:
-    from dante.data import DistillData
-    from dante.fit.metrics import MetricsFile
+    from dante.data.datamodule import DistillData
+    from dante.fit.record.metrics import MetricsFile
 
 _NORMAL = 1.4826
 _FLOOR = 1e-3

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 
 from dante.cost.memory import shape_of
-from dante.fit import oom
+from dante.fit.safety import out_of_memory
 from dante.run.parts import build
 from dante.run.step import Step
 from dante.students.load import meta_of
@@ -24,13 +24,13 @@ def guarded(run: Stage) -> Stage:
         settings, trainer = step.settings, step.resources["trainer"]
         losses = [build(node, name=name) for name, node in settings["losses"].items()]
         shape = shape_of(meta_of(step.inputs["init"] / "model"))
-        budget = oom.budget_of(shape, settings["fit"], settings["fidelity"], trainer, losses)
+        budget = out_of_memory.budget_of(shape, settings["fit"], settings["fidelity"], trainer, losses)
         if not (step.out / "summary.json").is_file():
-            oom.announce(budget, ranks_here=trainer["devices"] if trainer["accelerator"] == "cpu" else 1)
+            out_of_memory.announce(budget, ranks_here=trainer["devices"] if trainer["accelerator"] == "cpu" else 1)
         try:
             run(step)
         except (RuntimeError, MemoryError, OSError) as error:
-            known = oom.as_dante_error(error, budget)
+            known = out_of_memory.as_dante_error(error, budget)
             if known is None:
                 raise
             raise known from error

@@ -21,10 +21,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dante.cache.reader import Policy
-from dante.curriculum import Curriculum
+from dante.data.curriculum import Curriculum
+from dante.data.packing import Plan, make_plan
+from dante.data.table import RECORD_FIELDS, column, names_of, rows_of, tokenised_train_records
 from dante.errors import DanteError
-from dante.packing import Plan, make_plan
-from dante.students.table import RECORD_FIELDS, column, names_of, rows_of, tokenised_train_records
 from dante.system.interrupt import ignore_in_worker
 from dante.text.chat import ChatRenderer
 
@@ -261,7 +261,7 @@ class DistillData(LightningDataModule):
             raise _overlong(name, int(tokens[longest]), self.max_tokens, self.dropped_overlong)
 
     def plan_of(self, steps: int) -> Plan:
-        """The plan of a fit of so many steps; a plan of fewer steps need not be its beginning (`dante.curriculum`)."""
+        """The plan of a fit of so many steps; one of fewer steps need not be its beginning (`dante.data.curriculum`)."""
         entropy = column(self.table, "output_entropy")[self.rows]
         return make_plan(
             column(self.table, "tokens")[self.rows],

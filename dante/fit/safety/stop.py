@@ -2,8 +2,8 @@
 
 Lightning's own handling is switched off: it broadcasts inside a signal handler and once more before every batch,
 listens to rank 0 only, writes no checkpoint of ours, and turns Ctrl-C into exit code 1. Here a signal is noted
-(`dante.system.interrupt`), travels with the sum over ranks that every optimizer step makes anyway (`dante.outcome`),
-and all ranks act on it after the same step.
+(`dante.system.interrupt`), travels with the sum over ranks that every optimizer step makes anyway
+(`dante.fit.readback`), and all ranks act on it after the same step.
 """
 
 import time
@@ -12,7 +12,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from dante.fit.checkpoint import Checkpoints, latest
+from dante.fit.keep.checkpoint import Checkpoints, latest
 from dante.system import interrupt
 from dante.system.interrupt import Interrupted
 

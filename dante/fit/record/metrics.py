@@ -8,8 +8,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from dante.fit.accounting import Accounting
-from dante.fit.spikes import SpikeWatch
+from dante.fit.record.accounting import Accounting
+from dante.fit.record.spikes import SpikeWatch
 from dante.system.files import write_text
 
 

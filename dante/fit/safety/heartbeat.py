@@ -6,7 +6,7 @@ twice, some seconds apart, and so finds the missing one, in this order: it write
 machine gone); it is behind the others (its loader hangs); its main thread is not in a collective while the others' are
 (an endless loop). The first rank to know says so and leaves a verdict; the others follow it without a word.
 
-A rank that has died is the business of `dante.fit.peers`.
+A rank that has died is the business of `dante.fit.safety.lost_rank`.
 """
 
 import json
@@ -23,7 +23,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from dante.errors import DanteError
-from dante.fit import peers
+from dante.fit.safety import lost_rank
 
 BEAT_S = 1.0
 LOOK_S = 3.0
@@ -119,7 +119,7 @@ class Heartbeat(Callback):
             beat += 1
             self._write(beat)
             if (self.folder / _VERDICT).exists():
-                peers.end(None)
+                lost_rank.end(None)
             progress, waited_s = self._progress, time.monotonic() - self._since
             if waited_s < self.timeout_s - look_s - BEAT_S:
                 earlier = None
@@ -159,10 +159,10 @@ class Heartbeat(Callback):
                 message = str(_verdict(missing, notes, self.rank, self._where, waited_s, self.timeout_s))
                 file.write(message)
         except FileExistsError:
-            peers.end(None)
+            lost_rank.end(None)
         except OSError as error:
             message = f"rank {self.rank} waits for another one ({error})"
-        peers.end(message)
+        lost_rank.end(message)
 
 
 def _verdict(
