@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from dante.cost.machine import PeakMemory
 from dante.cost.memory import memory_of, shape_of
-from dante.data.datamodule import MicroBatch, StepBatch, documents
+from dante.data.batch import MicroBatch, StepBatch, documents
 from dante.fit.module import DistillModule
 from dante.fit.safety.return_freed import ReturnFreed
 from dante.models.mkl_linear import avoid_emulation

@@ -20,7 +20,7 @@ def main(where: str, folder: Path, timeout_s: float) -> None:
     from lightning.pytorch.strategies import DDPStrategy
     from torch.utils.data import DataLoader, Dataset
 
-    from dante.data.datamodule import StepBatch
+    from dante.data.batch import StepBatch
     from dante.fit.safety.heartbeat import Heartbeat
     from dante.losses.ce import CE
     from dante.losses.schedule import Constant

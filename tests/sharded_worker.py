@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import Callback
 from torch.utils.data import DataLoader, Dataset
 
-from dante.data.datamodule import StepBatch
+from dante.data.batch import StepBatch
 from dante.fit.keep import weights
 from dante.fit.keep.checkpoint import Checkpoints, StreamingCheckpointIO, latest
 from dante.fit.strategy import build_strategy

@@ -18,10 +18,11 @@ from dante.cost.estimate import student_shape
 from dante.cost.machine import Energy, PeakMemory, _control_groups
 from dante.cost.memory import Shape, memory_of, shape_of
 from dante.cost.peak import listed_tflops, peak_of
-from dante.data.datamodule import StepBatch
+from dante.data.batch import StepBatch
 from dante.fit.record.accounting import MACHINE_KEYS, Accounting
 from dante.fit.record.laps import Laps
-from dante.fit.record.metrics import MetricsFile, Recorder
+from dante.fit.record.metrics import Recorder
+from dante.fit.record.metrics_file import MetricsFile
 from dante.losses.base import LinearLoss, Loss
 from dante.losses.ce import CE
 from dante.losses.entropy_penalty import EntropyPenalty
@@ -370,7 +371,7 @@ def test_what_the_memory_model_says_autograd_keeps_is_what_it_keeps() -> None:
 
     from transformers import AutoModelForCausalLM
 
-    from dante.data.datamodule import documents
+    from dante.data.batch import documents
     from dante.models.mkl_linear import avoid_emulation
     from dante.students.attention import use_attention
     from dante.students.lean_norm import make_lean

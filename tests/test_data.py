@@ -14,8 +14,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from dante.cache import Record
+from dante.data.batch import MicroBatch, StepBatch, assemble
 from dante.data.curriculum import Shuffled, SortedOnceRepeat
-from dante.data.datamodule import DistillData, MicroBatch, StepBatch, assemble
+from dante.data.datamodule import DistillData
 from dante.errors import DanteError
 from dante.text.chat import ChatRenderer
 

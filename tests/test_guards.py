@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from dante.cost.machine import memory_bytes
 from dante.cost.memory import Shape
-from dante.fit.record.metrics import MetricsFile
+from dante.fit.record.metrics_file import MetricsFile
 from dante.fit.record.spikes import SpikeWatch, threshold
 from dante.fit.safety import out_of_memory
 from dante.fit.safety.heartbeat import find_missing

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from dante.data.datamodule import documents
+from dante.data.batch import documents
 from dante.errors import DanteError
 from dante.students.attention import obstacle, row_inputs, use_attention
 

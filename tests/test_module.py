@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from dante.data.datamodule import MicroBatch, StepBatch
+from dante.data.batch import MicroBatch, StepBatch
 from dante.errors import DanteError
 from dante.fit.module import DistillModule
 from dante.losses.ce import CE

@@ -16,7 +16,7 @@ def train(world_size, out):
     from lightning.pytorch.strategies import DDPStrategy
     from torch.utils.data import DataLoader, Dataset
 
-    from dante.data.datamodule import StepBatch
+    from dante.data.batch import StepBatch
     from tests.test_module import (
         CARD,
         Collect,

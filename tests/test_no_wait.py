@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dante.data.datamodule import documents
+from dante.data.batch import documents
 from dante.losses.ce import CE
 from dante.losses.dual_penalty import DualPenalty
 from dante.losses.multiplier import NuPI

@@ -18,9 +18,10 @@ def main(folder: Path) -> None:
     from lightning.pytorch.strategies import DDPStrategy
     from torch.utils.data import DataLoader, Dataset
 
-    from dante.data.datamodule import StepBatch
+    from dante.data.batch import StepBatch
     from dante.fit.record.accounting import Accounting
-    from dante.fit.record.metrics import MetricsFile, Recorder
+    from dante.fit.record.metrics import Recorder
+    from dante.fit.record.metrics_file import MetricsFile
     from tests.test_module import STEPS, bare_trainer, module, step_batch, student
 
     torch.set_num_threads(1)

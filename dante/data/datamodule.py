@@ -7,146 +7,25 @@ anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset as Table
-from jaxtyping import Int32, Int64
+from jaxtyping import Int64
 from lightning import LightningDataModule
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dante.cache.reader import Policy
+from dante.data.batch import StepBatch, assemble
 from dante.data.curriculum import Curriculum
 from dante.data.packing import Plan, make_plan
-from dante.data.table import RECORD_FIELDS, column, names_of, rows_of, tokenised_train_records
+from dante.data.table import column, names_of, rows_of, tokenised_train_records
 from dante.errors import DanteError
 from dante.system.interrupt import ignore_in_worker
 from dante.text.chat import ChatRenderer
-
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """Several records in one row without padding; attention stays inside a record because positions restart at 0.
-
-    There is no attention mask on purpose: transformers derives the block-diagonal mask from `position_ids` only when
-    `attention_mask` is None and `use_cache` is False; with either of them records would silently see each other.
-
-    Attributes:
-        input_ids: the records' tokens, one after the other.
-        position_ids: position inside the record.
-        positions: indices into the row whose hidden state predicts a supervised token.
-        labels: the token each of `positions` predicts: `input_ids[0, positions + 1]`.
-        record: which record of this row (a row of `fields`) each supervised token belongs to.
-        fields: one value per record: `output_entropy`, `output_entropy_upper` (nats per token), `self_consistency`,
-            `difficulty_score` (float32; NaN where the cache has none), `supervised_tokens`, `answer_bytes` (int64).
-        record_ids: the cache's ids, one per record.
-        document_tokens: tokens of each document of the row, on the host: attention is laid out by them; empty: not
-            told, which is enough for sdpa.
-        document_ends: the same as offsets into the row, 0 first; on the row's device, where varlen kernels read them.
-    """
-
-    input_ids: Int64[Tensor, "1 row_tokens"]
-    position_ids: Int64[Tensor, "1 row_tokens"]
-    positions: Int64[Tensor, " supervised"]
-    labels: Int64[Tensor, " supervised"]
-    record: Int64[Tensor, " supervised"]
-    fields: dict[str, Tensor]
-    record_ids: list[str]
-    document_tokens: tuple[int, ...] = ()
-    document_ends: Int32[Tensor, " documents_and_zero"] | None = None
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> MicroBatch:
-        """The same batch on `device`."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> MicroBatch:
-        """The same batch in page-locked host memory."""
-        return self._map(Tensor.pin_memory)
-
-    def _map(self, function: Callable[[Tensor], Tensor]) -> MicroBatch:
-        return MicroBatch(
-            input_ids=function(self.input_ids),
-            position_ids=function(self.position_ids),
-            positions=function(self.positions),
-            labels=function(self.labels),
-            record=function(self.record),
-            fields={name: function(values) for name, values in self.fields.items()},
-            record_ids=self.record_ids,
-            document_tokens=self.document_tokens,
-            document_ends=function(self.document_ends) if self.document_ends is not None else None,
-        )
-
-
-@dataclass(frozen=True)
-class StepBatch:
-    """Everything one rank runs in one optimizer step.
-
-    Attributes:
-        micro_batches: this rank's rows; every rank has the same number (a rank that has fewer packs than the others
-            runs an empty row, one token and nothing supervised, so that collectives match).
-        tokens: tokens of the whole step, over all ranks, prompts counted.
-        supervised_tokens: supervised tokens of the whole step, over all micro-batches of all ranks.
-        records: records of the whole step, over all ranks.
-        step: which optimizer step of the plan this is, from 0.
-    """
-
-    micro_batches: list[MicroBatch]
-    tokens: int
-    supervised_tokens: int
-    records: int
-    step: int
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> StepBatch:
-        """The same batch on `device`."""
-        moved = [batch.to(device, non_blocking=non_blocking) for batch in self.micro_batches]
-        return replace(self, micro_batches=moved)
-
-    def pin_memory(self) -> StepBatch:
-        """The same batch in page-locked host memory."""
-        pinned = [batch.pin_memory() for batch in self.micro_batches]
-        return replace(self, micro_batches=pinned)
-
-
-def assemble(records: Sequence[Mapping[str, Any]]) -> MicroBatch:
-    """One row from table rows (`input_ids`, `supervised`, numbers, `id`); no records make an empty row of one token."""
-
-    def joined(parts: list[np.ndarray]) -> Tensor:
-        return torch.from_numpy(np.concatenate(parts).astype(np.int64)) if parts else torch.zeros(0, dtype=torch.int64)
-
-    lengths = [len(record["input_ids"]) for record in records]
-    offsets = np.cumsum([0, *lengths])
-    targets = [np.flatnonzero(record["supervised"]) for record in records]
-    nothing = [] if records else [np.zeros(1)]
-    input_ids = joined([np.asarray(record["input_ids"]) for record in records] + nothing)
-    targets_at = joined([offset + target for offset, target in zip(offsets, targets, strict=False)])
-    fields = {name: torch.tensor([float(record[name]) for record in records]) for name in RECORD_FIELDS}
-    for name in ("supervised_tokens", "answer_bytes"):
-        fields[name] = torch.tensor([int(record[name]) for record in records], dtype=torch.int64)
-    return MicroBatch(
-        input_ids=input_ids[None],
-        position_ids=joined([np.arange(length) for length in lengths] + nothing)[None],
-        positions=targets_at - 1,
-        labels=input_ids[targets_at],
-        record=joined([np.full(len(target), number) for number, target in enumerate(targets)]),
-        fields=fields,
-        record_ids=[str(record["id"]) for record in records],
-        **documents(lengths or [1]),
-    )
-
-
-def documents(lengths: Sequence[int]) -> dict[str, Any]:
-    """The fields of a `MicroBatch` that say where its documents end.
-
-    Args:
-        lengths: tokens per document, in the order of the row.
-    """
-    ends = torch.from_numpy(np.cumsum([0, *lengths], dtype=np.int32))
-    return {"document_tokens": tuple(lengths), "document_ends": ends}
 
 
 class PlannedSteps(Dataset[StepBatch]):
@@ -261,7 +140,7 @@ class DistillData(LightningDataModule):
             raise _overlong(name, int(tokens[longest]), self.max_tokens, self.dropped_overlong)
 
     def plan_of(self, steps: int) -> Plan:
-        """The plan of a fit of so many steps; one of fewer steps need not be its beginning (`dante.data.curriculum`)."""
+        """The plan of a fit of so many steps; one of fewer need not be its beginning (`dante.data.curriculum`)."""
         entropy = column(self.table, "output_entropy")[self.rows]
         return make_plan(
             column(self.table, "tokens")[self.rows],

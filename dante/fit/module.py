@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
-from dante.data.datamodule import MicroBatch, StepBatch
+from dante.data.batch import MicroBatch, StepBatch
 from dante.errors import DanteError
 from dante.fit.optimizer import OptimizerSettings, apply_update, build_optimizer, clip_divisor, learning_rate
 from dante.fit.readback import Outcome, Outcomes, asked_to_stop, signal_of

@@ -20,7 +20,8 @@ from dante.fit.keep.checkpoint import Checkpoints, StreamingCheckpointIO
 from dante.fit.module import DistillModule
 from dante.fit.record.accounting import Accounting
 from dante.fit.record.loggers import build_loggers, close_loggers
-from dante.fit.record.metrics import MetricsFile, Recorder
+from dante.fit.record.metrics import Recorder
+from dante.fit.record.metrics_file import MetricsFile
 from dante.fit.record.progress import ProgressLine
 from dante.fit.record.spikes import SpikeWatch, records_of_step
 from dante.fit.safety import lost_rank

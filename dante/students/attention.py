@@ -14,9 +14,10 @@ without a cache and without an attention mask; `documents` and flash attention a
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, masking_utils
 from transformers.utils import is_flash_attn_2_available, is_kernels_available
 
@@ -24,10 +25,22 @@ from dante import console
 from dante.errors import DanteError
 from dante.students.document_attention import DOCUMENTS, has_varlen_kernel
 
-if TYPE_CHECKING:
-    from dante.data.datamodule import MicroBatch
-
 AUTO = "auto"
+
+
+class PackedRow(Protocol):
+    """What attention wants to know of a row of several records.
+
+    Attributes:
+        document_tokens: tokens of each document of the row; empty: not told.
+        document_ends: the same as offsets into the row, 0 first, on the row's device.
+    """
+
+    @property
+    def document_tokens(self) -> tuple[int, ...]: ...
+
+    @property
+    def document_ends(self) -> Tensor | None: ...
 
 
 def use_attention(student: PreTrainedModel, requested: str, device_type: str) -> str:
@@ -76,7 +89,7 @@ def obstacle(name: str, student: PreTrainedModel, device_type: str) -> str | Non
     return _OBSTACLES[name](student, device_type)
 
 
-def row_inputs(student: PreTrainedModel, batch: "MicroBatch") -> dict[str, Any]:
+def row_inputs(student: PreTrainedModel, batch: PackedRow) -> dict[str, Any]:
     """What the student's attention wants to know of a row, beside tokens and positions: arguments of its backbone."""
     implementation = student.config._attn_implementation
     if not batch.document_tokens and _told_lengths(student):

@@ -2,8 +2,9 @@
 
 One checkpoint holds the student, the optimizer, the losses' buffers and the number of finished steps, so a resumed fit
 continues the same loss curve, bit for bit on a CPU. Where it stands in the data follows from the step
-(`dante.data.packing`), and so does dropout (`DistillModule`): there is no random state to restore, and no rank's own state at all. Hence a fit
-may also go on with another number of devices: the same records, the same means, sums in another order.
+(`dante.data.packing`), and so does dropout (`DistillModule`): there is no random state to restore, and no rank's own
+state at all. Hence a fit may also go on with another number of devices: the same records, the same means, sums in
+another order.
 
 A checkpoint is written beside its final name, flushed and renamed; older ones are removed only then. A full one is a
 file; a sharded one is a directory with a part per rank (torch's DCP) and a checksum per part. A full one may be written

@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 from dante.cost.compute import model_flops
 from dante.cost.machine import Energy, PeakMemory
 from dante.cost.peak import Peak, device_name, peak_of
-from dante.data.datamodule import StepBatch
+from dante.data.batch import StepBatch
 from dante.fit.record.laps import Laps
 from dante.system.files import GIB
 

@@ -20,7 +20,7 @@ from dante.data.table import names_of
 
 if TYPE_CHECKING:
     from dante.data.datamodule import DistillData
-    from dante.fit.record.metrics import MetricsFile
+    from dante.fit.record.metrics_file import MetricsFile
 
 _NORMAL = 1.4826
 _FLOOR = 1e-3
