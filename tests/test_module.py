@@ -294,7 +294,7 @@ def test_a_run_learns_and_reports():
         parts = r["weight/cwce"] * r["loss/cwce"] + r["weight/tea"] * r["loss/tea"]
         assert r["loss"] == pytest.approx(parts, rel=1e-6)
         assert all(isinstance(value, int | float) for value in r.values())
-    assert trained.last_metrics == last
+    assert trained.collect_metrics() == last
 
 
 def poisoned(batch):

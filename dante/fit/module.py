@@ -308,11 +308,6 @@ class DistillModule(LightningModule):
         counts = {name: int(numbers[name]) for name, value in tensors.items() if not value.is_floating_point()}
         return {**self._metrics, **numbers, **counts}
 
-    @property
-    def last_metrics(self) -> dict[str, float | int]:
-        """Same as `collect_metrics()`."""
-        return self.collect_metrics()
-
     def loss_summaries(self) -> dict[str, dict[str, Any]]:
         """What losses say of themselves at the end, by name; those that say nothing are left out."""
         every = {loss.name: loss.summary() for loss in (*self.linear_losses, *self.parameter_losses)}

@@ -3,6 +3,7 @@
 import math
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,13 @@ from dante.fit.keep import checkpoint, weights
 from dante.fit.keep.checkpoint import Checkpoints, StreamingCheckpointIO
 from dante.fit.module import DistillModule
 from dante.fit.record.accounting import Accounting
-from dante.fit.record.loggers import build_loggers, close_loggers
+from dante.fit.record.loggers import close_loggers
 from dante.fit.record.metrics import Recorder
 from dante.fit.record.metrics_file import MetricsFile
-from dante.fit.record.progress import ProgressLine
 from dante.fit.record.spikes import SpikeWatch, records_of_step
 from dante.fit.safety import lost_rank
-from dante.fit.safety.heartbeat import Heartbeat
 from dante.fit.safety.memory_guard import guarded
-from dante.fit.safety.return_freed import ReturnFreed
-from dante.fit.safety.stop import StopBetweenSteps, leave_signals_alone
-from dante.fit.strategy import build_strategy
+from dante.fit.trainer import build_trainer
 from dante.run.board import Board
 from dante.run.parts import build
 from dante.run.precision import device_of
@@ -56,96 +53,110 @@ def run(step: Step) -> None:
         return
     began_s = time.perf_counter()
     console.quiet_lightning()
-    fidelity, trainer_cfg = step.settings["fidelity"], step.resources["trainer"]
-    processes = trainer_cfg["devices"] * trainer_cfg["num_nodes"]
-    board = Board(Path(step.resources["run"]["dir"]).absolute(), processes)
-    use_threads(trainer_cfg["threads"])
+    fit = _prepare(step, began_s)
+    trainer = _train(fit)
+    _write_weights(fit, trainer)
+    if trainer.is_global_zero:
+        _write_result(fit)
+    trainer.strategy.barrier("written")
+
+
+@dataclass
+class _Prepared:
+    """A fit before its first step: what it trains, on what, and where it begins.
+
+    Attributes:
+        step: with the number of steps that a budget decided.
+        bill: what it will cost; on rank 0 alone, unless a budget decides the steps.
+        resumed: newest checkpoint and the steps that it has behind it.
+    """
+
+    step: Step
+    module: DistillModule
+    data: DistillData
+    bill: Bill | None
+    recorder: Recorder
+    checkpoints: Checkpoints
+    io: StreamingCheckpointIO
+    board: Board
+    resumed: tuple[Path, int] | None
+
+
+def _prepare(step: Step, began_s: float) -> _Prepared:
+    """Whatever can be refused is refused here: records and budget before weights are read, weights before a step."""
+    devices = step.resources["trainer"]
+    board = Board(Path(step.resources["run"]["dir"]).absolute(), devices["devices"] * devices["num_nodes"])
+    use_threads(devices["threads"])
     seed_everything(step.seed, workers=True, verbose=False)
     source = step.inputs["init"] / "model"
     check_rendering(step.inputs["cache"], step.inputs.get("teacher"), rendered_with(step.inputs["init"]))
     data = _data(step, source)
     step, bill = _priced(step, data, source, board)
+    module = _module(step, source)
+    resumed = _resumed(step)
+    recorder = _recorder(step, data, module.student, began_s)
+    if rank.of_this_process() == 0:
+        recorder.cut_after(resumed[1] if resumed else 0)
+    io = StreamingCheckpointIO(devices["background_checkpoints"])
     fit = step.settings["fit"]
+    checkpoints = Checkpoints(
+        step.out / "checkpoints", fit["checkpoint_every_steps"], fit["keep_checkpoints"], _sharded(devices), io
+    )
+    if resumed:
+        data.start_step = resumed[1]
+        console.info(f"  continues after step {resumed[1]} of {fit['steps']}")
+    return _Prepared(step, module, data, bill, recorder, checkpoints, io, board, resumed)
+
+
+def _module(step: Step, source: Path) -> DistillModule:
+    fit, fidelity, devices = step.settings["fit"], step.settings["fidelity"], step.resources["trainer"]
     losses = {name: build(node, name=name) for name, node in step.settings["losses"].items()}
     for loss in losses.values():  # a run that is too short for one is refused before the weights are read
         loss.begin(fit["steps"])
     student = load_student(source, dtype=torch.float32 if fidelity["master_weights"] else torch.bfloat16)
     check_finite(student, source, "make the initialisation again, from sound weights")
-    device_type = device_of(trainer_cfg["accelerator"])
-    use_attention(student, fit["attention"], device_type)
+    use_attention(student, fit["attention"], device_of(devices["accelerator"]))
     make_lean(student)
-    module = DistillModule(
+    return DistillModule(
         student=student,
         losses=losses,
         fit=fit,
         fidelity=fidelity,
         precision=fit["precision"],
         seed=step.seed,
-        gradient_sync=trainer_cfg["gradient_sync"],
+        gradient_sync=devices["gradient_sync"],
     )
 
-    resumed = checkpoint.latest(step.out / "checkpoints")
-    if resumed and resumed[0].is_dir() and trainer_cfg["strategy"] != "fsdp2":
+
+def _resumed(step: Step) -> tuple[Path, int] | None:
+    """Where an interrupted fit goes on."""
+    resumed, strategy = checkpoint.latest(step.out / "checkpoints"), step.resources["trainer"]["strategy"]
+    if resumed and resumed[0].is_dir() and strategy != "fsdp2":
         raise DanteError(
-            f"this fit was begun with a sharded checkpoint ({resumed[0].name}), which strategy "
-            f"{trainer_cfg['strategy']} cannot read",
+            f"this fit was begun with a sharded checkpoint ({resumed[0].name}), which strategy {strategy} cannot read",
             where="trainer.strategy",
             allowed="fsdp2, on any number of devices",
             fix="trainer.strategy=fsdp2 (with trainer.devices=1 on one device), or on_existing=overwrite to begin anew",
         )
-    recorder = _recorder(step, data, student, began_s)
-    if rank.of_this_process() == 0:
-        recorder.cut_after(resumed[1] if resumed else 0)
-    io = StreamingCheckpointIO(trainer_cfg["background_checkpoints"])
-    checkpoints = Checkpoints(
-        step.out / "checkpoints", fit["checkpoint_every_steps"], fit["keep_checkpoints"], _sharded(trainer_cfg), io
-    )
-    if resumed:
-        data.start_step = resumed[1]
-        console.info(f"  continues after step {resumed[1]} of {fit['steps']}")
-    if processes > 1:
+    return resumed
+
+
+def _train(fit: _Prepared) -> Trainer:
+    if fit.board.used:
         lost_rank.watch()
-    trainer = Trainer(
-        accelerator=device_type,
-        devices=trainer_cfg["devices"],
-        num_nodes=trainer_cfg["num_nodes"],
-        strategy=build_strategy(trainer_cfg),
-        precision="32-true",  # the module computes in bf16 itself; weights keep the dtype they were loaded in
-        max_epochs=1,  # the data plan is one pass over all steps, whatever the epochs of the cache
-        logger=build_loggers(step.resources["logger"], step.resources["run"], step.label, step.fingerprint),
-        callbacks=[
-            recorder,  # first: its clock stops before anything else runs
-            checkpoints,
-            recorder.lap("checkpoint"),
-            ProgressLine(recorder, fit["steps"]),
-            StopBetweenSteps(checkpoints, fit["steps"]),
-            Heartbeat(board.folder / f"beats-{step.label}", float(trainer_cfg["timeout_s"])),
-            ReturnFreed(),
-            recorder.lap("other"),
-        ],
-        plugins=[io],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        default_root_dir=step.out,
+    trainer = build_trainer(
+        fit.step, fit.recorder, fit.checkpoints, fit.io, fit.board.folder / f"beats-{fit.step.label}"
     )
-    leave_signals_alone(trainer)
+    path = fit.resumed[0] if fit.resumed else None
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=resumed[0] if resumed else None, weights_only=True)
+        trainer.fit(fit.module, datamodule=fit.data, ckpt_path=path, weights_only=True)
     except RuntimeError as error:
         lost = lost_rank.lost(error) if trainer.world_size > 1 else None
         if lost is None:
             raise
         raise lost from error
     close_loggers(trainer.loggers)
-    _write_weights(step, trainer, module, checkpoints)
-    if trainer.is_global_zero:
-        assert bill is not None
-        _write_result(step, trainer, module, bill, recorder)
-    trainer.strategy.barrier("written")
+    return trainer
 
 
 def _sharded(trainer: dict[str, Any]) -> bool:
@@ -205,21 +216,25 @@ def _recorder(step: Step, data: DistillData, student: Any, began_s: float) -> Re
     return Recorder(MetricsFile(step.out / "metrics.jsonl"), fit["log_every_steps"], fit["steps"], accounting, spikes)
 
 
-def _write_weights(step: Step, trainer: Trainer, module: DistillModule, checkpoints: Checkpoints) -> None:
+def _write_weights(prepared: _Prepared, trainer: Trainer) -> None:
     """Every rank takes part; rank 0 writes."""
+    checkpoints, student = prepared.checkpoints, prepared.module.student
     if checkpoints.sharded:
-        if checkpoints.saved != step.settings["fit"]["steps"]:
-            checkpoints.save(trainer, step.settings["fit"]["steps"])
-        found = {}
+        steps = prepared.step.settings["fit"]["steps"]
+        if checkpoints.saved != steps:
+            checkpoints.save(trainer, steps)
+        gathered = {}
         if trainer.is_global_zero:
-            found = weights.consolidate(checkpoints.newest, [name for name, _ in module.student.named_parameters()])
+            gathered = weights.consolidate(checkpoints.newest, [name for name, _ in student.named_parameters()])
     else:
-        found = weights.gather(module.student, keep=trainer.is_global_zero)
+        gathered = weights.gather(student, keep=trainer.is_global_zero)
     if trainer.is_global_zero:
-        weights.save(found, step.out / "student.safetensors")
+        weights.save(gathered, prepared.step.out / "student.safetensors")
 
 
-def _write_result(step: Step, trainer: Trainer, module: DistillModule, bill: Bill, recorder: Recorder) -> None:
+def _write_result(prepared: _Prepared) -> None:
+    step, module, bill, recorder = prepared.step, prepared.module, prepared.bill, prepared.recorder
+    assert bill is not None
     fit, data, losses = step.settings["fit"], bill.data, module.loss_summaries()
     if recorder.steps_done != fit["steps"]:
         raise RuntimeError(f"the fit ended after step {recorder.steps_done} of {fit['steps']}")
