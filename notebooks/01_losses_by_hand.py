@@ -43,9 +43,9 @@ import dante
 from dante.fit.optimizer import OptimizerSettings, learning_rate
 from dante.look.theme import LIGHT, panel, panels, png
 from dante.losses.base import SupervisedTokens
-from dante.losses.head import Head
+from dante.losses.one_pass import vocabulary_pass
 from dante.losses.tea import reduction_scale
-from dante.losses.vocabulary import vocabulary_pass
+from dante.losses.vocabulary.head import Head
 from dante.run.parts import build
 
 conf = Path(dante.__file__).resolve().parents[1] / "conf"

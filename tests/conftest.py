@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(params=["mkl", "without mkl"])
 def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How a CPU multiplies bf16 operands into fp32 results: by MKL, and as it does where that is absent."""
-    from dante.losses import mkl
+    from dante.losses.vocabulary import mkl
 
     if request.param == "mkl" and not mkl.available():
         pytest.skip("this torch carries no MKL with bf16 products")

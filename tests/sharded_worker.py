@@ -17,7 +17,7 @@ from dante.fit.keep import weights
 from dante.fit.keep.checkpoint import Checkpoints, StreamingCheckpointIO, latest
 from dante.fit.strategy import build_strategy
 from dante.losses.ce import CE
-from dante.losses.dual_penalty import DualPenalty
+from dante.losses.dual_penalty.penalty import DualPenalty
 from dante.losses.multiplier import NuPI
 from dante.losses.schedule import Constant, HoldThenRamp
 from tests.test_module import Collect, bare_trainer, cwce, empty_row, module, row, step_batch, student, tea, token_ids

@@ -10,17 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dante.errors import DanteError
-from dante.losses import projection
 from dante.losses.base import SupervisedTokens
 from dante.losses.ce import CE
-from dante.losses.dual_penalty import SMALLEST_UNIT, DualPenalty
-from dante.losses.guards import GUARDS
-from dante.losses.head import Head
+from dante.losses.dual_penalty import DualPenalty
+from dante.losses.dual_penalty.guards import GUARDS
+from dante.losses.dual_penalty.penalty import SMALLEST_UNIT
+from dante.losses.dual_penalty.signals import SIGNALS
+from dante.losses.dual_penalty.tally import BINS, excess, quantile, tally
 from dante.losses.multiplier import Fixed, NuPI
+from dante.losses.one_pass import vocabulary_pass
 from dante.losses.schedule import Constant, HoldThenRamp
-from dante.losses.signals import SIGNALS
-from dante.losses.tally import BINS, excess, quantile, tally
-from dante.losses.vocabulary import vocabulary_pass
+from dante.losses.vocabulary import projection
+from dante.losses.vocabulary.head import Head
 from tests import reference, reference_dual
 
 WIDTH, VOCAB, STEP_TOKENS = 5, 23, 20

@@ -5,7 +5,7 @@ import torch
 
 from dante.fit.strategy import build_strategy
 from dante.losses.ce import CE
-from dante.losses.dual_penalty import DualPenalty
+from dante.losses.dual_penalty.penalty import DualPenalty
 from dante.losses.entropy_penalty import EntropyPenalty
 from dante.losses.multiplier import NuPI
 from dante.losses.schedule import Constant, HoldThenRamp

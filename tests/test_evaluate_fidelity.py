@@ -11,8 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from dante.errors import DanteError
 from dante.evaluate import fidelity
 from dante.evaluate.fidelity import plain, score
-from dante.losses.head import Head
-from dante.losses.scoring import Reference
+from dante.losses.vocabulary.head import Head
+from dante.losses.vocabulary.scoring import Reference
 from dante.text.chat import ChatRenderer, Rendered
 
 TEMPLATE = (

@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dante.losses.base import SupervisedTokens
-from dante.losses.dual_penalty import DualPenalty
+from dante.losses.dual_penalty.guards import GUARDS
+from dante.losses.dual_penalty.penalty import DualPenalty
 from dante.losses.entropy_penalty import EntropyPenalty
-from dante.losses.guards import GUARDS
-from dante.losses.head import Head
 from dante.losses.multiplier import Fixed
+from dante.losses.one_pass import vocabulary_pass
 from dante.losses.schedule import Constant
-from dante.losses.vocabulary import vocabulary_pass
+from dante.losses.vocabulary.head import Head
 from tests import reference, reference_dual
 
 STEPS = [1e-3, 0.1, 1.0, 5.0, 30.0, 1e3, 1e4]

@@ -7,9 +7,9 @@ from dante.errors import DanteError
 from dante.losses.base import SupervisedTokens
 from dante.losses.ce import CE
 from dante.losses.cwce import CWCE, confidence_weight
-from dante.losses.head import Head
+from dante.losses.one_pass import vocabulary_pass
 from dante.losses.schedule import Constant
-from dante.losses.vocabulary import vocabulary_pass
+from dante.losses.vocabulary.head import Head
 from tests import reference
 
 WIDTH, VOCAB = 6, 23

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dante.errors import DanteError
-from dante.losses import mkl
+from dante.losses.vocabulary import mkl
 from dante.models.mkl_linear import avoid_emulation
 
 needs_mkl = pytest.mark.skipif(not mkl.available(), reason="this torch carries no MKL with bf16 products")

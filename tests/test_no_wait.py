@@ -9,7 +9,7 @@ import torch
 
 from dante.data.batch import documents
 from dante.losses.ce import CE
-from dante.losses.dual_penalty import DualPenalty
+from dante.losses.dual_penalty.penalty import DualPenalty
 from dante.losses.multiplier import NuPI
 from dante.losses.schedule import Constant
 from dante.students.attention import use_attention

@@ -16,7 +16,7 @@ import torch
 from dante.fit.optimizer import OptimizerSettings, build_optimizer, learning_rate
 from dante.losses.base import SupervisedTokens
 from dante.losses.cwce import CWCE
-from dante.losses.dual_penalty import DualPenalty
+from dante.losses.dual_penalty.penalty import DualPenalty
 from dante.losses.multiplier import Fixed, NuPI
 from dante.losses.tea import TEA
 from dante.run.parts import build

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from dante.losses import mkl
+from dante.losses.vocabulary import mkl
 from dante.run.precision import dtype_of, is_emulated
 from dante.system.files import read_json, user_cache, write_json
 

@@ -22,8 +22,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dante.errors import DanteError
-from dante.losses.head import Head
-from dante.losses.scoring import Reference, TokenScores, token_scores
+from dante.losses.vocabulary.head import Head
+from dante.losses.vocabulary.scoring import Reference, TokenScores, token_scores
 from dante.statistics.ratio import Ratio
 from dante.text.chat import Rendered
 

@@ -33,8 +33,8 @@ from dante.evaluate.fidelity import Scores, plain, score
 from dante.evaluate.generate import Generation, choose, greedy
 from dante.evaluate.harness import TASK, ChoiceResult, run_choices, write_task
 from dante.evaluate.progress import Bars
-from dante.losses.head import Head
-from dante.losses.scoring import Reference
+from dante.losses.vocabulary.head import Head
+from dante.losses.vocabulary.scoring import Reference
 from dante.run.parts import build
 from dante.run.precision import dtype_of
 from dante.statistics.ratio import Ratio, mean

@@ -4,7 +4,7 @@
 optimization), because a mean over supervised tokens of all micro-batches and ranks, a parameter loss that acts once per
 step, and clipping per loss do not fit into Lightning's own accumulation.
 
-Read in this order: `training_step`, `_token_gradients`, `_parameter_gradients`; then `dante/losses/vocabulary.py`.
+Read in this order: `training_step`, `_token_gradients`, `_parameter_gradients`; then `dante/losses/one_pass.py`.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ from dante.fit.optimizer import OptimizerSettings, apply_update, build_optimizer
 from dante.fit.readback import Outcome, Outcomes, asked_to_stop, signal_of
 from dante.fit.sharding import shard
 from dante.losses.base import LinearLoss, Loss, ParameterLoss, SupervisedTokens
-from dante.losses.head import Head
+from dante.losses.one_pass import PassResult, vocabulary_pass
 from dante.losses.shards import local, total_norm
-from dante.losses.vocabulary import PassResult, vocabulary_pass
+from dante.losses.vocabulary.head import Head
 from dante.run.precision import dtype_of
 from dante.students.attention import no_search_for_documents, row_inputs
 from dante.students.blocks import prepare

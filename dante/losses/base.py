@@ -21,7 +21,7 @@ from dante.errors import DanteError
 from dante.losses.schedule import Schedule
 
 if TYPE_CHECKING:
-    from dante.losses.tile import HiddenStates, Tile
+    from dante.losses.vocabulary.tile import HiddenStates, Tile
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dante.losses.base import LinearLoss
-from dante.losses.tile import Tile
+from dante.losses.vocabulary.tile import Tile
 
 
 class CE(LinearLoss):

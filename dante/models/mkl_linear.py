@@ -1,9 +1,9 @@
 """Linear layers in bf16 on a CPU whose bf16 products torch would emulate: MKL's product takes their place.
 
 Without bf16 instructions torch multiplies bf16 matrices at 1 to 10 GFLOP/s, where fp32 reaches 60 to 70 per core; MKL
-multiplies them at fp32's rate (`dante.losses.mkl`). Results are rounded to bf16 once, from fp32 sums, as by autocast;
-the gradient of an fp32 weight stays in fp32, which autocast would round. On CPUs that multiply bf16 themselves, in fp32
-and on other devices the layer's own code runs.
+multiplies them at fp32's rate (`dante.losses.vocabulary.mkl`). Results are rounded to bf16 once, from fp32 sums, as by
+autocast; the gradient of an fp32 weight stays in fp32, which autocast would round. On CPUs that multiply bf16
+themselves, in fp32 and on other devices the layer's own code runs.
 
 A product is an operator of torch's, so that recomputation and compilation know it.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dante.losses import mkl
+from dante.losses.vocabulary import mkl
 
 
 def avoid_emulation(model: nn.Module) -> int:

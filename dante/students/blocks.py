@@ -17,7 +17,7 @@ from torch.utils.checkpoint import create_selective_checkpoint_contexts
 from transformers import PreTrainedModel
 
 from dante.errors import DanteError
-from dante.losses.head import check_head
+from dante.losses.vocabulary.head import check_head
 from dante.models import mkl_linear  # noqa: F401  (its operator)
 
 _aten = torch.ops.aten

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from dante.losses.matmul import Matmul
+from dante.losses.vocabulary.matmul import Matmul
 
 # A tile's scores stay in the cache between the product, the softmax and the next product.
 _TILE_BYTES = 4 * 2**20

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from dante.losses.matmul import Matmul
+from dante.losses.vocabulary.matmul import Matmul
 
 # Half a megabyte of rows lies in a core's second-level cache beside what else is read; measured at V = 49,152 and
 # 128,256, rows of the whole tile take two and a half times as long.

@@ -77,5 +77,5 @@ def check_head(model: PreTrainedModel) -> None:
         raise DanteError(
             f"{type(model).__name__} changes its logits in a way that this lab does not know",
             allowed="a linear head with bias, logits_scaling, logit_scale, lm_head_multiplier, final_logit_softcapping",
-            fix="teach dante/losses/head.py this architecture",
+            fix="teach dante/losses/vocabulary/head.py this architecture",
         )

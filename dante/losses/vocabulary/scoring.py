@@ -5,7 +5,7 @@ entropy of the whole next-token distribution, and, where a reference model of th
 states, the full forward KL(reference ‖ model) and whether both agree on the most likely token. A reference kept as
 hidden states [tokens, width] is exact and as small as activations; its logits live one tile at a time, like everyone's.
 
-Shape suffixes as in `dante.losses.vocabulary`: N tokens, T tokens of one tile, V vocabulary, D width.
+Shape suffixes as in `dante.losses.one_pass`: N tokens, T tokens of one tile, V vocabulary, D width.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from dante.errors import DanteError
-from dante.losses.head import Head
-from dante.losses.matmul import Matmul
-from dante.losses.projection import project, softmax_sums
-from dante.losses.vocabulary import auto_tile_tokens
+from dante.losses.one_pass import auto_tile_tokens
+from dante.losses.vocabulary.head import Head
+from dante.losses.vocabulary.matmul import Matmul
+from dante.losses.vocabulary.projection import project, softmax_sums
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ converge to high-confidence predictions at difficult reasoning points". Nothing 
 
     minimise L_base   subject to   g = (1/N) Σ_t a_t e_t − ε ≤ 0          e_t = [s_t − τ]₊
 
-- s_t is a signal in [0, 1] (`dante.losses.signals`; by default the entropy of the prediction over log V), N the
-  supervised tokens of the optimizer step, a_t a guard without a gradient (`dante.losses.guards`);
+- s_t is a signal in [0, 1] (`signals.py`; by default the entropy of the prediction over log V), N the supervised
+  tokens of the optimizer step, a_t a guard without a gradient (`guards.py`);
 - τ is the (1 − ρ) quantile of s over the measured part of the run, and then frozen: with a moving quantile the top
   share would always lie above its own threshold and no student could meet the bound;
 - ε(t) = ε₀ · bound(t), ε₀ the mean of a_t [s_t − τ]₊ over the same tokens; bound falls from 1 to κ.
@@ -35,12 +35,12 @@ from torch import Tensor
 
 from dante.errors import DanteError
 from dante.losses.base import LinearLoss, SupervisedTokens
-from dante.losses.guards import GUARDS
+from dante.losses.dual_penalty.guards import GUARDS
+from dante.losses.dual_penalty.signals import SIGNALS
+from dante.losses.dual_penalty.tally import BINS, coarse, excess, quantile, tally
 from dante.losses.multiplier import Multiplier
 from dante.losses.schedule import Schedule
-from dante.losses.signals import SIGNALS
-from dante.losses.tally import BINS, coarse, excess, quantile, tally
-from dante.losses.tile import HiddenStates, Tile
+from dante.losses.vocabulary.tile import HiddenStates, Tile
 
 SMALLEST_UNIT = 1e-4
 _REPORTED_BINS = 128
@@ -54,7 +54,7 @@ class DualPenalty(LinearLoss):
     Args:
         weight: schedule of a factor on μ (1: as defined).
         signal: `predictive`, `energy` or `gram`.
-        guard: a name in `dante.losses.guards`.
+        guard: a name in `dante.losses.dual_penalty.guards`.
         difficult: ρ, the share of tokens that count as difficult when τ is measured.
         measure_from: where measuring begins, as a share of the run.
         measure_until: where it ends, and the constraint begins; at least one step is measured.

@@ -4,11 +4,11 @@ Hidden states at supervised positions go through the LM head tile by tile. Every
 its gradient; the pass turns that into ∂L/∂hidden and ∂L/∂weight at once, in the forward, so that no [tokens, vocab]
 tensor lives whole and nothing is recomputed. Kept for backward: ∂L/∂hidden [tokens, width], ∂L/∂weight [vocab, width].
 
-`dante.losses.scoring` is the same pass without gradients, for evaluation.
+`dante.losses.vocabulary.scoring` is the same pass without gradients, for evaluation.
 
 Precision: logits, softmax and both gradients are accumulated in fp32 (fp64 for fp64 inputs). With
 `matmul_dtype=torch.bfloat16` the operands of the three matrix products are rounded to bf16; so is, once, ∂L/∂hidden on
-a CPU that lacks the product of `dante.losses.mkl`, as under autocast.
+a CPU that lacks the product of `dante.losses.vocabulary.mkl`, as under autocast.
 
 Shape suffixes: N supervised tokens, T tokens of one tile, V vocabulary, D width.
 """
@@ -22,11 +22,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dante.losses.base import LinearLoss, SupervisedTokens
-from dante.losses.head import Head
-from dante.losses.matmul import Matmul
-from dante.losses.projection import cached_rows, project, softmax_sums
-from dante.losses.rows import rows_to_visit
-from dante.losses.tile import HiddenStates, Tile
+from dante.losses.vocabulary.head import Head
+from dante.losses.vocabulary.matmul import Matmul
+from dante.losses.vocabulary.projection import cached_rows, project, softmax_sums
+from dante.losses.vocabulary.rows import rows_to_visit
+from dante.losses.vocabulary.tile import HiddenStates, Tile
 
 # Every tile reads the LM head and adds to its gradient once: at V = 128,256 and width 2,048 tiles of 64 tokens take 1.6
 # times as long as tiles of 256. A GPU wants larger products still.

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dante.losses import mkl
+from dante.losses.vocabulary import mkl
 
 
 @dataclass(frozen=True)
 class Matmul:
     """Products whose operands are rounded to `dtype` and whose sums and results are fp32.
 
-    With `dtype=torch.bfloat16` a CUDA device and a CPU with MKL (`dante.losses.mkl`) are given bf16 operands and an
-    fp32 output. Any other CPU is given fp32 operands and told to round them itself (oneDNN's bf16 mode); one without
+    With `dtype=torch.bfloat16` a CUDA device and a CPU with MKL (`mkl.py`) are given bf16 operands and an fp32 output.
+    Any other CPU is given fp32 operands and told to round them itself (oneDNN's bf16 mode); one without
     bf16 instructions then computes in plain fp32. With any other dtype products are in the operands' own dtype.
 
     oneDNN's mode takes about twice the time of bf16 operands, whose result it gives in bf16 only. `rounded_product` is

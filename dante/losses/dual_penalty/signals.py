@@ -8,8 +8,8 @@
 
 h is the state that enters the LM head. All [I]: the Kai-3B-Instruct card says "embedding space entropy" and no more.
 `predictive` is computed where the logits are, tile by tile; the functions here are those of hidden states. They are
-differentiable, and only `predictive` comes with what `dante.losses.guards` says of wrong tokens: a hidden state moves
-all logits at once.
+differentiable, and only `predictive` comes with what `guards.py` says of wrong tokens: a hidden state moves all logits
+at once.
 """
 
 import math

@@ -26,8 +26,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from dante.losses.rows import rows_to_visit
-from dante.losses.tile import Tile
+from dante.losses.vocabulary.rows import rows_to_visit
+from dante.losses.vocabulary.tile import Tile
 
 Guard = Callable[[Tile, Tensor], Tensor]
 
