@@ -22,10 +22,10 @@ from torch import Tensor
 from torch.nn import functional
 from turns import Table
 
-from dante.losses.base import SupervisedTokens
 from dante.losses.ce import CE
 from dante.losses.one_pass import vocabulary_pass
 from dante.losses.schedule import Constant
+from dante.losses.tokens import SupervisedTokens
 from dante.losses.vocabulary import mkl
 from dante.losses.vocabulary.head import Head
 from dante.run.precision import is_emulated

@@ -42,9 +42,9 @@ from torch import nn
 import dante
 from dante.fit.optimizer import OptimizerSettings, learning_rate
 from dante.look.theme import LIGHT, panel, panels, png
-from dante.losses.base import SupervisedTokens
 from dante.losses.one_pass import vocabulary_pass
 from dante.losses.tea import reduction_scale
+from dante.losses.tokens import SupervisedTokens
 from dante.losses.vocabulary.head import Head
 from dante.run.parts import build
 
@@ -352,6 +352,6 @@ show(axes)
 # others down, each by its probability. CWCE keeps the direction and shortens the step: this token belongs to an answer of
 # which the teacher was unsure (H = 3).
 #
-# **Where this lives.** `dante/losses/cwce.py`, `tea.py`, `schedule.py`; the pass over the vocabulary in `vocabulary.py`. Tests
+# **Where this lives.** `dante/losses/cwce.py`, `tea.py`, `schedule.py`; the pass over the vocabulary in `one_pass.py`. Tests
 # hold each against a slow reference in float64 (`tests/test_losses.py`), and the numbers above against the card
 # (`tests/test_published_values.py`).

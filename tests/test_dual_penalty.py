@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dante.errors import DanteError
-from dante.losses.base import SupervisedTokens
 from dante.losses.ce import CE
 from dante.losses.dual_penalty import DualPenalty
 from dante.losses.dual_penalty.guards import GUARDS
@@ -20,6 +19,7 @@ from dante.losses.dual_penalty.tally import BINS, excess, quantile, tally
 from dante.losses.multiplier import Fixed, NuPI
 from dante.losses.one_pass import vocabulary_pass
 from dante.losses.schedule import Constant, HoldThenRamp
+from dante.losses.tokens import SupervisedTokens
 from dante.losses.vocabulary import projection
 from dante.losses.vocabulary.head import Head
 from tests import reference, reference_dual

@@ -12,13 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dante.losses.base import SupervisedTokens
 from dante.losses.dual_penalty.guards import GUARDS
 from dante.losses.dual_penalty.penalty import DualPenalty
 from dante.losses.entropy_penalty import EntropyPenalty
 from dante.losses.multiplier import Fixed
 from dante.losses.one_pass import vocabulary_pass
 from dante.losses.schedule import Constant
+from dante.losses.tokens import SupervisedTokens
 from dante.losses.vocabulary.head import Head
 from tests import reference, reference_dual
 

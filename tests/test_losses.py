@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from dante.errors import DanteError
-from dante.losses.base import SupervisedTokens
 from dante.losses.ce import CE
 from dante.losses.cwce import CWCE, confidence_weight
 from dante.losses.one_pass import vocabulary_pass
 from dante.losses.schedule import Constant
+from dante.losses.tokens import SupervisedTokens
 from dante.losses.vocabulary.head import Head
 from tests import reference
 

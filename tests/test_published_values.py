@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from dante.fit.optimizer import OptimizerSettings, build_optimizer, learning_rate
-from dante.losses.base import SupervisedTokens
 from dante.losses.cwce import CWCE
 from dante.losses.dual_penalty.penalty import DualPenalty
 from dante.losses.multiplier import Fixed, NuPI
 from dante.losses.tea import TEA
+from dante.losses.tokens import SupervisedTokens
 from dante.run.parts import build
 from tests.test_config import composed
 from tests.test_optimizer import tiny_llama

@@ -8,13 +8,15 @@ import torch
 from transformers import AutoModelForCausalLM, Cohere2Config, Gemma2Config, GraniteConfig, LlamaConfig
 
 from dante.errors import DanteError
-from dante.losses.base import LinearLoss, SupervisedTokens
+from dante.losses.base import LinearLoss
 from dante.losses.ce import CE
-from dante.losses.one_pass import auto_tile_tokens, vocabulary_pass
+from dante.losses.one_pass import vocabulary_pass
 from dante.losses.schedule import Constant
+from dante.losses.tokens import SupervisedTokens
 from dante.losses.vocabulary import projection
 from dante.losses.vocabulary.head import Head, check_head
 from dante.losses.vocabulary.scoring import Reference, token_scores
+from dante.losses.vocabulary.tile import auto_tile_tokens
 from tests import reference
 
 TOKENS, WIDTH, VOCAB = 13, 6, 29

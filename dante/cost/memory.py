@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 from dante.losses.base import LinearLoss, Loss, ParameterLoss
-from dante.losses.one_pass import auto_tile_tokens
 from dante.losses.vocabulary import mkl
+from dante.losses.vocabulary.tile import auto_tile_tokens
 from dante.system.files import GIB
 
 # Bytes per unit of (d, a, k, f), per token and block.

@@ -25,9 +25,10 @@ from dante.errors import DanteError
 from dante.fit.optimizer import OptimizerSettings, apply_update, build_optimizer, clip_divisor, learning_rate
 from dante.fit.readback import Outcome, Outcomes, asked_to_stop, signal_of
 from dante.fit.sharding import shard
-from dante.losses.base import LinearLoss, Loss, ParameterLoss, SupervisedTokens
+from dante.losses.base import LinearLoss, Loss, ParameterLoss
 from dante.losses.one_pass import PassResult, vocabulary_pass
 from dante.losses.shards import local, total_norm
+from dante.losses.tokens import SupervisedTokens
 from dante.losses.vocabulary.head import Head
 from dante.run.precision import dtype_of
 from dante.students.attention import no_search_for_documents, row_inputs

@@ -11,54 +11,15 @@ may hold state (buffers: in checkpoints, equal on every rank).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from dante.errors import DanteError
 from dante.losses.schedule import Schedule
-
-if TYPE_CHECKING:
-    from dante.losses.vocabulary.tile import HiddenStates, Tile
-
-
-@dataclass(frozen=True)
-class SupervisedTokens:
-    """The supervised tokens of one micro-batch, and how many the whole optimizer step has.
-
-    Attributes:
-        labels: token ids to predict.
-        record: for each token the row of its record in `fields`.
-        fields: per-record values, each of shape [records of this micro-batch].
-        step_tokens: supervised tokens of the optimizer step, over all micro-batches and ranks.
-        step_records: records of the optimizer step, over all micro-batches and ranks.
-    """
-
-    labels: Int64[Tensor, " tokens"]
-    record: Int64[Tensor, " tokens"]
-    fields: Mapping[str, Tensor]
-    step_tokens: int
-    step_records: int
-
-    def per_token(self, field: str) -> Float[Tensor, " tokens"]:
-        """A record's field, repeated for each of its tokens; float64, as coefficients are.
-
-        Raises:
-            DanteError: the records have no such field.
-        """
-        if field not in self.fields:
-            raise DanteError(
-                f"the records carry no field {field!r}",
-                allowed=", ".join(sorted(self.fields)),
-                fix="add it to the cache",
-            )
-        return self.fields[field].double()[self.record]
-
-    def uniform(self) -> Float[Tensor, " tokens"]:
-        """1 / supervised tokens of the optimizer step: the coefficients of a plain mean over tokens."""
-        return torch.full(self.labels.shape, 1.0 / self.step_tokens, dtype=torch.float64, device=self.labels.device)
+from dante.losses.tokens import SupervisedTokens
+from dante.losses.vocabulary.tile import HiddenStates, Tile
 
 
 class Loss(nn.Module):
@@ -121,11 +82,11 @@ class LinearLoss(Loss):
         """
         return tokens.uniform()
 
-    def per_token(self, logits_TV: Float[Tensor, "tile vocab"], tile: "Tile") -> Float[Tensor, " tile"]:
+    def per_token(self, logits_TV: Float[Tensor, "tile vocab"], tile: Tile) -> Float[Tensor, " tile"]:
         """ℓ_t as a differentiable function of the logits."""
         raise NotImplementedError(f"{type(self).__name__} defines neither per_token nor on_tile")
 
-    def on_tile(self, tile: "Tile", coefficients: Float[Tensor, " tile"]) -> Float[Tensor, " tile"]:
+    def on_tile(self, tile: Tile, coefficients: Float[Tensor, " tile"]) -> Float[Tensor, " tile"]:
         """Return ℓ_t and hand the tile the gradient of `Σ coefficients_t ℓ_t` (coefficients include λ)."""
         if not tile.wants_gradient:
             return self.per_token(tile.logits, tile).detach()
@@ -136,7 +97,7 @@ class LinearLoss(Loss):
         tile.add_gradient(gradient_TV)
         return values_T.detach()
 
-    def on_hidden(self, states: "HiddenStates", coefficients: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
+    def on_hidden(self, states: HiddenStates, coefficients: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
         """Return ℓ_t of every token in place of what the tiles gave, and add the gradient of `Σ coefficients_t ℓ_t`.
 
         Called after the last tile, where the loss declares `needs_hidden`.

@@ -24,9 +24,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dante.errors import DanteError
-from dante.losses.base import SupervisedTokens
 from dante.losses.ce import CE
 from dante.losses.schedule import Schedule
+from dante.losses.tokens import SupervisedTokens
 
 NORMALISATIONS = ("tokens", "records")
 

@@ -21,23 +21,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dante.losses.base import LinearLoss, SupervisedTokens
+from dante.losses.base import LinearLoss
+from dante.losses.tokens import SupervisedTokens
 from dante.losses.vocabulary.head import Head
 from dante.losses.vocabulary.matmul import Matmul
 from dante.losses.vocabulary.projection import cached_rows, project, softmax_sums
 from dante.losses.vocabulary.rows import rows_to_visit
-from dante.losses.vocabulary.tile import HiddenStates, Tile
-
-# Every tile reads the LM head and adds to its gradient once: at V = 128,256 and width 2,048 tiles of 64 tokens take 1.6
-# times as long as tiles of 256. A GPU wants larger products still.
-_TILE_BYTES = {"cpu": 128 * 2**20, "cuda": 512 * 2**20}
-_MIN_TILE_TOKENS = 64
-
-
-def auto_tile_tokens(vocab: int, device: torch.device) -> int:
-    """Tokens per tile such that an fp32 tile of logits fits the device's byte budget."""
-    fitting = _TILE_BYTES.get(device.type, _TILE_BYTES["cuda"]) // (4 * vocab)
-    return max(_MIN_TILE_TOKENS, fitting // _MIN_TILE_TOKENS * _MIN_TILE_TOKENS)
+from dante.losses.vocabulary.tile import HiddenStates, Tile, auto_tile_tokens
 
 
 @dataclass(frozen=True)

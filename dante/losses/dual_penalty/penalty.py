@@ -34,12 +34,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dante.errors import DanteError
-from dante.losses.base import LinearLoss, SupervisedTokens
+from dante.losses.base import LinearLoss
 from dante.losses.dual_penalty.guards import GUARDS
 from dante.losses.dual_penalty.signals import SIGNALS
 from dante.losses.dual_penalty.tally import BINS, coarse, excess, quantile, tally
 from dante.losses.multiplier import Multiplier
 from dante.losses.schedule import Schedule
+from dante.losses.tokens import SupervisedTokens
 from dante.losses.vocabulary.tile import HiddenStates, Tile
 
 SMALLEST_UNIT = 1e-4

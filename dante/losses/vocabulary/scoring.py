@@ -15,10 +15,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from dante.errors import DanteError
-from dante.losses.one_pass import auto_tile_tokens
 from dante.losses.vocabulary.head import Head
 from dante.losses.vocabulary.matmul import Matmul
 from dante.losses.vocabulary.projection import project, softmax_sums
+from dante.losses.vocabulary.tile import auto_tile_tokens
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from dante.losses.base import SupervisedTokens
+from dante.losses.tokens import SupervisedTokens
 
 
 @dataclass
@@ -125,3 +125,17 @@ class HiddenStates:
 
 def _add(total: Tensor | None, term: Tensor) -> Tensor:
     return term if total is None else total + term
+
+
+# Every tile reads the LM head and adds to its gradient once: at V = 128,256 and width 2,048 tiles of 64 tokens take 1.6
+# times as long as tiles of 256. A GPU wants larger products still.
+_TILE_BYTES = {"cpu": 128 * 2**20, "cuda": 512 * 2**20}
+
+
+_MIN_TILE_TOKENS = 64
+
+
+def auto_tile_tokens(vocab: int, device: torch.device) -> int:
+    """Tokens per tile such that an fp32 tile of logits fits the device's byte budget."""
+    fitting = _TILE_BYTES.get(device.type, _TILE_BYTES["cuda"]) // (4 * vocab)
+    return max(_MIN_TILE_TOKENS, fitting // _MIN_TILE_TOKENS * _MIN_TILE_TOKENS)
