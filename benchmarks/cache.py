@@ -24,7 +24,7 @@ from dante.cache.shipped import POCKET
 OPEN = """
 import json, sys, time
 start = time.perf_counter()
-from dante.cache.index import IndexedCache
+from dante.cache.records.index import IndexedCache
 imported = time.perf_counter()
 def resident_mib():
     pages = int(open("/proc/self/statm").read().split()[1])

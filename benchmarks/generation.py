@@ -16,14 +16,14 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from dante.cache.generated import GeneratedCache
-from dante.cache.requests import Renderer
-from dante.cache.sources import PocketPrompts
+from dante.cache.generate.generated import GeneratedCache
+from dante.cache.generate.requests import Renderer
+from dante.cache.prompts.sources import PocketPrompts
 from dante.run.parts import build
 from dante.run.step import Step
-from dante.teachers.engine import Decoding
-from dante.teachers.handle import load_teacher
+from dante.teachers.engines.base import Decoding
 from dante.teachers.pocket import PocketTeacher
+from dante.teachers.teacher import load_teacher
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -50,7 +50,7 @@ class Shared:
 
 def bare(engine: Any, batches: list[Any], decoding: Decoding) -> int:
     """Tokens that the engine's own loop produces, with nothing done to them."""
-    from dante.teachers import transformers_engine, vllm_engine
+    from dante.teachers.engines import transformers_engine, vllm_engine
 
     tokens = 0
 

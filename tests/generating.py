@@ -4,13 +4,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dante.cache.generated import GeneratedCache
-from dante.cache.sources import PocketPrompts
+from dante.cache.generate.generated import GeneratedCache
+from dante.cache.prompts.sources import PocketPrompts
 from dante.run.step import Step
-from dante.teachers.engine import Decoding
-from dante.teachers.ray_engine import RayEngine
-from dante.teachers.transformers_engine import TransformersEngine
-from dante.teachers.vllm_engine import VllmEngine
+from dante.teachers.engines.base import Decoding
+from dante.teachers.engines.ray_engine import RayEngine
+from dante.teachers.engines.transformers_engine import TransformersEngine
+from dante.teachers.engines.vllm_engine import VllmEngine
 
 BATCH_REQUESTS = 6
 

@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 
 from dante.cache.asked import check_rendering, read_by, rendered_with
-from dante.cache.manifest import FILE_NAME
-from dante.cache.provenance import leaves_that_differ
-from dante.cache.requests import Renderer
+from dante.cache.generate.requests import Renderer
+from dante.cache.prompts.pocket import Prompt
+from dante.cache.records.manifest import FILE_NAME
+from dante.cache.records.provenance import leaves_that_differ
 from dante.errors import DanteError
 from dante.evaluate import score_stage
 from dante.evaluate import stage as eval_stage
 from dante.fit import stage as fit_stage
 from dante.run.step import Step
-from dante.teachers.engine import Request
-from dante.teachers.handle import Teacher
-from dante.teachers.prompts import Prompt
-from dante.teachers.server_api import Chat, Completions, Words
+from dante.teachers.engines.base import Request
+from dante.teachers.engines.server.api import Chat, Completions, Words
 from dante.teachers.smoke import TEMPLATE, smoke_tokenizer
+from dante.teachers.teacher import Teacher
 from tests.test_cache_generated import GREEDY
 
 THINKING = TEMPLATE.replace(

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from dante.cache import CacheWriter, Record
 from dante.cache.__main__ import main
-from dante.cache.index import IndexedCache
+from dante.cache.records.index import IndexedCache
 from dante.data.audit import audit, segments
 from dante.data.table import row, rows
 from dante.errors import DanteError

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from dante.cache import CacheWriter, Record, load_manifest, read_records, verify
-from dante.cache.difficulty import with_difficulty
 from dante.cache.filters import Truncated
-from dante.cache.record import stable_hash, to_line
+from dante.cache.generate.difficulty import with_difficulty
+from dante.cache.records.record import stable_hash, to_line
 from dante.cache.shipped import POCKET, ShippedCache
 from dante.cache.sparse import SparseLogits
 from dante.cache.split import split_by_prompt
@@ -95,7 +95,7 @@ def test_writing_again_replaces_what_was_left(tmp_path: Path) -> None:
 
 VALIDATION = """
 import json, time
-from dante.cache.record import parse_record
+from dante.cache.records.record import parse_record
 fields = {"teacher_text": "word " * 60, "output_entropy": 0.5, "self_consistency": 1.0, "difficulty_score": 0.5}
 lines = [json.dumps(fields | {"prompt": f"Prompt {i}"}) for i in range(20_000)]
 start = time.process_time()

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 
 from dante.cache import Record, read_records, verify
-from dante.cache.answers import AnswerStore
 from dante.cache.asked import asked_with
-from dante.cache.consistency import LastNumber, SelfConsistency
 from dante.cache.filters import Truncated, WrongLanguage
 from dante.cache.filters.language import in_its_language, spoken
-from dante.cache.generated import GeneratedCache
-from dante.cache.sources import JsonlPrompts, PocketPrompts
+from dante.cache.generate.answer_store import AnswerStore
+from dante.cache.generate.consistency import LastNumber, SelfConsistency
+from dante.cache.generate.generated import GeneratedCache
+from dante.cache.prompts.sources import JsonlPrompts, PocketPrompts
 from dante.errors import DanteError
 from dante.run.step import Step
-from dante.teachers.engine import Decoding, Generation, Request
+from dante.teachers.engines.base import Decoding, Generation, Request
+from dante.teachers.engines.transformers_engine import TransformersEngine
 from dante.teachers.smoke import SmokeTeacher
-from dante.teachers.transformers_engine import TransformersEngine
 from dante.text.repetition import RepetitionLimit
 
 GREEDY = Decoding(0.0, 1.0, 0, 20, 1, 20, RepetitionLimit(2, 8, 4))

@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dante.cache import CacheWriter, Record, read_records, verify
-from dante.cache.columns import id_hash
-from dante.cache.frames import RECORDS_PER_FRAME, blocks, lines, read_block
-from dante.cache.index import IndexedCache
-from dante.cache.index_file import BINDING, TABLE
-from dante.cache.reader import read_lines
-from dante.cache.record import to_line
+from dante.cache.records.columns import id_hash
+from dante.cache.records.frames import RECORDS_PER_FRAME, blocks, lines, read_block
+from dante.cache.records.index import IndexedCache
+from dante.cache.records.index_file import BINDING, TABLE
+from dante.cache.records.reader import read_lines
+from dante.cache.records.record import to_line
 from dante.cache.shipped import POCKET
 from dante.errors import DanteError
 
@@ -290,9 +290,9 @@ def test_numbers_and_ids_that_are_not_there(tmp_path):
 
 
 def test_ids_with_one_hash_are_told_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr("dante.cache.columns.id_hash", lambda identity: id_hash("") + len(identity))
+    monkeypatch.setattr("dante.cache.records.columns.id_hash", lambda identity: id_hash("") + len(identity))
     records = write(tmp_path, 12)
-    monkeypatch.setattr("dante.cache.index.id_hash", lambda identity: id_hash("") + len(identity))
+    monkeypatch.setattr("dante.cache.records.index.id_hash", lambda identity: id_hash("") + len(identity))
     cache = IndexedCache(tmp_path)
     assert [cache.by_id(r.id) for r in records] == records
     assert cache.row_of("idx") is None

@@ -20,11 +20,11 @@ from rich.console import Console
 
 from dante.cache import CacheWriter, Record, load_manifest, read_records, verify
 from dante.cache.__main__ import COMMANDS, main
-from dante.cache.frames import RECORDS_PER_FRAME
-from dante.cache.index import IndexedCache
-from dante.cache.index_file import BINDING
-from dante.cache.manifest import write_manifest
-from dante.cache.record import to_line
+from dante.cache.records.frames import RECORDS_PER_FRAME
+from dante.cache.records.index import IndexedCache
+from dante.cache.records.index_file import BINDING
+from dante.cache.records.manifest import write_manifest
+from dante.cache.records.record import to_line
 from dante.cache.shipped import POCKET
 from dante.cache.tools.show import in_terminal, select, shown
 from dante.cache.tools.surprisal import pieces

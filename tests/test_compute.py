@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from dante.cache import Record, read_records
-from dante.cache.conversation import messages_of
+from dante.cache.records.conversation import messages_of
 from dante.cost import compute, shown
 from dante.cost.compute import Compute, Work, most_steps
 from dante.cost.estimate import estimate
@@ -29,8 +29,8 @@ from dante.report.read import Fit, Run
 from dante.run import pipeline
 from dante.run.check import check
 from dante.run.step import Step
-from dante.teachers.handle import Teacher
 from dante.teachers.size import Size, size_of, teacher_size
+from dante.teachers.teacher import Teacher
 from dante.text.chat import ChatRenderer
 from dante.text.tokenizer import load_tokenizer
 from tests.killing import Run as Started

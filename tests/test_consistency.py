@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dante.cache.consistency import (
+from dante.cache.generate.consistency import (
     Boxed,
     CodeBlock,
     FirstThatFits,

@@ -10,11 +10,11 @@ import pytest
 import zstandard
 
 from dante.cache import CacheWriter, Record, read_records
-from dante.cache.conversation import same_prompt
-from dante.cache.fields import FieldError
 from dante.cache.filters import ExactDuplicates
-from dante.cache.manifest import Counts
-from dante.cache.record import parse_record, prompt_hash
+from dante.cache.records.conversation import same_prompt
+from dante.cache.records.fields import FieldError
+from dante.cache.records.manifest import Counts
+from dante.cache.records.record import parse_record, prompt_hash
 from dante.cache.shipped import POCKET, ShippedCache
 from dante.cache.split import AtMost, prompts_to_draw_from, split_by_prompt
 from dante.cache.tools.verify import problems

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dante.cache import read_records, verify
-from dante.cache.reader import read_lines
+from dante.cache.records.reader import read_lines
 from dante.teachers.smoke import SmokeTeacher
 from tests.generating import BATCH_REQUESTS, generate
 from tests.warm import Started

@@ -11,11 +11,11 @@ import pyarrow.parquet
 import pytest
 
 from dante.cache.filters import WrongLanguage
-from dante.cache.record import Record
-from dante.cache.sources import DatasetPrompts, JsonlPrompts, ParquetPrompts, Prompts, ReasoningGymPrompts
+from dante.cache.prompts.pocket import Prompt
+from dante.cache.prompts.sources import DatasetPrompts, JsonlPrompts, ParquetPrompts, Prompts, ReasoningGymPrompts
+from dante.cache.records.record import Record
 from dante.errors import DanteError
 from dante.run.parts import build
-from dante.teachers.prompts import Prompt
 from tests.test_config import CONF, composed
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]

@@ -4,10 +4,10 @@ from collections import Counter
 
 import pytest
 
+from dante.cache.prompts.pocket import build_prompts
+from dante.cache.prompts.pocket.build import families
+from dante.cache.prompts.pocket.family import MAX_PER_TEMPLATE
 from dante.errors import DanteError
-from dante.teachers.prompts import build_prompts
-from dante.teachers.prompts.build import families
-from dante.teachers.prompts.family import MAX_PER_TEMPLATE
 
 
 def test_deterministic_unique_and_a_prefix_of_itself() -> None:

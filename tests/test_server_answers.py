@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dante.errors import DanteError
-from dante.teachers.engine import Decoding, Request, generation_from_bytes
-from dante.teachers.server_api import Chat, Completions, Words, loop_end, read_scores
-from dante.teachers.server_client import Garbage
+from dante.teachers.engines.base import Decoding, Request, generation_from_bytes
+from dante.teachers.engines.server.api import Chat, Completions, Words, loop_end, read_scores
+from dante.teachers.engines.server.client import Garbage
 from dante.teachers.smoke import smoke_tokenizer
 from dante.text.offsets import ends_of_pieces
 from dante.text.repetition import RepetitionLimit, repeats

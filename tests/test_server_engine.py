@@ -22,8 +22,8 @@ from transformers import AutoTokenizer
 
 from dante.errors import DanteError
 from dante.run.parts import build, walk_targets
-from dante.teachers.engine import Decoding, Engine, Generation, Request
-from dante.teachers.server_engine import ServerEngine
+from dante.teachers.engines.base import Decoding, Engine, Generation, Request
+from dante.teachers.engines.server.engine import ServerEngine
 from dante.teachers.smoke import SmokeTeacher
 from tests.bad_server import MODEL, BadServer, Reply, chat, completion
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dante.teachers.engine import Decoding, Generation, Request
+from dante.teachers.engines.base import Decoding, Generation, Request
+from dante.teachers.engines.transformers_engine import TransformersEngine
+from dante.teachers.engines.vllm_engine import VllmEngine
 from dante.teachers.smoke import SmokeTeacher
-from dante.teachers.transformers_engine import TransformersEngine
 from dante.teachers.uncertainty import mean_entropy_bounds
-from dante.teachers.vllm_engine import VllmEngine
 from dante.text.repetition import RepetitionLimit, repeats
 from tests.test_server_engine import engine, free_port, load
 

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dante.cache import CacheWriter, Record, read_records
-from dante.cache.record import stable_hash
+from dante.cache.records.record import stable_hash
 from dante.cache.sparse import RandomSampling, Sparse, SparseLogits, TopKTail, bits, command
 from dante.cache.sparse import build as build_module
 from dante.cache.sparse.sidecar import Header
 from dante.errors import DanteError
+from dante.teachers.engines.transformers_engine import TransformersEngine
+from dante.teachers.engines.vllm_engine import VllmEngine
 from dante.teachers.smoke import SmokeTeacher, smoke_tokenizer
-from dante.teachers.transformers_engine import TransformersEngine
-from dante.teachers.vllm_engine import VllmEngine
 from dante.text.chat import ChatRenderer
 
 VOCABULARY = 152_064

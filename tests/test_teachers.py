@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from dante.errors import DanteError
 from dante.evaluate.score_stage import teacher_missing
-from dante.teachers.engine import Decoding, Request, to_generation
-from dante.teachers.handle import load_teacher
+from dante.teachers.engines.base import Decoding, Request, to_generation
+from dante.teachers.engines.transformers_engine import TransformersEngine
 from dante.teachers.hub import HubTeacher
 from dante.teachers.pocket import PocketTeacher
 from dante.teachers.smoke import SmokeTeacher, smoke_tokenizer
-from dante.teachers.transformers_engine import TransformersEngine
+from dante.teachers.teacher import load_teacher
 from dante.text.offsets import token_ends
 from dante.text.repetition import RepetitionLimit, repeats
 

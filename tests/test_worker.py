@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from dante.errors import DanteError
-from dante.teachers import vllm_engine
-from dante.teachers.engine import Decoding, Request
+from dante.teachers.engines import vllm_engine
+from dante.teachers.engines.base import Decoding, Request
+from dante.teachers.engines.vllm_engine import VllmEngine
 from dante.teachers.smoke import SmokeTeacher
 from dante.teachers.uncertainty import mean_entropy_bounds
-from dante.teachers.vllm_engine import VllmEngine
 
 GREEDY = Decoding(0.0, 1.0, 0, 24, 1, 20, None)
 

@@ -10,10 +10,10 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from dante.cache.index import IndexedCache
-from dante.cache.manifest import verify
+from dante.cache.records.index import IndexedCache
+from dante.cache.records.manifest import verify
+from dante.cache.records.statistics import summary_lines
 from dante.cache.shipped import POCKET
-from dante.cache.statistics import summary_lines
 from dante.errors import DanteError
 
 # A command's module is imported only when it is named: some load a tokenizer library, others draw figures.

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dante.cache.manifest import FILE_NAME, load_manifest
+from dante.cache.records.manifest import FILE_NAME, load_manifest
 from dante.errors import DanteError
 from dante.run.store import read_description
-from dante.teachers.handle import FILE_NAME as TEACHER_FILE
-from dante.teachers.handle import SOURCE, load_teacher
+from dante.teachers.teacher import FILE_NAME as TEACHER_FILE
+from dante.teachers.teacher import SOURCE, load_teacher
 
 Variables = Mapping[str, Any]
 

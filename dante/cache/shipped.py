@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 from dante.cache.filters import Filter, apply_all
-from dante.cache.manifest import FILE_NAME, verify
-from dante.cache.reader import Policy, scan, shard_paths
+from dante.cache.records.manifest import FILE_NAME, verify
+from dante.cache.records.reader import Policy, scan, shard_paths
+from dante.cache.records.writer import CacheWriter
 from dante.cache.split import Holdout, prompts_of, prompts_to_draw_from, split_by_prompt
-from dante.cache.writer import CacheWriter
 from dante.errors import DanteError
 from dante.run.step import Step
 from dante.system.files import sha256
-from dante.teachers.handle import FILE_NAME as TEACHER_FILE
-from dante.teachers.handle import load_teacher
+from dante.teachers.teacher import FILE_NAME as TEACHER_FILE
+from dante.teachers.teacher import load_teacher
 
 POCKET = Path(__file__).with_name("pocket")
 EXAMPLES = 3

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dante.cache.record import Record, Split, prompt_hash
+from dante.cache.records.record import Record, Split, prompt_hash
 from dante.errors import DanteError
 from dante.run.parts import build, is_target
 

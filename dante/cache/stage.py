@@ -2,9 +2,15 @@
 
 from typing import Any
 
-from dante.cache.generated import GeneratedCache
+from dante.cache.generate.generated import GeneratedCache
+from dante.cache.prompts.sources import (
+    DatasetPrompts,
+    JsonlPrompts,
+    ParquetPrompts,
+    PocketPrompts,
+    ReasoningGymPrompts,
+)
 from dante.cache.shipped import ShippedCache
-from dante.cache.sources import DatasetPrompts, JsonlPrompts, ParquetPrompts, PocketPrompts, ReasoningGymPrompts
 from dante.run.outside import named_files
 from dante.run.parts import build
 from dante.run.step import Step

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dante.cache.record import Split
+from dante.cache.records.record import Split
 from dante.cache.split import held_out_words, planned, prompts_of
 from dante.cost import compute
 from dante.cost.compute import Compute

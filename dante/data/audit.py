@@ -14,9 +14,9 @@ import numpy as np
 from rich.progress import track
 
 from dante.cache.filters.plain import TRUNCATED
-from dante.cache.index import IndexedCache
-from dante.cache.record import Record
-from dante.cache.statistics import labels
+from dante.cache.records.index import IndexedCache
+from dante.cache.records.record import Record
+from dante.cache.records.statistics import labels
 from dante.data.table import RECORDS_PER_BATCH, row, rows
 from dante.errors import DanteError
 from dante.text.chat import ChatRenderer

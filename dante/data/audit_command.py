@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dante.cache.index import IndexedCache
+from dante.cache.records.index import IndexedCache
 from dante.cache.tools.show import visible
 from dante.errors import DanteError
 

@@ -18,7 +18,7 @@ from jaxtyping import Int64
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from dante.cache.reader import Policy
+from dante.cache.records.reader import Policy
 from dante.data.batch import StepBatch, assemble
 from dante.data.curriculum import Curriculum
 from dante.data.packing import Plan, make_plan

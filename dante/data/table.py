@@ -21,7 +21,7 @@ from datasets.arrow_writer import ArrowWriter
 from rich.progress import track
 
 from dante.cache import Record, read_records
-from dante.cache.reader import Policy, shard_paths
+from dante.cache.records.reader import Policy, shard_paths
 from dante.errors import DanteError
 from dante.text.chat import FIXED_DATE, ChatRenderer, Rendered
 

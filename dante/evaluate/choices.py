@@ -34,7 +34,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dante.cache import Record
-from dante.cache.record import prompt_hash
+from dante.cache.records.record import prompt_hash
 from dante.errors import DanteError
 from dante.evaluate.heldout import by_hash
 

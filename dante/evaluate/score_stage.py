@@ -12,7 +12,7 @@ from dante.evaluate.one_model import Subject, measure
 from dante.models.pretrained import why_not_here
 from dante.run.step import Step
 from dante.system.files import write_json
-from dante.teachers.handle import load_teacher
+from dante.teachers.teacher import load_teacher
 
 
 def run(step: Step) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from dante import console
-from dante.cache.manifest import load_manifest
-from dante.cache.record import stable_hash
+from dante.cache.records.manifest import load_manifest
+from dante.cache.records.record import stable_hash
 from dante.cost import compute
 from dante.cost.compute import Compute, Work
 from dante.cost.memory import Shape, shape_of
@@ -24,9 +24,9 @@ from dante.errors import DanteError
 from dante.run.parts import build
 from dante.run.step import Step
 from dante.students.load import meta_of
-from dante.teachers.handle import FILE_NAME as TEACHER_FILE
-from dante.teachers.handle import load_teacher
 from dante.teachers.size import Size, teacher_size
+from dante.teachers.teacher import FILE_NAME as TEACHER_FILE
+from dante.teachers.teacher import load_teacher
 
 # Draws that no budget of a person's would pay for: the unit is probably another one.
 _MOST_DRAWS = 100_000_000

@@ -24,7 +24,7 @@ from dante.run.step import Step
 from dante.students.finite import check_finite
 from dante.students.load import DTYPES, config_from, count_parameters, load_pretrained
 from dante.students.prune import keep_layers
-from dante.teachers.handle import load_teacher
+from dante.teachers.teacher import load_teacher
 from dante.text.chat import ChatRenderer
 from dante.text.tokenizer import load_tokenizer
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from dante.models.folder import check_folder, local_folder
 from dante.run.outside import model_identity
-from dante.teachers.handle import SOURCE, Teacher, sha256_of_weights
+from dante.teachers.teacher import SOURCE, Teacher, sha256_of_weights
 
 
 class HubTeacher:

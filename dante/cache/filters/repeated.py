@@ -4,7 +4,7 @@ import re
 from collections import Counter
 
 from dante.cache.filters.base import OneByOne
-from dante.cache.record import Record
+from dante.cache.records.record import Record
 from dante.errors import DanteError
 from dante.text.words import words
 

@@ -3,7 +3,7 @@
 import re
 
 from dante.cache.filters.base import OneByOne
-from dante.cache.record import Record
+from dante.cache.records.record import Record
 from dante.text.thinking import normalise_thinking, split_thinking
 
 TOOL_CALL = re.compile(

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from dante.cache.record import Record, stable_hash
+from dante.cache.records.record import Record, stable_hash
 from dante.cache.sparse.kinds import RandomSampling, Sparse, TopKTail
 from dante.cache.sparse.sidecar import Header, SparseLogits, check_same, file_name, write_file
 from dante.errors import DanteError
-from dante.teachers.engine import Engine
+from dante.teachers.engines.base import Engine
 from dante.text.chat import ChatRenderer
 
 RECORDS_PER_FILE = 500

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from dante.cache.asked import asked_with
-from dante.cache.manifest import FILE_NAME, load_manifest
-from dante.cache.reader import read_records
-from dante.cache.record import stable_hash
-from dante.cache.requests import Renderer
+from dante.cache.generate.requests import Renderer
+from dante.cache.records.manifest import FILE_NAME, load_manifest
+from dante.cache.records.reader import read_records
+from dante.cache.records.record import stable_hash
 from dante.cache.sparse.build import build
 from dante.cache.sparse.kinds import KINDS
 from dante.cache.sparse.sidecar import Header
 from dante.errors import DanteError
-from dante.teachers.handle import load_teacher
-from dante.teachers.transformers_engine import TransformersEngine
+from dante.teachers.engines.transformers_engine import TransformersEngine
+from dante.teachers.teacher import load_teacher
 from dante.text.chat import ChatRenderer
 
 

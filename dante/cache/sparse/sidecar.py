@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from dante.cache.record import Record
+from dante.cache.records.record import Record
 from dante.cache.sparse.kinds import KINDS, Kind, Sparse
 from dante.errors import DanteError
 from dante.system.files import write_bytes

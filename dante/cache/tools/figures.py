@@ -10,7 +10,7 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from PIL import Image
 
-from dante.cache.statistics import labels, numbers
+from dante.cache.records.statistics import labels, numbers
 from dante.look.theme import LIGHT, Theme, panel, png
 from dante.teachers.uncertainty import confidence_weight
 

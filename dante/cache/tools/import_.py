@@ -7,11 +7,11 @@ from typing import Any
 
 from rich.progress import track
 
-from dante.cache.fields import FieldError
-from dante.cache.reader import parse_line, read_lines, shard_paths
-from dante.cache.record import Record
+from dante.cache.records.fields import FieldError
+from dante.cache.records.reader import parse_line, read_lines, shard_paths
+from dante.cache.records.record import Record
+from dante.cache.records.writer import CacheWriter
 from dante.cache.tools.output import check_new
-from dante.cache.writer import CacheWriter
 from dante.errors import DanteError
 from dante.system.files import sha256
 

@@ -10,14 +10,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from dante.cache.difficulty import with_difficulty
-from dante.cache.manifest import FILE_NAME, load_manifest, verify
-from dante.cache.provenance import check_equal
-from dante.cache.reader import read_records
-from dante.cache.record import Record, prompt_hash
+from dante.cache.generate.difficulty import with_difficulty
+from dante.cache.records.manifest import FILE_NAME, load_manifest, verify
+from dante.cache.records.provenance import check_equal
+from dante.cache.records.reader import read_records
+from dante.cache.records.record import Record, prompt_hash
+from dante.cache.records.writer import CacheWriter
 from dante.cache.split import split_by_prompt
 from dante.cache.tools.output import check_new
-from dante.cache.writer import CacheWriter
 from dante.errors import DanteError
 from dante.system.files import sha256
 

@@ -8,11 +8,11 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from dante.cache.conversation import Message, messages_of
-from dante.cache.index import IndexedCache
-from dante.cache.record import Record
+from dante.cache.records.conversation import Message, messages_of
+from dante.cache.records.index import IndexedCache
+from dante.cache.records.record import Record
+from dante.cache.records.statistics import labels
 from dante.cache.shipped import POCKET
-from dante.cache.statistics import labels
 from dante.cache.tools.surprisal import STEPS_NATS, Piece, pieces
 from dante.errors import DanteError
 from dante.teachers.uncertainty import confidence_weight

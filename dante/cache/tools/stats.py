@@ -11,9 +11,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from dante.cache.index import IndexedCache
+from dante.cache.records.index import IndexedCache
+from dante.cache.records.statistics import QUANTILES, labels, measures, numbers
 from dante.cache.shipped import POCKET
-from dante.cache.statistics import QUANTILES, labels, measures, numbers
 from dante.errors import DanteError
 from dante.teachers.uncertainty import confidence_weight
 

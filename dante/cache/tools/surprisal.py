@@ -8,7 +8,7 @@ the surprisal of the joined text.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dante.cache.record import Record
+from dante.cache.records.record import Record
 
 # Upper ends of the colour steps, in nats; the last step is open. p = 0.90, 0.61, 0.37, 0.14, 0.05, 0.007.
 STEPS_NATS = (0.1, 0.5, 1.0, 2.0, 3.0, 5.0)

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from rich.progress import track
 
-from dante.cache.fields import FieldError
-from dante.cache.frames import REBUILD
-from dante.cache.index_file import load_index
-from dante.cache.manifest import FILE_NAME, Counts, load_manifest, shards_present
-from dante.cache.reader import parse_line, read_lines
+from dante.cache.records.fields import FieldError
+from dante.cache.records.frames import REBUILD
+from dante.cache.records.index_file import load_index
+from dante.cache.records.manifest import FILE_NAME, Counts, load_manifest, shards_present
+from dante.cache.records.reader import parse_line, read_lines
 from dante.cache.shipped import POCKET
 from dante.cache.split import torn_apart
 from dante.errors import DanteError

@@ -1,0 +1,221 @@
+"""A cache that the run's teacher writes: prompts → answers (kept for good) → filters → splits → sealed shards.
+
+Everything after the answers is cheap and made anew: other filters, splits or fewer prompts seal another cache from the
+same answers, and a damaged or deleted shard is written again from them.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from dante.cache.filters import Empty, Filter, apply_all
+from dante.cache.generate.answer_store import AnswerStore
+from dante.cache.generate.batches import Generator
+from dante.cache.generate.consistency import SelfConsistency
+from dante.cache.generate.difficulty import with_difficulty
+from dante.cache.generate.requests import Asked, Renderer
+from dante.cache.prompts.sources import Prompts
+from dante.cache.records.manifest import FILE_NAME, verify
+from dante.cache.records.record import Record, prompt_hash
+from dante.cache.records.writer import CacheWriter
+from dante.cache.split import WHERE, Holdout, fewer, prompts_of, prompts_to_draw_from, split_by_prompt
+from dante.errors import DanteError
+from dante.run.outside import model_identity
+from dante.run.step import Step
+from dante.system.files import fingerprint
+from dante.teachers.engines.base import Decoding, Engine, Generation
+from dante.teachers.teacher import Teacher, load_teacher
+from dante.text.thinking import normalise_with_map
+
+LOGPROB_DECIMALS = 4
+ENTROPY_DECIMALS = 6
+EXAMPLES = 3
+STORES = ".answers"
+
+
+class GeneratedCache:
+    """Asks the teacher for every prompt, in batches that are fixed before the first one runs.
+
+    Args:
+        prompts: a source of prompts.
+        engine: how the teacher is run.
+        decoding: how it answers; several temperatures ask every prompt at each of them.
+        system_prompt: for conversations that have none; null leaves the template's own default.
+        chat: variables of the teacher's template: what student and scores are rendered with, too.
+        consistency: extra samples from which `self_consistency` is measured; null measures none.
+        normalise_thinking: rewrite native thinking delimiters to `<think>` and `</think>`.
+        batch_requests: requests per planned batch: what an interruption costs at most.
+        filters: what is left out besides empty answers, by name and in this order; null switches one off.
+        heldout: prompts to hold out for results: a number, or at most a share of them.
+        validation: prompts to hold out for choices, likewise.
+    """
+
+    def __init__(
+        self,
+        prompts: Prompts,
+        engine: Engine,
+        decoding: Decoding,
+        system_prompt: str | None,
+        chat: dict[str, Any],
+        consistency: SelfConsistency | None,
+        normalise_thinking: bool,
+        batch_requests: int,
+        filters: Mapping[str, Filter | None],
+        heldout: Holdout,
+        validation: Holdout,
+    ) -> None:
+        self.prompts, self.engine, self.decoding = prompts, engine, decoding
+        self.system_prompt, self.chat, self.consistency, self.normalise_thinking = (
+            system_prompt,
+            chat,
+            consistency,
+            normalise_thinking,
+        )
+        self.batch_requests, self.heldout, self.validation = batch_requests, heldout, validation
+        self.filters = [Empty(), *(one for one in filters.values() if one is not None)]
+
+    def build(self, step: Step) -> dict[str, Any]:
+        """Writes shards and manifest into `step.out`, and returns the manifest.
+
+        Answers lie in `step.resources["store"]`, or, where it is null, in a folder of the runs' that the teacher, its
+        tokenizer and template, and the engine's settings name.
+        """
+        if (step.out / FILE_NAME).is_file():  # sealed; an earlier attempt was stopped before its step was published
+            with suppress(DanteError):  # what does not match its manifest is written again
+                return verify(step.out)
+        folder = step.inputs["teacher"]
+        teacher = load_teacher(folder)
+        model = teacher.location(folder)
+        renderer = Renderer(model, teacher.revision, self.system_prompt, step.seed, self.chat)
+        asked = list(renderer.ask(self.prompts.load(), self.decoding.each()))
+        store = self._store(step, teacher, renderer)
+        how = (self.engine, model, teacher.revision, step.resources, step.out / "worker.log", self.batch_requests)
+        with Generator(store, *how) as generator:
+            answers = generator.answers([one.job for one in asked], "generate")
+            records = [self._record(one, answer) for one, answer in zip(asked, answers, strict=True)]
+            kept, filters = apply_all(records, self.filters, EXAMPLES)
+            kept = self._with_consistency(generator, renderer, kept, asked)
+        return self._seal(step, teacher, store, kept, filters, answers)
+
+    def _store(self, step: Step, teacher: Teacher, renderer: Renderer) -> AnswerStore:
+        engine = self.engine.settings() | {"logprobs": self.decoding.logprobs}
+        named = {"name": teacher.name, **({} if teacher.local else {"model": teacher.model})}
+        provenance = {
+            "teacher": named | _what_answers(teacher),
+            **renderer.identity(),
+            "engine": engine,
+        }
+        given = step.resources.get("store")
+        if given is not None:
+            return AnswerStore(Path(given).expanduser(), provenance)
+        name = re.sub(r"[^A-Za-z0-9.]+", "-", teacher.name)
+        return AnswerStore(step.out.parent.parent / STORES / f"{name}-{fingerprint(provenance)}", provenance)
+
+    def _record(self, asked: Asked, answer: Generation) -> Record:
+        prefix = asked.prompt.prefix
+        given = len(prefix.encode("utf-8"))
+        # A teacher that has nothing to add has not answered: such a record is empty, whatever it was given.
+        text, offsets = (
+            prefix + answer.text if answer.text else "",
+            [given, *(given + end for end in answer.token_ends)],
+        )
+        if self.normalise_thinking:
+            text, offsets = normalise_with_map(text, offsets)
+        return Record(
+            id=asked.identity,
+            prompt=asked.prompt.prompt,
+            teacher_text=text,
+            output_entropy=round(answer.output_entropy, ENTROPY_DECIMALS),
+            output_entropy_upper=round(answer.output_entropy_upper, ENTROPY_DECIMALS),
+            finish_reason=answer.finish_reason,
+            temperature=asked.decoding.heat,
+            sample_index=asked.sample,
+            domain=asked.prompt.domain,
+            language=asked.prompt.language,
+            family=asked.prompt.family,
+            token_logprobs=[min(0.0, round(value, LOGPROB_DECIMALS)) for value in answer.token_logprobs],
+            token_ends=offsets[1:],
+            prefix_bytes=offsets[0] or None,
+        )
+
+    def _with_consistency(
+        self, generator: Generator, renderer: Renderer, records: list[Record], asked: Sequence[Asked]
+    ) -> list[Record]:
+        """Records with `self_consistency`, of as many prompts as are wanted: the same ones whatever their order is."""
+        consistency = self.consistency
+        if consistency is None:
+            return records
+        prompts = {prompt_hash(one.prompt.prompt): one.prompt for one in asked}
+        measured = sorted({prompt_hash(record.prompt) for record in records})[: consistency.prompts]
+        decoding = replace(self.decoding, temperature=consistency.temperature, samples=consistency.samples)
+        jobs = [one.job for one in renderer.ask([prompts[h] for h in measured], [decoding])]
+        texts = [answer.text for answer in generator.answers(jobs, "self-consistency")]
+        m = consistency.samples
+        values = {h: consistency.measure(texts[i * m : (i + 1) * m]) for i, h in enumerate(measured)}
+        return [
+            replace(record, self_consistency=round(values[h], ENTROPY_DECIMALS))
+            if (h := prompt_hash(record.prompt)) in values
+            else record
+            for record in records
+        ]
+
+    def _seal(
+        self,
+        step: Step,
+        teacher: Teacher,
+        store: AnswerStore,
+        records: Sequence[Record],
+        filters: list[dict[str, Any]],
+        answers: Sequence[Generation],
+    ) -> dict[str, Any]:
+        free = len(prompts_to_draw_from(records))
+        held = prompts_of(self.heldout, free), prompts_of(self.validation, free)
+        if free <= sum(held):
+            dropped = {one["name"]: one["dropped"] for one in filters}
+            raise DanteError(
+                f"{len(records)} answers to {free} prompts remain of {len(answers)}, and {held[0]} + {held[1]} prompts "
+                "are to be held out",
+                where=WHERE,
+                fix=f"{fewer(free)}; dropped: {dropped}",
+            )
+        kept = split_by_prompt(with_difficulty(list(records)), *held, step.seed)
+        origin = store.provenance
+        return (
+            CacheWriter(step.out)
+            .add(kept)
+            .seal(
+                teacher=asdict(teacher) | {"model": teacher.name if teacher.local else teacher.model},
+                tokenizer={"sha256_16": origin["tokenizer"], "chat_template": origin["chat_template"]},
+                decoding=self.decoding.as_dict() | {"system_prompt": self.system_prompt, "chat": self.chat},
+                engine=origin["engine"] | {"version": origin.get("version"), "batch_requests": self.batch_requests},
+                self_consistency=self._consistency_settings(),
+                generated={
+                    "answers": len(answers),
+                    "finish_reasons": dict(sorted(Counter(answer.finish_reason for answer in answers).items())),
+                },
+                filters=filters,
+                licences={"teacher": teacher.licence, "prompts": self.prompts.licence},
+                split={"heldout_prompts": held[0], "validation_prompts": held[1], "seed": step.seed},
+            )
+        )
+
+    def _consistency_settings(self) -> dict[str, Any] | None:
+        one = self.consistency
+        if one is None:
+            return None
+        facts = {"samples": one.samples, "temperature": one.temperature, "prompts": one.prompts}
+        return facts | {"extractor": one.extractor.describe()}
+
+
+def _what_answers(teacher: Teacher) -> dict[str, Any]:
+    """What answers depend on besides tokenizer and settings.
+
+    Of a folder of the user's, that is every file that loading reads: a config may be edited, or name other stop tokens.
+    """
+    if teacher.local and Path(teacher.model).is_absolute():
+        return {"files": fingerprint(model_identity(Path(teacher.model)))}
+    return {"weights": teacher.sha256} if teacher.sha256 else {"revision": teacher.revision}
