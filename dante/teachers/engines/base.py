@@ -247,3 +247,16 @@ def ends_with_stop(tokenizer: Any, token_ids: list[int], stop: Sequence[str]) ->
     """Whether the last tokens hold a stop string; looks at no more of them than the longest string can have."""
     tail = tokenizer.decode(token_ids[-max(len(s.encode("utf-8")) for s in stop) - 1 :], skip_special_tokens=True)
     return any(string in tail for string in stop)
+
+
+def stop_ids_of(tokenizer: Any, model: str, revision: str | None) -> set[int]:
+    """Ids that end a turn: the tokenizer's EOS and those of the generation config."""
+    from transformers import GenerationConfig
+
+    ids = {tokenizer.eos_token_id}
+    try:
+        configured = GenerationConfig.from_pretrained(model, revision=revision or "main").eos_token_id
+    except OSError:
+        configured = None
+    ids |= set(configured if isinstance(configured, list) else [configured])
+    return {i for i in ids if i is not None}

@@ -11,8 +11,15 @@ from torch import Tensor
 
 from dante.errors import DanteError
 from dante.system.threads import use_threads
-from dante.teachers.engines.base import Decoding, Generation, Request, Scored, ends_with_stop, to_generation
-from dante.teachers.engines.vllm_engine import stop_ids_of
+from dante.teachers.engines.base import (
+    Decoding,
+    Generation,
+    Request,
+    Scored,
+    ends_with_stop,
+    stop_ids_of,
+    to_generation,
+)
 from dante.teachers.teacher import SOURCE as TEACHER
 from dante.text.repetition import repeats
 

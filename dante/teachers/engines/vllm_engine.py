@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from dante.errors import DanteError
-from dante.teachers.engines.base import Decoding, Generation, Request, Scored, to_generation
+from dante.teachers.engines.base import Decoding, Generation, Request, Scored, stop_ids_of, to_generation
 from dante.teachers.teacher import SOURCE as TEACHER
 
 WORKER = Path(__file__).with_name("vllm_worker.py")
@@ -196,16 +196,3 @@ class VllmEngine:
     def _died(self) -> DanteError:
         tail = self._log.read_text(encoding="utf-8", errors="replace")[-600:] if self._log.is_file() else ""
         return DanteError(f"the vLLM worker died; the end of its log: {tail!r}", where=str(self._log))
-
-
-def stop_ids_of(tokenizer: Any, model: str, revision: str | None) -> set[int]:
-    """Ids that end a turn: the tokenizer's EOS and those of the generation config."""
-    from transformers import GenerationConfig
-
-    ids = {tokenizer.eos_token_id}
-    try:
-        configured = GenerationConfig.from_pretrained(model, revision=revision or "main").eos_token_id
-    except OSError:
-        configured = None
-    ids |= set(configured if isinstance(configured, list) else [configured])
-    return {i for i in ids if i is not None}

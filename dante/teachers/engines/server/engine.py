@@ -27,11 +27,10 @@ from urllib.parse import urlsplit
 import httpx
 
 from dante.errors import DanteError
-from dante.teachers.engines.base import Decoding, Generation, Request, Scored
+from dante.teachers.engines.base import Decoding, Generation, Request, Scored, stop_ids_of
 from dante.teachers.engines.server.api import Api, Chat, Completions, Words, read_scores
 from dante.teachers.engines.server.background import Background
 from dante.teachers.engines.server.client import LOOPBACK, WHERE, Call, Client, Garbage, Policy
-from dante.teachers.engines.vllm_engine import stop_ids_of
 
 APIS: dict[str, type[Completions] | type[Chat]] = {"completions": Completions, "chat": Chat}
 VERSION_TIMEOUT_S = 10.0
