@@ -22,7 +22,7 @@ from dante.fit.safety.return_freed import ReturnFreed
 from dante.models.mkl_linear import avoid_emulation
 from dante.run.check import check
 from dante.run.parts import build
-from dante.students.attention import use_attention
+from dante.students.attention.choose import use_attention
 from dante.students.lean_norm import make_lean
 from dante.students.load import config_from
 

@@ -373,7 +373,7 @@ def test_what_the_memory_model_says_autograd_keeps_is_what_it_keeps() -> None:
 
     from dante.data.batch import documents
     from dante.models.mkl_linear import avoid_emulation
-    from dante.students.attention import use_attention
+    from dante.students.attention.choose import use_attention
     from dante.students.lean_norm import make_lean
     from dante.students.load import config_from
 

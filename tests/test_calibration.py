@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dante.evaluate.calibration import calibration
+from dante.evaluate.suites.heldout.calibration import calibration
 
 
 def drawn(n: int, seed: int, overconfidence: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

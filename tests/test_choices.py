@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dante.cache import Record, read_records
 from dante.cache.shipped import POCKET
 from dante.errors import DanteError
-from dante.evaluate.choices import ChoiceItem, choice_items, cut
+from dante.evaluate.suites.continuation.choices import ChoiceItem, choice_items, cut
 
 LONG = 10_000
 

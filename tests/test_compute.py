@@ -24,7 +24,7 @@ from dante.data.datamodule import DistillData
 from dante.errors import DanteError
 from dante.fit.bill import Bill, check_spent, paid_for, size_of_writer
 from dante.losses.ce import CE
-from dante.report import cost, recipe
+from dante.report.one_run import cost, recipe
 from dante.report.read import Fit, Run
 from dante.run import pipeline
 from dante.run.check import check

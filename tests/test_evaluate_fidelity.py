@@ -9,8 +9,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dante.errors import DanteError
-from dante.evaluate import fidelity
-from dante.evaluate.fidelity import plain, score
+from dante.evaluate.suites.heldout import fidelity
+from dante.evaluate.suites.heldout.fidelity import plain, score
 from dante.losses.vocabulary.head import Head
 from dante.losses.vocabulary.scoring import Reference
 from dante.text.chat import ChatRenderer, Rendered

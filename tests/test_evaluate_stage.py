@@ -13,10 +13,11 @@ from transformers import LlamaForCausalLM
 
 from dante.cache import CacheWriter, Record
 from dante.errors import DanteError
-from dante.evaluate import heldout, score_stage, stage
-from dante.evaluate.generate import _generation, choose, greedy, repetition
-from dante.evaluate.ngram import Ngrams, Trigram, Unigram, collect
+from dante.evaluate import score_stage, stage
+from dante.evaluate.items import select
 from dante.evaluate.one_model import HIDDEN, Subject, measure
+from dante.evaluate.suites.generations import _generation, choose, greedy, repetition
+from dante.evaluate.suites.heldout.ngram import Ngrams, Trigram, Unigram, collect
 from dante.run.step import Step
 from dante.text.repetition import RepetitionLimit
 from tests.test_evaluate_fidelity import reference_bits, tiny
@@ -313,8 +314,8 @@ def test_prompts_are_the_same_for_every_run_and_spread_over_domains() -> None:
 
 
 def test_fewer_heldout_records_are_a_prefix_that_does_not_depend_on_order() -> None:
-    few = heldout.select(HELDOUT, 3)
-    assert few == heldout.select(list(reversed(HELDOUT)), 8)[:3]
+    few = select(HELDOUT, 3)
+    assert few == select(list(reversed(HELDOUT)), 8)[:3]
 
 
 def changed(step: Step, out: Path, **inputs: Path) -> Step:

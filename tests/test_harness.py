@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from dante.errors import DanteError
-from dante.evaluate import harness
-from dante.evaluate.choices import ChoiceItem
-from dante.evaluate.harness import ChoiceResult, check_tokens, read_items, run_choices, write_task
+from dante.evaluate.suites.continuation import harness
+from dante.evaluate.suites.continuation.choices import ChoiceItem
+from dante.evaluate.suites.continuation.harness import ChoiceResult, check_tokens, read_items, run_choices, write_task
 from dante.students.load import load_pretrained
 from dante.teachers.smoke import SmokeTeacher
 from dante.text.chat import ChatRenderer
@@ -171,7 +171,7 @@ def refuse(*arguments, **named):
     attempts.append(arguments)
     raise OSError("no network here")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
-from dante.evaluate.harness import run_choices
+from dante.evaluate.suites.continuation.harness import run_choices
 before = random.getstate(), dict(os.environ)
 result = run_choices(Path(sys.argv[1]), Path(sys.argv[2]), batch_size=4, dtype=torch.float32, device="cpu")
 assert result.n == 4

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from dante.data.batch import documents
 from dante.errors import DanteError
-from dante.students.attention import obstacle, row_inputs, use_attention
+from dante.students.attention.choose import obstacle, row_inputs, use_attention
 
 torch.set_num_threads(1)
 VOCABULARY = 97

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dante.evaluate.ngram import Ngrams, Trigram, Unigram, collect
+from dante.evaluate.suites.heldout.ngram import Ngrams, Trigram, Unigram, collect
 
 VOCAB = 23
 

@@ -12,7 +12,7 @@ from dante.losses.ce import CE
 from dante.losses.dual_penalty.penalty import DualPenalty
 from dante.losses.multiplier import NuPI
 from dante.losses.schedule import Constant
-from dante.students.attention import use_attention
+from dante.students.attention.choose import use_attention
 from tests.test_module import RECORDS, cwce, module, step_batch, student, tea
 
 LAYOUT = [[0, 1], [2, 3, 4]]

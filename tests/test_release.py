@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from dante import release
 from dante.errors import DanteError
+from dante.release import model as release
 from dante.run.step import Step
 
 TEMPLATE = (

@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dante.look.theme import LIGHT, title_of
-from dante.report import constraint, losses, recipe, stage
-from dante.report.constraint import Constraint, Spread, of_fit
+from dante.report import stage
 from dante.report.figures import Drawing, all_figures
 from dante.report.figures import constraint as drawn
+from dante.report.one_run import constraint, losses, recipe
+from dante.report.one_run.constraint import Constraint, Spread, of_fit
 from dante.report.read import Fit, Run, read_run
 from dante.run.step import Step
 from tests.report_run import constrain, row, write_run

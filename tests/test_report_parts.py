@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dante.look.theme import LIGHT, title_of
-from dante.report import answers, cost, recipe, results
 from dante.report.figures import all_figures
 from dante.report.figures.capability import learning_curve
 from dante.report.figures.curves import is_noisy, smooth
 from dante.report.figures.data import confidence_weights
 from dante.report.figures.training import components, loss, machine, measured, measurements
+from dante.report.one_run import answers, cost, recipe, results
 from dante.report.read import Fit, Run, count_parameters, read_run
 from dante.report.words import change, duration, metric_of, number, pair_sentence
 from dante.run.check import check

@@ -11,8 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from dante.errors import DanteError
 from dante.run.step import Step
+from dante.students.init.keep_layers import keep_layers
 from dante.students.load import build_meta, count_parameters, load_student
-from dante.students.prune import keep_layers
 from dante.students.stage import run
 from dante.text.chat import ChatRenderer
 from dante.text.tokenizer import load_tokenizer

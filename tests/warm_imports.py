@@ -10,8 +10,8 @@ import train  # noqa: E402, F401  first, as in a start: it imports dante before 
 for _stage in ("teachers", "cache", "students", "fit", "evaluate", "report"):
     importlib.import_module(f"dante.{_stage}.stage")
 for _module in (
-    "dante.release",
     "dante.cost.estimate",
+    "dante.release.model",
     "lm_eval.evaluator",
     "sacrebleu",
     "transformers.processing_utils",

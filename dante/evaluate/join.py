@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from dante.cache import Record
 from dante.errors import DanteError
-from dante.evaluate import heldout
+from dante.evaluate.items import slices
 from dante.evaluate.rows import bits_ratio, pair, retention_tasks
 from dante.statistics.ratio import Ratio
 from dante.system.files import read_json
@@ -89,7 +89,7 @@ def fidelity_pairs(items: Sequence[Line], records: Sequence[Record], interval: M
                  "teacher_agreement": "agree"}  # fmt: skip
     others = {metric: _per_token(items, field) for metric, field in per_token.items()}
     found = []
-    for task, chosen in heldout.slices(records).items():
+    for task, chosen in slices(records).items():
         if len(chosen) < 2:
             continue
         for a, b in PAIRS if task == "heldout" else PAIRS[:1]:

@@ -25,14 +25,14 @@ from safetensors.torch import load_file, save_file
 
 from dante.cache import Record, read_records
 from dante.errors import DanteError
-from dante.evaluate import heldout, rows
-from dante.evaluate.calibration import Calibration, calibration
-from dante.evaluate.choices import OPTIONS, ChoiceSet, choice_items
-from dante.evaluate.entropy import entropy_histogram
-from dante.evaluate.fidelity import Scores, plain, score
-from dante.evaluate.generate import Generation, choose, greedy
-from dante.evaluate.harness import TASK, ChoiceResult, run_choices, write_task
+from dante.evaluate import items, rows
 from dante.evaluate.progress import Bars
+from dante.evaluate.suites.continuation.choices import OPTIONS, ChoiceSet, choice_items
+from dante.evaluate.suites.continuation.harness import TASK, ChoiceResult, run_choices, write_task
+from dante.evaluate.suites.generations import Generation, choose, greedy
+from dante.evaluate.suites.heldout.calibration import Calibration, calibration
+from dante.evaluate.suites.heldout.entropy import entropy_histogram
+from dante.evaluate.suites.heldout.fidelity import Scores, plain, score
 from dante.losses.vocabulary.head import Head
 from dante.losses.vocabulary.scoring import Reference
 from dante.run.parts import build
@@ -84,7 +84,7 @@ def measure(subject: Subject, cache: Path, out: Path, settings: dict[str, Any], 
     use_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     model, renderer = _load(subject.folder, settings["precision"], settings["chat"])
-    records = heldout.select(read_records(cache, "heldout"), settings["heldout"])
+    records = items.select(read_records(cache, "heldout"), settings["heldout"])
     rendered = [renderer.render(record.prompt, record.teacher_text) for record in records]
     tokens = tokens_hash(renderer, rendered)
     reference, notes = _reference(subject, tokens, model, settings["precision"])
@@ -190,7 +190,7 @@ def _items(records: Sequence[Record], scores: Scores) -> list[dict[str, Any]]:
             "id": record.id,
             "domain": record.domain,
             "language": record.language,
-            "text_sha256": heldout.text_hash(record),
+            "text_sha256": items.text_hash(record),
             "bytes": int(scores.text_bytes[index]),
             "bits": float(bits[index]),
             "tokens": int(tokens[index]),

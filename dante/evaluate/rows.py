@@ -9,7 +9,7 @@ from jaxtyping import Int64
 
 import dante
 from dante.cache import Record
-from dante.evaluate import heldout
+from dante.evaluate import items
 from dante.statistics.bootstrap import paired_difference
 from dante.statistics.ratio import Ratio
 
@@ -45,7 +45,7 @@ def sliced(row: Row, ratios: Mapping[str, Ratio], records: Sequence[Record]) -> 
     """Rows of every quantity, on everything and per slice (`heldout/domain=…`, `heldout/language=…`)."""
     return [
         ratio_row(row, task, metric, ratio.of(chosen), "teacher-forced")
-        for task, chosen in heldout.slices(records).items()
+        for task, chosen in items.slices(records).items()
         for metric, ratio in ratios.items()
     ]
 

@@ -17,12 +17,12 @@ from typing import Any
 
 from dante.cache import Record, read_records
 from dante.cache.asked import check_rendering
-from dante.evaluate import heldout
-from dante.evaluate.counting import counting_models
+from dante.evaluate.items import select
 from dante.evaluate.join import Measured, fidelity_pairs, item_lines, retention_lines, retention_pairs, side_by_side
 from dante.evaluate.one_model import measure
 from dante.evaluate.rows import bits_ratio, row, sliced
 from dante.evaluate.score_stage import subject
+from dante.evaluate.suites.heldout.counting import counting_models
 from dante.run.step import Step
 from dante.system.files import read_json, write_json
 from dante.system.jsonl import write_lines
@@ -44,7 +44,7 @@ def run(step: Step) -> None:
     student = subject("student", step.inputs, seed)
     measure(student, step.inputs["cache"], step.out / "student", settings, step.resources["trainer"]["threads"])
 
-    records = heldout.select(read_records(step.inputs["cache"], "heldout"), settings["heldout"])
+    records = select(read_records(step.inputs["cache"], "heldout"), settings["heldout"])
     folders = {
         "teacher": step.inputs["eval-teacher"],
         "init": step.inputs["eval-init"],

@@ -31,7 +31,7 @@ from dante.losses.shards import local, total_norm
 from dante.losses.tokens import SupervisedTokens
 from dante.losses.vocabulary.head import Head
 from dante.run.precision import dtype_of
-from dante.students.attention import no_search_for_documents, row_inputs
+from dante.students.attention.choose import no_search_for_documents, row_inputs
 from dante.students.blocks import prepare
 
 _MOST_IDS_SHOWN = 20

@@ -31,7 +31,7 @@ from dante.run.board import Board
 from dante.run.parts import build
 from dante.run.precision import device_of
 from dante.run.step import Step
-from dante.students.attention import use_attention
+from dante.students.attention.choose import use_attention
 from dante.students.finite import check_finite
 from dante.students.lean_norm import make_lean
 from dante.students.load import count_parameters, load_student

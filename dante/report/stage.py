@@ -13,9 +13,9 @@ from markupsafe import Markup, escape
 from dante import console
 from dante.look.page import environment
 from dante.look.theme import editions
-from dante.report.card import card_with_results
-from dante.report.content import content, file_links
 from dante.report.figures import SECTIONS, all_figures
+from dante.report.one_run.card import card_with_results
+from dante.report.one_run.content import content, file_links
 from dante.report.read import Run, read_run
 from dante.run.step import Step
 

@@ -18,7 +18,7 @@ from transformers import (
 from dante.errors import DanteError, did_you_mean
 from dante.models.mkl_linear import avoid_emulation
 from dante.models.pretrained import STUDENT_SOURCE, Source, load_causal_lm, read_config
-from dante.students.prune import check_layers, prune_config
+from dante.students.init.keep_layers import check_layers, prune_config
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -22,8 +22,8 @@ from dante.models.folder import refuse_quantised
 from dante.models.pretrained import STUDENT_SOURCE, Source, check_config
 from dante.run.step import Step
 from dante.students.finite import check_finite
+from dante.students.init.keep_layers import keep_layers
 from dante.students.load import DTYPES, config_from, count_parameters, load_pretrained
-from dante.students.prune import keep_layers
 from dante.teachers.teacher import load_teacher
 from dante.text.chat import ChatRenderer
 from dante.text.tokenizer import load_tokenizer

@@ -3,8 +3,8 @@
 import shlex
 
 from dante import console
-from dante.report import recipe
 from dante.report.comparison.read import Trained
+from dante.report.one_run import recipe
 
 HERE = ["hydra.run.dir=.", "hydra.output_subdir=null"]
 

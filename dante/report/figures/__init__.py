@@ -8,8 +8,8 @@ from functools import partial
 from matplotlib.axes import Axes
 
 from dante.look.theme import Theme
-from dante.report.constraint import Constraint, of_fit
 from dante.report.figures import capability, constraint, cost, data, result, training
+from dante.report.one_run.constraint import Constraint, of_fit
 from dante.report.read import Fit, Run
 
 SECTIONS = ("result", "slices", "retention", "constraint", "training", "teacher", "cost", "machine")

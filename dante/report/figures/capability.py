@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 
 from dante.look.theme import SIZE_IN, Theme, panel
 from dante.report.figures.curves import is_noisy, smooth
+from dante.report.one_run.recipe import curriculum
+from dante.report.one_run.results import scores
 from dante.report.read import Run
-from dante.report.recipe import curriculum
-from dante.report.results import scores
 from dante.report.words import MODELS, flops
 
 REFERENCES = ("teacher", "trigram", "unigram")

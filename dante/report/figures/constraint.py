@@ -7,12 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from dante.look.theme import SIZE_IN, Theme, panel, panels
-from dante.report.constraint import Constraint, Spread, of_fit
 from dante.report.figures.curves import Row, series, stack
 from dante.report.figures.training import suffix
-from dante.report.losses import signal_of
+from dante.report.one_run.constraint import Constraint, Spread, of_fit
+from dante.report.one_run.losses import signal_of
+from dante.report.one_run.results import rows_of
 from dante.report.read import Run
-from dante.report.results import rows_of
 from dante.report.words import MODELS, number
 
 # Keys `<name>/<metric>` that are said here, so that no other figure repeats them.

@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 
 from dante.look.theme import Theme, panel
 from dante.report.figures.curves import draw, series
+from dante.report.one_run.recipe import curriculum
 from dante.report.read import Fit, Json, Run
-from dante.report.recipe import curriculum
 
 LOGISTIC = {"floor", "slope", "midpoint"}
 

@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from dante.look.theme import SIZE_IN, Theme, panel
+from dante.report.one_run.results import find_pair, scores
 from dante.report.read import Json, Run
-from dante.report.results import find_pair, scores
 from dante.report.words import MODELS, distinct, task_name
 
 NETWORKS = ("teacher", "init", "student")

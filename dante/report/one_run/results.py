@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from dante.report.one_run.recipe import anchors
 from dante.report.read import Json, Run
-from dante.report.recipe import anchors
 from dante.report.words import (
     MODELS,
     TASKS,

@@ -23,7 +23,7 @@ from transformers.utils import is_flash_attn_2_available, is_kernels_available
 
 from dante import console
 from dante.errors import DanteError
-from dante.students.document_attention import DOCUMENTS, has_varlen_kernel
+from dante.students.attention.documents import DOCUMENTS, has_varlen_kernel
 
 AUTO = "auto"
 

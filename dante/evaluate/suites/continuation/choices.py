@@ -1,8 +1,8 @@
 """Four-way choice of the right continuation: the teacher's answer against its answers to prompts of the same kind.
 
 An item is one held-out record. Its question is the prompt, its right option the teacher's text, its three wrong options
-the teacher's texts of other prompts. A model picks the option it finds most likely (`dante.evaluate.harness`), so the
-task asks whether a model's answer depends on the question, which bits per byte cannot tell from knowing the style.
+the teacher's texts of other prompts. A model picks the option it finds most likely (`harness.py`), so the task asks
+whether a model's answer depends on the question, which bits per byte cannot tell from knowing the style.
 
 Everything here is [I]; the reasons:
 
@@ -36,7 +36,7 @@ import numpy as np
 from dante.cache import Record
 from dante.cache.records.record import prompt_hash
 from dante.errors import DanteError
-from dante.evaluate.heldout import by_hash
+from dante.evaluate.items import by_hash
 
 OPTIONS = 4
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
 from dante.cache import Record
-from dante.evaluate.heldout import by_hash
+from dante.evaluate.items import by_hash
 from dante.text.chat import ChatRenderer
 from dante.text.repetition import RepetitionLimit, repeats
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dante.report import answers, constraint, cost, recipe, results
+from dante.report.one_run import answers, constraint, cost, recipe, results
 from dante.report.read import Json, Run
 from dante.report.words import MODELS, flat, plain
 

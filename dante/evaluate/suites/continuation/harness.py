@@ -33,7 +33,7 @@ import torch
 import yaml
 
 from dante.errors import DanteError
-from dante.evaluate.choices import ChoiceItem
+from dante.evaluate.suites.continuation.choices import ChoiceItem
 from dante.students.load import load_student
 from dante.text.chat import FIXED_DATE, ChatRenderer
 from dante.text.tokenizer import load_tokenizer

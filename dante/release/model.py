@@ -130,7 +130,7 @@ def model_card(step: Step, parameters: int) -> str:
         "fit": _read(step.inputs["fit"] / "step.json").get("settings", {}),
     }
     # Markdown made of settings and counts: no text of a model is in it, so nothing is escaped for HTML.
-    templates = environment("dante", ".")
+    templates = environment("dante.release", ".")
     templates.filters |= {"plain": _plain, "settings_rows": _flat}
     return templates.get_template("model_card.md.jinja").render(facts)
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import yaml
 
+from dante.report.one_run.results import scores
 from dante.report.read import Run
-from dante.report.results import scores
 
 HEADING = "## Results"
 

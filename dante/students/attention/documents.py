@@ -1,8 +1,8 @@
 """The attention `documents` of transformers: causal inside each document of a packed row, and no mask.
 
-The layers of a model call it through transformers' `AttentionInterface`; `dante.students.attention` chooses it. It
-refuses what would let records see each other: a mask or a cache beside lengths, positions that restart where nobody
-named lengths, and what an attention layer does to its scores that is not known here.
+The layers of a model call it through transformers' `AttentionInterface`; `choose.py` chooses it. It refuses what would
+let records see each other: a mask or a cache beside lengths, positions that restart where nobody named lengths, and
+what an attention layer does to its scores that is not known here.
 """
 
 import importlib.util
@@ -17,7 +17,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from dante.errors import DanteError
-from dante.students.document_kernel import attend
+from dante.students.attention.kernel import attend
 
 DOCUMENTS = "documents"
 _OLDEST_FLASH_CAPABILITY = (8, 0)

@@ -3,7 +3,7 @@
 import re
 import shlex
 
-from dante.report import losses
+from dante.report.one_run import losses
 from dante.report.read import Fit, Json, Run
 from dante.report.words import compact, plain
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from dante.report.losses import GUARDS
+from dante.report.one_run.losses import GUARDS
+from dante.report.one_run.results import rows_of
 from dante.report.read import Fit, Json, Run
-from dante.report.results import rows_of
 from dante.report.words import MODELS, is_number, metric_of, number, sentence
 
 MULTIPLIER = "multiplier"

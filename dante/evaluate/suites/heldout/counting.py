@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from dante.cache import Record
-from dante.evaluate.ngram import Ngrams, Trigram, Unigram, collect
+from dante.evaluate.suites.heldout.ngram import Ngrams, Trigram, Unigram, collect
 from dante.text.chat import ChatRenderer
 
 
