@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dante.errors import DanteError
-from dante.release import model as release
+from dante.release import stage as release
 from dante.run.step import Step
 
 TEMPLATE = (

@@ -7,11 +7,10 @@ INHERITED = frozenset(os.environ)
 
 import train  # noqa: E402, F401  first, as in a start: it imports dante before torch
 
-for _stage in ("teachers", "cache", "students", "fit", "evaluate", "report"):
+for _stage in ("teachers", "cache", "students", "fit", "evaluate", "release", "report"):
     importlib.import_module(f"dante.{_stage}.stage")
 for _module in (
     "dante.cost.estimate",
-    "dante.release.model",
     "lm_eval.evaluator",
     "sacrebleu",
     "transformers.processing_utils",

@@ -1,7 +1,39 @@
-"""A model out of any checkpoint of a fit: see `dante.release.model`."""
+"""A fit that is not finished can be released, too, from any of its checkpoints, full or sharded, on one process:
 
+python -m dante.release CHECKPOINT --init RUN/init --out FOLDER
+"""
+
+import argparse
 import sys
+from pathlib import Path
 
-from dante.release.model import main
+from dante import console
+from dante.errors import DanteError
+from dante.fit.keep.weights import from_checkpoint
+from dante.release.model import write_model
+from dante.students.load import DTYPES, meta_of
 
-sys.exit(main(sys.argv[1:]))
+
+def main(arguments: list[str]) -> int:
+    """Writes a Hugging Face folder from a checkpoint of a fit. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m dante.release")
+    parser.add_argument("checkpoint", type=Path, help="step-000050.ckpt of a fit: a file, or a directory of shards")
+    parser.add_argument("--init", type=Path, required=True, help="the step that the fit started from (RUN/init)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the model goes")
+    parser.add_argument("--dtype", choices=sorted(DTYPES), default="bfloat16")
+    options = parser.parse_args(arguments)
+    source = options.init / "model"
+    console.quiet_libraries()
+    try:
+        names = [name for name, _ in meta_of(source).named_parameters()]
+        trained = from_checkpoint(options.checkpoint, names)
+        write_model(source, trained, options.checkpoint, DTYPES[options.dtype], options.out)
+    except DanteError as error:
+        console.error(error)
+        return 2
+    console.info(f"wrote {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -25,7 +25,7 @@ STAGES = {
     "cache": Stage("dante.cache.stage", identity="dante.cache.stage"),
     "init": Stage("dante.students.stage", identity="dante.run.student_source"),
     "fit": Stage("dante.fit.stage", every_rank=True),
-    "release": Stage("dante.release.model"),
+    "release": Stage("dante.release.stage"),
     "score": Stage("dante.evaluate.score_stage"),
     "eval": Stage("dante.evaluate.stage", version=2),
     "report": Stage("dante.report.stage"),

@@ -1,0 +1,64 @@
+"""The model card of a release: recipe, compute, limits and licences; results are filled in by the report."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dante.look.page import environment
+from dante.run.step import Step
+
+
+def model_card(step: Step, parameters: int) -> str:
+    """README.md of the release: YAML front matter with `model-index`, then recipe, compute, limits and licences.
+
+    Args:
+        step: the release step, whose inputs hold teacher.json, manifest.json, init.json, summary.json and step.json.
+        parameters: number of parameters of the released model, a tied head counted once.
+    """
+    facts = {
+        "name": step.settings["name"],
+        "dtype": step.settings["dtype"],
+        "parameters": parameters,
+        "fingerprint": step.fingerprint,
+        "experiment": step.settings["experiment"],
+        "teacher": _read(step.inputs["teacher"] / "teacher.json"),
+        "init": _read(step.inputs["init"] / "init.json"),
+        "cache": _read(step.inputs["cache"] / "manifest.json"),
+        "summary": _read(step.inputs["fit"] / "summary.json"),
+        "fit": _read(step.inputs["fit"] / "step.json").get("settings", {}),
+    }
+    # Markdown made of settings and counts: no text of a model is in it, so nothing is escaped for HTML.
+    templates = environment("dante.release", ".")
+    templates.filters |= {"plain": _plain, "settings_rows": _flat}
+    return templates.get_template("model_card.md.jinja").render(facts)
+
+
+def trained_seed(fit: Path) -> int | None:
+    """The seed that a fit's step was made with."""
+    return _read(fit / "step.json").get("settings", {}).get("seed")
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested settings as rows `(dotted key, value)`, in their order."""
+    rows: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        rows += _flat(value, f"{name}.") if isinstance(value, dict) and value else [(name, value)]
+    return rows
+
+
+def _plain(value: Any) -> str:
+    """A value as the text of one Markdown table cell."""
+    if value is None:
+        value = "–"
+    elif isinstance(value, float):
+        value = f"{value:.6g}"
+    elif isinstance(value, list | tuple):
+        value = ", ".join(_plain(item) for item in value)
+    elif isinstance(value, dict):
+        value = ", ".join(f"{key}: {_plain(item)}" for key, item in value.items())
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
