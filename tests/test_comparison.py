@@ -14,9 +14,9 @@ from scipy import stats
 from dante.errors import DanteError
 from dante.report.__main__ import main
 from dante.report.comparison import cost, recipe, verdict
-from dante.report.comparison.arms import short_names
 from dante.report.comparison.command import compare, write_comparison
 from dante.report.comparison.judge import Cell, Result
+from dante.report.comparison.runs.arms import short_names
 from dante.report.comparison.tuning import edges
 from dante.report.figures.arms import Spot, band, front
 from tests.comparison_runs import ANSWERS, point, row, write, write_arm, write_run, write_sweep

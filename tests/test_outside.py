@@ -11,7 +11,8 @@ import pytest
 
 from dante.cost.estimate import estimate
 from dante.errors import DanteError
-from dante.run import outside, pipeline
+from dante.models import outside
+from dante.run import pipeline
 from dante.teachers.smoke import SmokeTeacher
 from tests.test_config import composed
 

@@ -11,7 +11,7 @@ from dante.cache.prompts.sources import (
     ReasoningGymPrompts,
 )
 from dante.cache.shipped import ShippedCache
-from dante.run.outside import named_files
+from dante.models.outside import named_files
 from dante.run.parts import build
 from dante.run.step import Step
 

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dante.report.comparison.find import find
+from dante.report.comparison.runs.find import find
 
 
 def runs_by_arm(paths: Sequence[str]) -> dict[str, list[Path]]:
     """Finished sweeps → the directories of each arm's runs.
 
     Raises:
-        DanteError: there is none, as `dante.report.comparison.find`.
+        DanteError: there is none, as `dante.report.comparison.runs.find`.
     """
     found: dict[str, list[Path]] = {}
     for point in find([Path(path) for path in paths]).points:

@@ -27,13 +27,13 @@ from dante.run.schema import Config, fields_at
 
 # What conf/student/local.yaml says of a folder of the user's.
 def _folder_name(source: str) -> str:
-    from dante.run.student_source import name_of  # not above: reports read configs and know no students
+    from dante.models.source import name_of  # not above: reports read configs and know no students
 
     return name_of(source)
 
 
 def _folder_licence(source: str) -> str:
-    from dante.run.student_source import licence_of
+    from dante.models.source import licence_of
 
     return licence_of(source)
 

@@ -23,7 +23,7 @@ class Stage:
 STAGES = {
     "teacher": Stage("dante.teachers.stage", identity="dante.teachers.stage"),
     "cache": Stage("dante.cache.stage", identity="dante.cache.stage"),
-    "init": Stage("dante.students.stage", identity="dante.run.student_source"),
+    "init": Stage("dante.students.stage", identity="dante.models.source"),
     "fit": Stage("dante.fit.stage", every_rank=True),
     "release": Stage("dante.release.stage"),
     "score": Stage("dante.evaluate.score_stage"),

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from dante.models.folder import check_folder, local_folder
-from dante.run.outside import model_identity
+from dante.models.outside import model_identity
 from dante.teachers.teacher import SOURCE, Teacher, sha256_of_weights
 
 

@@ -24,7 +24,7 @@ from dante.cache.records.record import Record, prompt_hash
 from dante.cache.records.writer import CacheWriter
 from dante.cache.split import WHERE, Holdout, fewer, prompts_of, prompts_to_draw_from, split_by_prompt
 from dante.errors import DanteError
-from dante.run.outside import model_identity
+from dante.models.outside import model_identity
 from dante.run.step import Step
 from dante.system.files import fingerprint
 from dante.teachers.engines.base import Decoding, Engine, Generation

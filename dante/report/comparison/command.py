@@ -9,14 +9,14 @@ from rich.table import Table
 
 from dante import console
 from dante.look.theme import editions
-from dante.report.comparison.arms import group
 from dante.report.comparison.export import csv_text, json_text
 from dante.report.comparison.factors import FactorEffect, effects
 from dante.report.comparison.figures import STEMS, all_figures
-from dante.report.comparison.find import Found, Json, find
 from dante.report.comparison.judge import CONFIDENCE, Result, judge
 from dante.report.comparison.page import Judged, content
-from dante.report.comparison.read import read_trained
+from dante.report.comparison.runs.arms import group
+from dante.report.comparison.runs.find import Found, Json, find
+from dante.report.comparison.runs.read import read_trained
 from dante.report.comparison.tables import separate
 from dante.report.comparison.words import digits, probability, signed
 from dante.report.stage import templates

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dante.cost.compute import TOLERANCE
-from dante.report.comparison.arms import Arm
-from dante.report.comparison.find import Json
-from dante.report.comparison.read import Trained
+from dante.report.comparison.runs.arms import Arm
+from dante.report.comparison.runs.find import Json
+from dante.report.comparison.runs.read import Trained
 from dante.report.comparison.tables import Group
 from dante.report.one_run import cost
 from dante.report.read import Run

@@ -9,10 +9,10 @@ from dataclasses import asdict
 from typing import Any
 
 from dante.report.comparison import cost, recipe
-from dante.report.comparison.arms import differences
 from dante.report.comparison.factors import FactorEffect
-from dante.report.comparison.find import Found, Json
 from dante.report.comparison.judge import CONFIDENCE, LEVEL, POWER, PRIMARY, RESAMPLES, Cell, Result
+from dante.report.comparison.runs.arms import differences
+from dante.report.comparison.runs.find import Found, Json
 from dante.report.comparison.tables import Group
 
 COLUMNS = ("table", "task", "metric", "arm", "baseline", "seed_values", "mean", "sd", "difference", "low", "high", "p",

@@ -12,8 +12,8 @@ from itertools import combinations
 
 import numpy as np
 
-from dante.report.comparison.arms import Arm
 from dante.report.comparison.judge import CONFIDENCE, LEVEL, POWER, PRIMARY, Result, verdict_of
+from dante.report.comparison.runs.arms import Arm
 from dante.report.comparison.tables import Group
 from dante.statistics.correction import holm
 from dante.statistics.crossed import Effect, compare_ratios

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 
 from dante.look.theme import Theme
 from dante.report.comparison import cost
-from dante.report.comparison.arms import Arm, short_names
 from dante.report.comparison.factors import FactorEffect
-from dante.report.comparison.find import Found, Json
 from dante.report.comparison.judge import CONFIDENCE, Result
 from dante.report.comparison.page import Judged
+from dante.report.comparison.runs.arms import Arm, short_names
+from dante.report.comparison.runs.find import Found, Json
 from dante.report.comparison.tables import Group
 from dante.report.comparison.tuning import edges, numbers
 from dante.report.figures import arms

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dante.report.comparison.arms import Arm
-from dante.report.comparison.measured import Key, Measured
+from dante.report.comparison.runs.arms import Arm
+from dante.report.comparison.runs.measured import Key, Measured
 from dante.report.comparison.tables import Group
 from dante.report.words import MODELS, Metric, metric_of
 from dante.statistics.bootstrap import seeds_difference

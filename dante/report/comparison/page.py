@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from dante.report.comparison import cost, recipe, verdict
-from dante.report.comparison.arms import Arm, differences, short_names
 from dante.report.comparison.cost import PARTS, Cost
 from dante.report.comparison.factors import FactorEffect
-from dante.report.comparison.find import Found, Json
 from dante.report.comparison.judge import Cell, Result
+from dante.report.comparison.runs.arms import Arm, differences, short_names
+from dante.report.comparison.runs.find import Found, Json
 from dante.report.comparison.tables import Group
 from dante.report.comparison.tuning import edges
 from dante.report.comparison.words import digits, direction, made, probability, signed, span, title, unit

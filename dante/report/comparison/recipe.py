@@ -3,7 +3,7 @@
 import shlex
 
 from dante import console
-from dante.report.comparison.read import Trained
+from dante.report.comparison.runs.read import Trained
 from dante.report.one_run import recipe
 
 HERE = ["hydra.run.dir=.", "hydra.output_subdir=null"]

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dante.errors import DanteError, did_you_mean
-from dante.report.comparison.arms import Arm
-from dante.report.comparison.find import Found
+from dante.report.comparison.runs.arms import Arm
+from dante.report.comparison.runs.find import Found
 
 CONTROL = "sft"
 

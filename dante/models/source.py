@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dante.models.folder import front_matter, local_folder
-from dante.run.outside import model_identity
+from dante.models.outside import model_identity
 
 TEACHER = "teacher"
 

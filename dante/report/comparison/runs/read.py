@@ -9,8 +9,8 @@ from pathlib import Path
 import yaml
 
 from dante.errors import DanteError
-from dante.report.comparison.find import Point
-from dante.report.comparison.measured import Evaluation, read_evaluation
+from dante.report.comparison.runs.find import Point
+from dante.report.comparison.runs.measured import Evaluation, read_evaluation
 from dante.report.read import Json, Run, read_run
 from dante.report.words import compact
 from dante.system.files import read_json

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dante.report.comparison.read import Trained
+from dante.report.comparison.runs.read import Trained
 from dante.report.read import Json
 from dante.report.words import plain
 from dante.system.files import fingerprint
