@@ -10,6 +10,7 @@ import yaml
 
 from dante import console
 from dante.errors import DanteError
+from dante.run.renamed import first_names
 from dante.system import locks
 from dante.system.files import write_text
 
@@ -116,7 +117,7 @@ def _read(stored: Path) -> dict[str, Any]:
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """`key: old → new` wherever two configurations differ in what is part of a run's identity."""
     before, after = ({k: v for k, v in c.items() if k not in _NOT_IDENTITY | {"steps"}} for c in (old, new))
-    return list(_differing(before, after, ""))
+    return list(_differing(first_names(before), first_names(after), ""))
 
 
 def _differing(old: Any, new: Any, path: str) -> Iterator[str]:

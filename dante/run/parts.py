@@ -15,6 +15,7 @@ from hydra.utils import instantiate
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from dante.errors import DanteError, did_you_mean
+from dante.run.renamed import name_now
 
 # A config names parts of the lab, never arbitrary code.
 ALLOWED_PREFIX = "dante."
@@ -68,6 +69,9 @@ def locate(name: Any, path: str = "") -> Callable[..., Any]:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
+        moved = name_now(name)
+        if moved is not None:
+            raise DanteError(f"{where}={name!r} lies elsewhere now", where=where, fix=f"write {moved}") from None
         raise DanteError(f"{where}={name!r} cannot be imported: {error}", where=where, fix="correct the name") from None
     if not hasattr(module, attribute):
         own = [k for k, v in vars(module).items() if getattr(v, "__module__", None) == module_name]

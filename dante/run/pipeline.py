@@ -18,6 +18,7 @@ from dante.errors import DanteError, StepFailed
 from dante.run import directory, store
 from dante.run.board import Board
 from dante.run.check import is_chosen
+from dante.run.renamed import first_names
 from dante.run.stages import STAGES
 from dante.run.step import PlannedStep, Step
 from dante.system import interrupt, locks, os_errors, rank
@@ -36,7 +37,7 @@ def plan_steps(cfg: dict[str, Any]) -> list[PlannedStep]:
             {
                 "stage": step["stage"],
                 "version": STAGES[step["stage"]].version,
-                "settings": step["settings"],
+                "settings": first_names(step["settings"]),
                 "content": _content(step),
                 "inputs": {name: planned[source].fingerprint for name, source in inputs.items()},
             }

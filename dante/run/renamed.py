@@ -1,0 +1,42 @@
+"""Parts of the lab that once lay elsewhere: configurations of then and now name the same thing.
+
+A part's name is written into every run's configuration and into the fingerprint of the steps that use it. Where code
+lies says nothing about what it makes, so fingerprints keep the first name: a run that was finished before a move is
+complete after it, and an expensive fit is never repeated because a file was moved.
+"""
+
+from typing import Any
+
+# Where a part lies now → where it lay first: modules, with the dot behind them.
+_FIRST = {
+    "dante.data.curriculum.": "dante.curriculum.",
+    "dante.text.repetition.": "dante.teachers.repetition.",
+    "dante.teachers.engines.base.": "dante.teachers.engine.",
+    "dante.teachers.engines.transformers_engine.": "dante.teachers.transformers_engine.",
+    "dante.teachers.engines.vllm_engine.": "dante.teachers.vllm_engine.",
+    "dante.teachers.engines.ray_engine.": "dante.teachers.ray_engine.",
+    "dante.teachers.engines.server.engine.": "dante.teachers.server_engine.",
+    "dante.cache.generate.consistency.": "dante.cache.consistency.",
+}
+
+
+def first_names(node: Any) -> Any:
+    """A copy of plain content in which every `_target_` has its part's first name."""
+    if isinstance(node, dict):
+        return {key: _first(child) if key == "_target_" else first_names(child) for key, child in node.items()}
+    return [first_names(child) for child in node] if isinstance(node, list | tuple) else node
+
+
+def name_now(target: str) -> str | None:
+    """Where a part lies that is called by its first name; None where it lies there still."""
+    for now, first in _FIRST.items():
+        if target.startswith(first):
+            return now + target.removeprefix(first)
+    return None
+
+
+def _first(target: Any) -> Any:
+    for now, first in _FIRST.items():
+        if isinstance(target, str) and target.startswith(now):
+            return first + target.removeprefix(now)
+    return target
