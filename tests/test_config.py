@@ -1,5 +1,7 @@
 """Every experiment composes and is planned at every scale, without weights and without a network."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from dante.cost.estimate import estimate
+from dante.errors import DanteError
 from dante.run import pipeline
 from dante.run.check import check
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+ROOT = Path(__file__).resolve().parents[1]
+CONF = ROOT / "conf"
 EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
 SCALES = sorted(p.stem for p in (CONF / "scale").glob("*.yaml"))
 
@@ -116,3 +120,26 @@ def test_the_cards_cache_is_generated_as_the_card_says() -> None:
 def test_every_teacher_composes(teacher: str) -> None:
     cfg = composed("+experiment=sft", f"teacher={teacher}")
     assert cfg["teacher"]["make"]["_target_"].startswith("dante.teachers.")
+
+
+@pytest.mark.parametrize(
+    ("typed", "wrong", "fix"),
+    [
+        ("++steps.eval.settings.generation=3", "unknown key 'steps.eval.settings.generation'", "'generations'"),
+        ("++steps.fit.settings.fit.lrr=1", "unknown key 'steps.fit.settings.fit.lrr'", "'lr'"),
+        ("++steps.release.settings.dtype=bf16", "steps.release.settings.dtype='bf16'", "steps.release.settings.dtype"),
+        ("~steps.fit.settings.seed", "steps.fit.settings.seed is missing", "steps.fit.settings.seed=VALUE"),
+        ("~steps.eval-init.settings.loop", "steps.eval-init.settings", "steps.eval-init.settings"),
+    ],
+)
+def test_a_step_s_own_settings_are_checked_like_every_other(typed: str, wrong: str, fix: str) -> None:
+    with pytest.raises(DanteError) as caught:
+        composed("+experiment=dante_mosaic", "scale=smoke", typed)
+    assert caught.value.what.startswith(wrong)
+    assert fix in caught.value.fix
+
+
+def test_what_stages_may_be_told_is_known_without_loading_torch() -> None:
+    code = "import sys; from dante.run.stages import STAGES; [s.settings_class() for s in STAGES.values()]"
+    code += "; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

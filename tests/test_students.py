@@ -138,7 +138,7 @@ def test_published_sizes_are_reproduced():
 
 
 def test_unknown_architecture_keys_are_answered_with_a_suggestion():
-    with pytest.raises(DanteError, match=r"hiden_size.*did you mean hidden_size"):
+    with pytest.raises(DanteError, match=r"hiden_size.*did you mean 'hidden_size'"):
         build_meta({"model_type": "llama", "hiden_size": 32})
     with pytest.raises(DanteError, match=r"'lama'.*did you mean"):
         build_meta({"model_type": "lama"})

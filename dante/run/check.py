@@ -17,12 +17,13 @@ from omegaconf.errors import (
     MissingMandatoryValue,
     OmegaConfBaseException,
 )
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from dante.errors import DanteError, did_you_mean
 from dante.run import precision
 from dante.run.parts import build, walk_targets
 from dante.run.schema import Config, fields_at
+from dante.run.stages import STAGES
 
 
 # What conf/student/local.yaml says of a folder of the user's.
@@ -53,11 +54,10 @@ def check(cfg: DictConfig) -> dict[str, Any]:
             "no experiment was chosen", fix="add one, for example: python train.py +experiment=dante_mosaic"
         )
     plain = _resolve(cfg)
-    try:
-        Config.model_validate(plain)
-    except ValidationError as error:
-        raise _schema_error(plain, error) from None
+    _validate(plain, Config)
     plain = _with_decisions(cfg, plain)
+    for label, step in plain["steps"].items():
+        _validate(step["settings"], STAGES[step["stage"]].settings_class(), f"steps.{label}.settings")
     # The recipe's steps repeat other nodes by interpolation: name the node where the user would correct it.
     walk_targets({key: node for key, node in plain.items() if key != "steps"})
     walk_targets(plain["steps"], "steps")
@@ -100,15 +100,22 @@ def _resolve(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def _schema_error(plain: dict[str, Any], error: ValidationError) -> DanteError:
-    """The first of pydantic's complaints, in this lab's words."""
+def _validate(node: dict[str, Any], schema: type[BaseModel], where: str = "") -> None:
+    try:
+        schema.model_validate(node)
+    except ValidationError as error:
+        raise _schema_error(error, schema, where) from None
+
+
+def _schema_error(error: ValidationError, schema: type[BaseModel], where: str) -> DanteError:
+    """The first of pydantic's complaints about a node, in this lab's words."""
     # An unknown key says more than the missing one that it usually stands for.
     complaints = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     first = complaints[0]
     location = [str(part) for part in first["loc"]]
-    key = ".".join(location)
+    key = ".".join([where, *location] if where else location)
     if first["type"] == "extra_forbidden":
-        known = sorted(fields_at(location[:-1]))
+        known = sorted(fields_at(location[:-1], schema))
         guess = did_you_mean(location[-1], known)
         return DanteError(f"unknown key {key!r}", where=key, allowed=", ".join(known), fix=guess or f"remove {key}")
     if first["type"] == "missing":

@@ -32,7 +32,9 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 
 
+Confidence = Annotated[float, Field(gt=0, lt=1)]
 Text = Annotated[str, Field(min_length=1)]
+Losses = Annotated[dict[str, Target], Field(min_length=1)]
 
 
 class Strict(BaseModel):
@@ -195,7 +197,7 @@ class Eval(Strict):
     choice_characters: Count
     bins: Count
     bootstrap: Count
-    confidence: Annotated[float, Field(gt=0, lt=1)]
+    confidence: Confidence
 
 
 class Report(Strict):
@@ -244,7 +246,7 @@ class Config(Strict):
     budget: Budget
     budgets: dict[str, BudgetSteps]
     fit: Fit
-    losses: Annotated[dict[str, Target], Field(min_length=1)]
+    losses: Losses
     teacher: Teacher
     student: Student
     cache: Cache
@@ -262,9 +264,9 @@ class Config(Strict):
     contradictions: list[str]
 
 
-def fields_at(location: list[str]) -> list[str]:
-    """The keys that the schema knows below a path of keys; none for a free-form node."""
-    model: Any = Config
+def fields_at(location: list[str], root: type[BaseModel] = Config) -> list[str]:
+    """The keys that a schema knows below a path of keys; none for a free-form node."""
+    model: Any = root
     for part in location:
         fields = getattr(model, "model_fields", {})
         if part not in fields:

@@ -1,6 +1,8 @@
 """The stages that a step may name, one row each."""
 
+import importlib
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -9,24 +11,31 @@ class Stage:
 
     Attributes:
         module: has `run(step)`.
+        settings: the class that its settings are checked against; its module imports nothing heavy.
         version: of what it writes: raise it when the same settings give another result.
         every_rank: every rank of a distributed run takes part; the other stages run on rank 0 while the rest wait.
         identity: module with `content_identity(settings)`, where settings name files outside the run.
     """
 
     module: str
+    settings: str
     version: int = 1
     every_rank: bool = False
     identity: str | None = None
 
+    def settings_class(self) -> Any:
+        """The pydantic model of a step's settings."""
+        module, _, name = self.settings.rpartition(".")
+        return getattr(importlib.import_module(module), name)
+
 
 STAGES = {
-    "teacher": Stage("dante.teachers.stage", identity="dante.teachers.stage"),
-    "cache": Stage("dante.cache.stage", identity="dante.cache.stage"),
-    "init": Stage("dante.students.stage", identity="dante.models.source"),
-    "fit": Stage("dante.fit.stage", every_rank=True),
-    "release": Stage("dante.release.stage"),
-    "score": Stage("dante.evaluate.score_stage"),
-    "eval": Stage("dante.evaluate.stage", version=2),
-    "report": Stage("dante.report.stage"),
+    "teacher": Stage("dante.teachers.stage", "dante.teachers.settings.Settings", identity="dante.teachers.stage"),
+    "cache": Stage("dante.cache.stage", "dante.cache.settings.Settings", identity="dante.cache.stage"),
+    "init": Stage("dante.students.stage", "dante.students.settings.Settings", identity="dante.models.source"),
+    "fit": Stage("dante.fit.stage", "dante.fit.settings.Settings", every_rank=True),
+    "release": Stage("dante.release.stage", "dante.release.settings.Settings"),
+    "score": Stage("dante.evaluate.score_stage", "dante.evaluate.settings.Score"),
+    "eval": Stage("dante.evaluate.stage", "dante.evaluate.settings.Eval", version=2),
+    "report": Stage("dante.report.stage", "dante.report.settings.Settings"),
 }

@@ -14,7 +14,7 @@ without a cache and without an attention mask; `documents` and flash attention a
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from dante.students.attention.documents import DOCUMENTS, has_varlen_kernel
 AUTO = "auto"
 
 
+@runtime_checkable
 class PackedRow(Protocol):
     """What attention wants to know of a row of several records.
 

@@ -1,0 +1,8 @@
+"""What a `cache` step may be told."""
+
+from dante.run.schema import Index, Strict, Target
+
+
+class Settings(Strict):
+    source: Target
+    seed: Index

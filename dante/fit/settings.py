@@ -1,0 +1,10 @@
+"""What a `fit` step may be told."""
+
+from dante.run.schema import Fidelity, Fit, Index, Losses, Strict
+
+
+class Settings(Strict):
+    seed: Index
+    fit: Fit
+    losses: Losses
+    fidelity: Fidelity

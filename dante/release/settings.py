@@ -1,0 +1,11 @@
+"""What a `release` step may be told."""
+
+from typing import Literal
+
+from dante.run.schema import Experiment, Strict, Text
+
+
+class Settings(Strict):
+    dtype: Literal["bfloat16", "float16", "float32"]
+    name: Text
+    experiment: Experiment

@@ -1,0 +1,7 @@
+"""What an `init` step may be told: the student, as the configuration's root has it."""
+
+from dante.run.schema import Student
+
+
+class Settings(Student):
+    pass
