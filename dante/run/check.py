@@ -22,6 +22,7 @@ from pydantic import BaseModel, ValidationError
 from dante.errors import DanteError, did_you_mean
 from dante.run import precision
 from dante.run.parts import build, walk_targets
+from dante.run.recipe import ordered, present
 from dante.run.schema import Config, fields_at
 from dante.run.stages import STAGES
 
@@ -56,6 +57,7 @@ def check(cfg: DictConfig) -> dict[str, Any]:
     plain = _resolve(cfg)
     _validate(plain, Config)
     plain = _with_decisions(cfg, plain)
+    plain["steps"] = ordered(plain["steps"])
     for label, step in plain["steps"].items():
         _validate(step["settings"], STAGES[step["stage"]].settings_class(), f"steps.{label}.settings")
     # The recipe's steps repeat other nodes by interpolation: name the node where the user would correct it.
@@ -97,6 +99,8 @@ def _resolve(cfg: DictConfig) -> dict[str, Any]:
         raise DanteError(str(error).splitlines()[0], where=str(getattr(error, "full_key", ""))) from None
     assert isinstance(plain, dict)
     plain.pop("hydra", None)
+    if isinstance(plain.get("steps"), dict):
+        plain["steps"] = present(plain["steps"])
     return {str(key): value for key, value in plain.items()}
 
 
@@ -127,25 +131,14 @@ def _schema_error(error: ValidationError, schema: type[BaseModel], where: str) -
     )
 
 
-def _steps_are_connected(cfg: dict[str, Any]) -> None:
-    seen: list[str] = []
-    for label, step in cfg["steps"].items():
-        for name in step.get("inputs", {}).values():
-            if name not in seen:
-                raise DanteError(
-                    f"step {label!r} reads {name!r}, which no earlier step writes",
-                    where=f"steps.{label}.inputs",
-                    allowed=", ".join(seen) or "nothing: it is the first step",
-                    fix=did_you_mean(name, seen) or "reorder the steps or correct the input",
-                )
-        seen.append(label)
+def _only_names_steps(cfg: dict[str, Any]) -> None:
     for label in labels_of(cfg["only"] or []):
-        if label not in seen:
+        if label not in cfg["steps"]:
             raise DanteError(
                 f"only={label} names no step",
                 where="only",
-                allowed=f"{', '.join(seen)}; several as only=[fit,eval]",
-                fix=did_you_mean(label, seen) or "name one of them",
+                allowed=f"{', '.join(cfg['steps'])}; several as only=[fit,eval]",
+                fix=did_you_mean(label, cfg["steps"]) or "name one of them",
             )
 
 
@@ -254,7 +247,7 @@ def _build_parts(cfg: dict[str, Any]) -> None:
 
 
 _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
-    _steps_are_connected,
+    _only_names_steps,
     _batch_fits,
     _steps_or_compute,
     _layers_ascend,

@@ -1,0 +1,53 @@
+"""A recipe's steps: those that are left of what was composed, in the order of what they read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dante.errors import DanteError, did_you_mean
+
+Steps = dict[str, dict[str, Any]]
+
+
+def present(steps: Mapping[str, Any]) -> Steps:
+    """Without steps and inputs that a configuration has set to null: how YAML removes what a recipe brought."""
+    left = {label: step for label, step in steps.items() if step is not None}
+    return {
+        label: step | {"inputs": {name: source for name, source in step["inputs"].items() if source is not None}}
+        if isinstance(step, dict) and isinstance(step.get("inputs"), dict)
+        else step
+        for label, step in left.items()
+    }
+
+
+def ordered(steps: Steps) -> Steps:
+    """Every step behind those that it reads; otherwise as they are written.
+
+    Raises:
+        DanteError: a step reads one that no step writes, or steps read each other.
+    """
+    order: list[str] = []
+
+    def visit(label: str, path: list[str]) -> None:
+        if label in path:
+            circle = " → ".join([*path[path.index(label) :], label])
+            raise DanteError(
+                f"steps read each other: {circle}", where=f"steps.{label}.inputs", fix="take one of these inputs away"
+            )
+        if label in order:
+            return
+        for name, source in (steps[label].get("inputs") or {}).items():
+            if source not in steps:
+                others = [other for other in steps if other != label]
+                key = f"steps.{label}.inputs.{name}"
+                raise DanteError(
+                    f"step {label!r} reads {source!r}, which no step writes",
+                    where=key,
+                    allowed=", ".join(others),
+                    fix=f"{did_you_mean(source, others)} {key}=null takes the input away".strip(),
+                )
+            visit(source, [*path, label])
+        order.append(label)
+
+    for label in steps:
+        visit(label, [])
+    return {label: steps[label] for label in order}
