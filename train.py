@@ -22,8 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 from dante import console
 from dante.errors import DanteError, PointsFailed, StepFailed
 from dante.run import board, pipeline
-from dante.run.check import check, is_chosen
-from dante.run.hydra_errors import as_dante_error
+from dante.run.config.check import check, is_chosen
+from dante.run.config.hydra_errors import as_dante_error
 from dante.run.precision import require_device
 from dante.sweep import arguments
 from dante.sweep.process import POINT, run_point, stop_with_parent

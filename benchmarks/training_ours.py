@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from training_job import LEARNING_RATE, Job, Pace
 
 from dante.fit import stage
-from dante.run.check import check
+from dante.run.config.check import check
 from dante.run.step import Step
 from dante.students.load import count_parameters
 

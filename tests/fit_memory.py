@@ -20,7 +20,7 @@ from dante.data.batch import MicroBatch, StepBatch, documents
 from dante.fit.module import DistillModule
 from dante.fit.safety.return_freed import ReturnFreed
 from dante.models.mkl_linear import avoid_emulation
-from dante.run.check import check
+from dante.run.config.check import check
 from dante.run.parts import build
 from dante.students.attention.choose import use_attention
 from dante.students.lean_norm import make_lean

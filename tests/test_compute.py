@@ -27,7 +27,7 @@ from dante.losses.ce import CE
 from dante.report.one_run import cost, recipe
 from dante.report.read import Fit, Run
 from dante.run import pipeline
-from dante.run.check import check
+from dante.run.config.check import check
 from dante.run.step import Step
 from dante.teachers.size import Size, size_of, teacher_size
 from dante.teachers.teacher import Teacher

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from dante.cost.estimate import estimate
 from dante.errors import DanteError
 from dante.run import pipeline
-from dante.run.check import check
+from dante.run.config.check import check
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"

@@ -18,7 +18,7 @@ from dante.report.figures.training import components, loss, machine, measured, m
 from dante.report.one_run import answers, cost, recipe, results
 from dante.report.read import Fit, Run, count_parameters, read_run
 from dante.report.words import change, duration, metric_of, number, pair_sentence
-from dante.run.check import check
+from dante.run.config.check import check
 from tests.report_run import SETTINGS, generations, pair, row, write_run
 
 CONF = Path(__file__).resolve().parents[1] / "conf"

@@ -1,6 +1,6 @@
 """What a `cache` step may be told."""
 
-from dante.run.schema import Index, Strict, Target
+from dante.run.config.schema import Index, Strict, Target
 
 
 class Settings(Strict):

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from dante.run.schema import Confidence, Count, Index, Strict, Target
+from dante.run.config.schema import Confidence, Count, Index, Strict, Target
 
 
 class Measured(Strict):

@@ -1,6 +1,6 @@
 """What a `fit` step may be told."""
 
-from dante.run.schema import Fidelity, Fit, Index, Losses, Strict
+from dante.run.config.schema import Fidelity, Fit, Index, Losses, Strict
 
 
 class Settings(Strict):

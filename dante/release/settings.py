@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from dante.run.schema import Experiment, Strict, Text
+from dante.run.config.schema import Experiment, Strict, Text
 
 
 class Settings(Strict):

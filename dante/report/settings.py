@@ -1,6 +1,6 @@
 """What a `report` step may be told."""
 
-from dante.run.schema import Experiment, Report, Strict, Text
+from dante.run.config.schema import Experiment, Report, Strict, Text
 
 
 class Named(Strict):

@@ -17,7 +17,7 @@ from dante import console
 from dante.errors import DanteError, StepFailed
 from dante.run import directory, store
 from dante.run.board import Board
-from dante.run.check import is_chosen
+from dante.run.config.check import is_chosen
 from dante.run.renamed import first_names
 from dante.run.stages import STAGES
 from dante.run.step import PlannedStep, Step

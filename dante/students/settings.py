@@ -1,6 +1,6 @@
 """What an `init` step may be told: the student, as the configuration's root has it."""
 
-from dante.run.schema import Student
+from dante.run.config.schema import Student
 
 
 class Settings(Student):

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dante.errors import DanteError, did_you_mean
-from dante.run.check import check, is_chosen
+from dante.run.config.check import check, is_chosen
 from dante.sweep.points import NAME, Listed, Point, bare, shortened
 from dante.sweep.record import PlannedPoint
 from dante.sweep.settings import SweepSettings, Tune
@@ -41,7 +41,7 @@ def plan_point(point: Point, compose: Compose, sweep: str | None, own_name: bool
     except DanteError as problem:
         config, error = None, str(problem)
     except Exception as problem:
-        from dante.run.hydra_errors import as_dante_error
+        from dante.run.config.hydra_errors import as_dante_error
 
         known = as_dante_error(problem, overrides, Path("conf"))
         if known is None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dante.run import pipeline, store
-from dante.run.check import is_chosen
+from dante.run.config.check import is_chosen
 from dante.system.files import write_json
 
 FILE = "sweep.json"

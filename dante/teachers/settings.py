@@ -1,6 +1,6 @@
 """What a `teacher` step may be told."""
 
-from dante.run.schema import Strict, Target
+from dante.run.config.schema import Strict, Target
 
 
 class Settings(Strict):

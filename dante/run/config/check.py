@@ -21,9 +21,9 @@ from pydantic import BaseModel, ValidationError
 
 from dante.errors import DanteError, did_you_mean
 from dante.run import precision
+from dante.run.config.schema import Config, fields_at
 from dante.run.parts import build, walk_targets
 from dante.run.recipe import ordered, present
-from dante.run.schema import Config, fields_at
 from dante.run.stages import STAGES
 
 

@@ -8,7 +8,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dante.errors import DanteError, did_you_mean
-from dante.run.schema import Config, fields_at
+from dante.run.config.schema import Config, fields_at
 
 # Groups that only a generated cache has.
 OF_THE_TEACHER = ("prompts", "engine")
