@@ -240,7 +240,8 @@ def constrain(root: Path, name: str = "dual_penalty", steps: int = 200, frozen: 
     summary = json.loads((folder / "summary.json").read_text())
     before, after = spread(rng, 9000, 0.27, 0.30, 64), spread(rng, 9100, 0.20, 0.38, 64)
     summary["losses"] = {name: {
-        "signal": "predictive", "guard": "label_is_argmax", "threshold": 0.212, "initial_bound": 0.0021,
+        "signal": "predictive", "signal_axis": "predictive entropy H / log V", "guard": "label_is_argmax",
+        "guard_words": "only where the label is the most likely token", "threshold": 0.212, "initial_bound": 0.0021,
         "multiplier": multiplier,
         "histograms": {"edges": np.linspace(0, 1, 65).tolist(), "before": before, "after": after},
     }}  # fmt: skip

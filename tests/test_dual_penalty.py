@@ -468,6 +468,8 @@ def test_the_summary_counts_the_measured_and_the_last_tokens(problem):
         "notes": [],
         "signal": "predictive",
         "guard": "label_is_argmax",
+        "guard_words": "only where the label is the most likely token",
+        "signal_axis": "predictive entropy H / log V",
         "threshold": loss.threshold.item(),
         "initial_bound": loss.initial_bound.item(),
         "multiplier": loss.multiplier.value.item(),

@@ -11,12 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dante.look.theme import LIGHT, title_of
+from dante.losses.dual_penalty import guards, signals
 from dante.report import stage
 from dante.report.figures import Drawing, all_figures
 from dante.report.figures import constraint as drawn
-from dante.report.one_run import constraint, losses, recipe
+from dante.report.one_run import constraint, recipe
 from dante.report.one_run.constraint import Constraint, Spread, of_fit
 from dante.report.read import Fit, Run, read_run
+from dante.run.parts import build
 from dante.run.step import Step
 from tests.report_run import constrain, row, write_run
 
@@ -39,7 +41,7 @@ def fit(
          f"{NAME}/coefficient": 0.0, f"{NAME}/difficult_wrong": None if g is None else 0.25}
         for k, g in enumerate(violations)
     ]  # fmt: skip
-    known = {"signal": "predictive", "guard": "none", "threshold": 0.5, "multiplier": 1.0}
+    known = {"signal": "predictive", "guard_words": "whether right or wrong", "threshold": 0.5, "multiplier": 1.0}
     known |= {"histograms": {"edges": EDGES, "before": BEFORE, "after": AFTER}}
     return Fit(label, lines, {"losses": {NAME: known | block}}, {"losses": {NAME: settings or {}}})
 
@@ -265,9 +267,12 @@ DUAL = {
 }  # fmt: skip
 
 
-def test_the_recipe_says_what_a_dual_penalty_does() -> None:
-    run = Run(fits=[Fit("fit", [], {}, {"losses": {"ads": DUAL, "ce": {"_target_": "dante.losses.ce.CE"}}})])
-    (_, text) = recipe.sentences(run)
+def said(name: str, node: dict[str, Any]) -> str:
+    return build(node, name=name).sentence()
+
+
+def test_a_dual_penalty_says_what_it_does_and_the_recipe_repeats_it() -> None:
+    text = said("ads", DUAL)
     assert text.startswith("ads penalises what a token's signal (entropy of its prediction over log V) exceeds")
     for part in (
         "only where the label is the most likely token",
@@ -277,18 +282,44 @@ def test_the_recipe_says_what_a_dual_penalty_does() -> None:
         "augmented with c = 1.",
     ):
         assert part in text
-    bounded = losses.sentence("ads", DUAL | {"threshold": 0.3, "initial_bound": 0.004})
+    told = {"losses": {"ads": {"sentence": text}, "other": {"threshold": 1.0}}}
+    assert recipe.sentences(Run(fits=[Fit("fit", [], told, {}), Fit("again", [], told, {})]))[-1] == text
+    bounded = said("ads", DUAL | {"threshold": 0.3, "initial_bound": 0.004})
     assert "τ = 0.3, ε goes from 1 to 0.5 times 0.004" in bounded
     fixed = DUAL | {"multiplier": {"_target_": "dante.losses.multiplier.Fixed", "level": 2.0}, "augmentation": 0.0,
                     "threshold": 0.3, "initial_bound": 0.004}  # fmt: skip
-    text = losses.sentence("ads", fixed)
+    text = said("ads", fixed)
     assert "τ = 0.3, the multiplier is fixed at 2" in text
     assert "as hard as it takes" not in text  # nothing adapts
     assert text.endswith("the multiplier is fixed at 2.")
 
 
-def test_the_recipe_says_what_an_entropy_penalty_does_and_of_others_nothing() -> None:
-    text = losses.sentence("control", {"_target_": "dante.losses.entropy_penalty.EntropyPenalty"})
+def test_what_a_dual_penalty_was_told_is_said_and_not_what_it_has_measured() -> None:
+    loss = build(DUAL, name="ads")
+    loss.threshold.fill_(0.5)
+    loss.initial_bound.fill_(0.1)
+    assert loss.sentence() == said("ads", DUAL)
+
+
+def test_every_signal_and_guard_has_words() -> None:
+    assert signals.WORDS.keys() == signals.SIGNALS.keys()
+    assert guards.WORDS.keys() == guards.GUARDS.keys()
+
+
+def test_an_entropy_penalty_says_what_it_does_and_losses_whose_names_say_it_nothing() -> None:
+    weight = {"weight": DUAL["weight"]}
+    text = said("control", {"_target_": "dante.losses.entropy_penalty.EntropyPenalty"} | weight)
     assert text.startswith("control penalises the mean entropy of all predictions over log V, right or wrong")
-    assert losses.sentence("ce", {"_target_": "dante.losses.ce.CE"}) == ""
-    assert losses.sentence("x", {"_target_": DUAL["_target_"]}).startswith("x penalises")  # of another version
+    assert said("ce", {"_target_": "dante.losses.ce.CE"} | weight) == ""
+
+
+@pytest.mark.parametrize(
+    ("schedule", "path"),
+    [
+        ({"_target_": "dante.losses.schedule.Constant", "value": 0.5}, "is 0.5 nats"),
+        ({"_target_": "dante.losses.schedule.Linear", "start": 1.0, "end": 0.1}, "goes from 1 to 0.1 nats"),
+        (DUAL["bound"], "goes from 1 to 0.5 nats from 10% of the run on"),
+    ],
+)
+def test_a_schedule_says_how_it_goes(schedule: dict[str, Any], path: str) -> None:
+    assert build(schedule).path(" nats") == path

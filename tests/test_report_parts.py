@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dante.look.numbers import number
 from dante.look.theme import LIGHT, title_of
 from dante.report.figures import all_figures
 from dante.report.figures.capability import learning_curve
@@ -17,7 +18,7 @@ from dante.report.figures.data import confidence_weights
 from dante.report.figures.training import components, loss, machine, measured, measurements
 from dante.report.one_run import answers, cost, recipe, results
 from dante.report.read import Fit, Run, count_parameters, read_run
-from dante.report.words import change, duration, metric_of, number, pair_sentence
+from dante.report.words import change, duration, metric_of, pair_sentence
 from dante.run.config.check import check
 from tests.report_run import SETTINGS, generations, pair, row, write_run
 

@@ -311,8 +311,11 @@ class DistillModule(LightningModule):
 
     def loss_summaries(self) -> dict[str, dict[str, Any]]:
         """What losses say of themselves at the end, by name; those that say nothing are left out."""
-        every = {loss.name: loss.summary() for loss in (*self.linear_losses, *self.parameter_losses)}
-        return {name: said for name, said in every.items() if said}
+        summaries = {}
+        for loss in (*self.linear_losses, *self.parameter_losses):
+            sentence = loss.sentence()
+            summaries[loss.name] = ({"sentence": sentence} if sentence else {}) | loss.summary()
+        return {name: summary for name, summary in summaries.items() if summary}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["suspects"] = self._suspects

@@ -54,6 +54,10 @@ class Loss(nn.Module):
         finite: state must move only where it is true, for example with `torch.where`.
         """
 
+    def sentence(self) -> str:
+        """What it does under its name and settings, as one sentence for reports; empty where its name says it."""
+        return ""
+
     def summary(self) -> dict[str, Any]:
         """What `summary.json` says of this loss when the fit has ended, as JSON; it may wait for the device."""
         return {}

@@ -29,6 +29,10 @@ class EntropyPenalty(LinearLoss):
     needs_logits = False
     needs_entropy = True
 
+    def sentence(self) -> str:
+        how = "right or wrong, without threshold, guard or bound"
+        return f"{self.name} penalises the mean entropy of all predictions over log V, {how}."
+
     def on_tile(self, tile: Tile, coefficients: Float[Tensor, " tile"]) -> Float[Tensor, " tile"]:
         log_vocab = math.log(tile.exp.shape[1])
         tile.add_entropy(coefficients / log_vocab)

@@ -12,16 +12,21 @@ integral and is clipped, so that nothing winds up at λ_max: the first step with
 proportional term may add to it as long as g rises).
 """
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from dante.errors import DanteError
+from dante.look.numbers import number
 
 
 class Multiplier(nn.Module):
     """A dual variable: `value`, an fp32 buffer, equal on every rank and in every checkpoint; at most `maximum`."""
 
+    #: Whether it moves to keep a bound.
+    adapts: ClassVar[bool] = True
     value: Tensor
 
     def __init__(self, value: float, maximum: float) -> None:
@@ -38,6 +43,10 @@ class Multiplier(nn.Module):
             applied: where false, nothing moves.
         """
 
+    def sentence(self) -> str:
+        """What moves it, in words that follow a comma."""
+        return f"the multiplier follows {type(self).__name__}"
+
 
 class Fixed(Multiplier):
     """A multiplier that does not move: the penalty method, a control.
@@ -49,10 +58,16 @@ class Fixed(Multiplier):
         DanteError: λ is negative.
     """
 
+    adapts = False
+
     def __init__(self, level: float) -> None:
         if level < 0:
             raise DanteError(f"level is {level:g}", where="multiplier.level", allowed="a number ≥ 0")
         super().__init__(level, level)
+        self.level = level
+
+    def sentence(self) -> str:
+        return f"the multiplier is fixed at {number(self.level)}"
 
 
 class NuPI(Multiplier):
@@ -72,16 +87,20 @@ class NuPI(Multiplier):
 
     def __init__(self, k_i: float, k_p: float, nu: float, maximum: float) -> None:
         super().__init__(0.0, maximum)
-        for name, number, holds, allowed in (
+        for name, value, holds, allowed in (
             ("k_i", k_i, k_i >= 0, "a number ≥ 0"),
             ("k_p", k_p, k_p >= 0, "a number ≥ 0"),
             ("nu", nu, 0 <= nu < 1, "a number in [0, 1)"),
             ("maximum", maximum, maximum > 0, "a number > 0"),
         ):
             if not holds:
-                raise DanteError(f"{name} is {number:g}", where=f"multiplier.{name}", allowed=allowed)
+                raise DanteError(f"{name} is {value:g}", where=f"multiplier.{name}", allowed=allowed)
         self.k_i, self.k_p, self.nu = k_i, k_p, nu
         self.register_buffer("smoothed", torch.zeros((), dtype=torch.float32))
+
+    def sentence(self) -> str:
+        settings = f"K_I {number(self.k_i)}, K_P {number(self.k_p)}, ν {number(self.nu)}"
+        return f"the multiplier follows νPI ({settings}, at most {number(self.maximum)})"
 
     def update(self, violation: Float[Tensor, ""], share: float, applied: Bool[Tensor, ""]) -> None:
         g = violation.to(self.value)

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from dante.errors import DanteError
+from dante.look.numbers import number
 
 
 class Schedule(ABC):
@@ -16,6 +17,14 @@ class Schedule(ABC):
     @abstractmethod
     def __call__(self, progress: float) -> float:
         """The weight at `step / steps`."""
+
+    def path(self, unit: str = "") -> str:
+        """How it goes, in words: `goes from 1 to 0.1 times the mean from 10% of the run on`.
+
+        Args:
+            unit: what a value is one of, with a space before it.
+        """
+        return f"follows {type(self).__name__}{unit and f', in units of{unit}'}"
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,9 @@ class Constant(Schedule):
     def __call__(self, progress: float) -> float:
         return self.value
 
+    def path(self, unit: str = "") -> str:
+        return f"is {number(self.value)}{unit}"
+
 
 @dataclass(frozen=True)
 class Linear(Schedule):
@@ -37,6 +49,9 @@ class Linear(Schedule):
 
     def __call__(self, progress: float) -> float:
         return _interpolate(self.start, self.end, progress)
+
+    def path(self, unit: str = "") -> str:
+        return f"goes from {number(self.start)} to {number(self.end)}{unit}"
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,9 @@ class HoldThenRamp(Schedule):
 
     def __call__(self, progress: float) -> float:
         return _interpolate(self.start, self.end, (progress - self.hold) / (1.0 - self.hold))
+
+    def path(self, unit: str = "") -> str:
+        return f"goes from {number(self.start)} to {number(self.end)}{unit} from {self.hold:.0%} of the run on"
 
 
 def _interpolate(start: float, end: float, fraction: float) -> float:

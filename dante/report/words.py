@@ -1,6 +1,5 @@
 """How numbers, models and metrics are written out; the same in the page, in Markdown and on figures."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,27 +148,6 @@ def compact(number: int | float) -> str:
         if abs(number) >= power:
             return f"{number / power:.3g}{unit}"
     return f"{number:.4g}"
-
-
-def flops(number: int | float) -> str:
-    """`5.66e13`: FLOPs are compared by their exponent."""
-    mantissa, exponent = f"{number:.2e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
-
-
-def is_number(value: Any) -> bool:
-    """A finite number, as far as a file that anybody may have written holds one."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def number(value: int | float) -> str:
-    """Three significant digits as a person writes them: `2,128`, `0.021`, `3.05e-6`."""
-    if value == 0 or 1e-3 <= abs(value) < 1000:
-        return f"{value:.3g}"
-    if 1000 <= abs(value) < 1e6:
-        return f"{value:,.0f}"
-    mantissa, exponent = flops(value).split("e")
-    return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
 
 
 def size(size_bytes: int) -> str:

@@ -68,6 +68,14 @@ def none(tile: Tile, candidates: Bool[Tensor, " tile"]) -> Float[Tensor, " tile"
     return candidates.to(tile.log_z)
 
 
+# How each reads behind "a token is penalised".
+WORDS = {
+    "label_is_argmax": "only where the label is the most likely token",
+    "only_label_rises": "only where no token but the label gains",
+    "label_probability": "in proportion to the label's probability",
+    "label_in_top5": "only where the label is among the five most likely tokens",
+    "none": "whether right or wrong",
+}
 GUARDS: dict[str, Guard] = {
     guard.__name__: guard for guard in (label_is_argmax, only_label_rises, label_probability, label_in_top5, none)
 }

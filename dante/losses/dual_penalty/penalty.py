@@ -34,7 +34,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dante.errors import DanteError
+from dante.look.numbers import number
 from dante.losses.base import LinearLoss
+from dante.losses.dual_penalty import guards, signals
 from dante.losses.dual_penalty.guards import GUARDS
 from dante.losses.dual_penalty.signals import SIGNALS
 from dante.losses.dual_penalty.tally import BINS, coarse, excess, quantile, tally
@@ -105,6 +107,7 @@ class DualPenalty(LinearLoss):
         self._check("initial_bound", initial_bound, initial_bound is None or initial_bound >= 0, "≥ 0, or null")
         self.signal, self.guard, self.difficult = signal, guard, difficult
         self.measured = (measure_from, measure_until)
+        self.given = (threshold, initial_bound)
         self.bound, self.augmentation, self.multiplier = bound, augmentation, multiplier
         self.needs_hidden = SIGNALS[signal] is not None
         self.steps = 0
@@ -247,11 +250,31 @@ class DualPenalty(LinearLoss):
             return [f"{found}: {why}. Measure later (settled), or give initial_bound"]
         return []
 
+    def sentence(self) -> str:
+        (threshold, initial_bound), (first, last) = self.given, self.measured
+        signal, where = signals.WORDS[self.signal].phrase, guards.WORDS[self.guard]
+        text = f"{self.name} penalises what a token's signal ({signal}) exceeds a threshold τ by, {where}"
+        facts = [
+            f"τ lets {self.difficult:.0%} of the tokens between {first:.0%} and {last:.0%} of the run exceed it"
+            if threshold is None
+            else f"τ = {number(threshold)}"
+        ]
+        if self.multiplier.adapts:
+            text += ", as hard as it takes to keep the mean excess below a bound ε"
+            base = "the measured excess" if initial_bound is None else number(initial_bound)
+            facts.append(f"ε {self.bound.path(f' times {base}')}")
+        facts.append(self.multiplier.sentence())
+        if self.augmentation:
+            facts.append(f"augmented with c = {number(self.augmentation)}")
+        return f"{text}: {', '.join(facts)}."
+
     def summary(self) -> dict[str, Any]:
         return {
             "notes": self._notes(),
             "signal": self.signal,
+            "signal_axis": signals.WORDS[self.signal].axis,
             "guard": self.guard,
+            "guard_words": guards.WORDS[self.guard],
             **{
                 key: float(value) if value.isfinite() else None
                 for key, value in (

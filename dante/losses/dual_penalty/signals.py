@@ -14,6 +14,7 @@ at once.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
@@ -59,4 +60,17 @@ def _entropy(shares: Tensor) -> Tensor:
 
 
 #: None: computed on the tiles.
+@dataclass(frozen=True)
+class Words:
+    """How a signal reads: behind "a token's signal", and on an axis."""
+
+    phrase: str
+    axis: str
+
+
+WORDS = {
+    "predictive": Words("entropy of its prediction over log V", "predictive entropy H / log V"),
+    "energy": Words("entropy of its hidden state's energy over log d", "entropy of h² / ‖h‖², over log d"),
+    "gram": Words("entropy of its answer's hidden states", "von Neumann entropy of an answer's hidden states"),
+}
 SIGNALS: dict[str, HiddenSignal | None] = {"predictive": None, "energy": energy, "gram": gram}

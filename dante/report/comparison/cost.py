@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from dante.cost.compute import TOLERANCE
+from dante.look.numbers import flops
 from dante.report.comparison.runs.arms import Arm
 from dante.report.comparison.runs.find import Json
 from dante.report.comparison.runs.read import Trained
 from dante.report.comparison.tables import Group
 from dante.report.one_run import cost
 from dante.report.read import Run
-from dante.report.words import compact, flops
+from dante.report.words import compact
 
 PARTS = ("training", "generation", "scoring", "total")
 

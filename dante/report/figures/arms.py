@@ -11,9 +11,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from dante.look.numbers import flops
 from dante.look.theme import SIZE_IN, Theme, grid, panel
 from dante.report.figures.curves import label_ends
-from dante.report.words import compact, flops
+from dante.report.words import compact
 
 # Positions and values; curves of several runs have different lengths.
 Curve = tuple[Any, Any]

@@ -6,12 +6,13 @@ import numpy as np
 from jaxtyping import Float64
 from matplotlib.axes import Axes
 
+from dante.look.numbers import flops
 from dante.look.theme import SIZE_IN, Theme, panel
 from dante.report.figures.curves import is_noisy, smooth
 from dante.report.one_run.recipe import curriculum
 from dante.report.one_run.results import scores
 from dante.report.read import Run
-from dante.report.words import MODELS, flops
+from dante.report.words import MODELS
 
 REFERENCES = ("teacher", "trigram", "unigram")
 # Reference lines nearer than this share of the axis have their names side by side.

@@ -6,14 +6,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from dante.look.numbers import number
 from dante.look.theme import SIZE_IN, Theme, panel, panels
 from dante.report.figures.curves import Row, series, stack
 from dante.report.figures.training import suffix
 from dante.report.one_run.constraint import Constraint, Spread, of_fit
-from dante.report.one_run.losses import signal_of
 from dante.report.one_run.results import rows_of
 from dante.report.read import Run
-from dante.report.words import MODELS, number
+from dante.report.words import MODELS
 
 # Keys `<name>/<metric>` that are said here, so that no other figure repeats them.
 SHOWN = ("multiplier", "coefficient", "violation", "excess", "bound", "threshold", "difficult_share",
@@ -54,7 +54,7 @@ def difficult(one: Constraint, theme: Theme) -> Axes | None:
     if not found:
         return None
     level = one.threshold
-    signal = signal_of(str(one.block.get("signal", "predictive"))).axis
+    signal = str(one.block.get("signal_axis") or one.block.get("signal", "signal"))
     height = 1.0 + 1.45 * len(found)
     every = panels(theme, _finding(one.name, found, level) + suffix(one.fit), signal, len(found), (SIZE_IN[0], height))
     low, high = _reach(list(found.values()), level)
@@ -88,7 +88,7 @@ def heldout(run: Run, theme: Theme) -> Axes | None:
     title = "How unsure each model is of held-out tokens"
     if {"student", "init"} <= mean.keys():
         title = f"Held out: {mean['student']:.2f} nats per token unsure, {mean['init']:.2f} before training"
-    axes = panel(theme, title, f"x, {signal_of('predictive').axis}", "tokens with an entropy above x",
+    axes = panel(theme, title, "x, predictive entropy H / log V", "tokens with an entropy above x",
                  size_in=(SIZE_IN[0], 3.1))  # fmt: skip
     for place, (model, spread) in enumerate(found.items()):
         colour = theme.models[model]

@@ -9,9 +9,9 @@ from jaxtyping import Float64
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from dante.look.numbers import number
 from dante.look.theme import SIZE_IN, Theme, panels
 from dante.report.read import Json
-from dante.report.words import number
 
 Points = tuple[Float64[np.ndarray, "points"], Float64[np.ndarray, "points"]]
 # The same where several stand beside each other, of different lengths.

@@ -10,10 +10,10 @@ from itertools import groupby
 import numpy as np
 from matplotlib.axes import Axes
 
+from dante.look.numbers import number
 from dante.look.theme import Theme
 from dante.report.figures.curves import Points, Row, is_noisy, names, series, smooth, stack
 from dante.report.read import Fit, Json
-from dante.report.words import number
 
 # How keys of metrics.jsonl read on an axis; a key that is not here is shown as it is.
 AXIS = {

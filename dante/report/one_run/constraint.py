@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from dante.report.one_run.losses import GUARDS
+from dante.look.numbers import is_number, number
 from dante.report.one_run.results import rows_of
 from dante.report.read import Fit, Json, Run
-from dante.report.words import MODELS, is_number, metric_of, number, sentence
+from dante.report.words import MODELS, metric_of, sentence
 
 MULTIPLIER = "multiplier"
 # What the end of training is: this share of the steps whose constraint was measured.
@@ -194,7 +194,7 @@ def _difficult(one: Constraint) -> str:
         if before is not None and sum(before.above(level)) > 0:
             at_first = before.above(level)
             text += f"; before the constraint began {at_first[1] / sum(at_first):.0%} were"
-        guard = GUARDS.get(str(one.block.get("guard")))
+        guard = one.block.get("guard_words")
         return f"{text}. Difficult tokens are penalised {guard}." if guard else f"{text}."
     logged = one.values("difficult_wrong")
     last = logged[-max(1, round(END * len(logged))) :]

@@ -3,8 +3,9 @@
 from typing import Any
 
 from dante.cost.compute import forward_flops
+from dante.look.numbers import flops
 from dante.report.read import Json, Run
-from dante.report.words import compact, duration, flops, hours, size
+from dante.report.words import compact, duration, hours, size
 
 COMPUTE_PARTS = (
     ("training", "training"),

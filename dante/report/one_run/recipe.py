@@ -3,7 +3,6 @@
 import re
 import shlex
 
-from dante.report.one_run import losses
 from dante.report.read import Fit, Json, Run
 from dante.report.words import compact, plain
 
@@ -14,7 +13,7 @@ def sentences(run: Run) -> list[str]:
     if "name" in run.init:
         found.append(_who(run))
     found += [_how(fit, several=len(run.fits) > 1) for fit in run.fits]
-    told = [losses.sentence(name, node) for fit in run.fits for name, node in fit.settings.get("losses", {}).items()]
+    told = [str(said.get("sentence", "")) for fit in run.fits for said in (fit.summary.get("losses") or {}).values()]
     return found + [text for text in dict.fromkeys(told) if text]
 
 

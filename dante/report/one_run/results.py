@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from dante.look.numbers import flops, number
 from dante.report.one_run.recipe import anchors
 from dante.report.read import Json, Run
 from dante.report.words import (
@@ -10,10 +11,8 @@ from dante.report.words import (
     change,
     distinct,
     duration,
-    flops,
     interval,
     metric_of,
-    number,
     pair_sentence,
     sentence,
     task_name,
