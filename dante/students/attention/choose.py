@@ -2,7 +2,7 @@
 
 | `fit.attention` | a row of documents of Lᵢ tokens costs | runs on |
 |---|---|---|
-| `documents` | Σ Lᵢ², no mask (on a CPU `document_kernel`, on CUDA torch's varlen flash kernel) | CPU, CUDA |
+| `documents` | Σ Lᵢ², no mask (on a CPU `kernel`, on CUDA torch's varlen flash kernel) | CPU, CUDA |
 | `flash_attention_2` | Σ Lᵢ², no mask (package `flash_attn`, or transformers' kernels) | CUDA |
 | `flex` | blocks of 128 × 128 that hold an allowed pair (torch's FlexAttention, compiled) | CUDA |
 | `sdpa` | (Σ Lᵢ)²: a dense block-diagonal mask that transformers makes from `position_ids` | everywhere |
