@@ -27,7 +27,7 @@ class Sabotage:
 
 SABOTAGES = {
     "wrong shift": Sabotage(
-        "dante/data/datamodule.py", "positions=targets_at - 1,", "positions=targets_at,", ("tests/test_data.py",)
+        "dante/data/batch.py", "positions=targets_at - 1,", "positions=targets_at,", ("tests/test_data.py",)
     ),
     "mask off by one": Sabotage(
         "dante/text/chat.py",
@@ -51,7 +51,7 @@ SABOTAGES = {
         "dante/fit/module.py", "use_cache=False,", "use_cache=True,", ("tests/test_module.py",)
     ),
     "position ids not reset": Sabotage(
-        "dante/data/datamodule.py",
+        "dante/data/batch.py",
         "position_ids=joined([np.arange(length) for length in lengths] + nothing)[None]",
         "position_ids=joined([np.arange(max(1, sum(lengths)))])[None]",
         ("tests/test_data.py",),
