@@ -72,5 +72,5 @@ def test_every_file_of_the_configuration_is_reached_by_a_documented_choice() -> 
     groups = {path.parent.relative_to(CONF).parts[0] for path in CONF.rglob("*.yaml") if path.parent != CONF}
     assert groups <= {
         "budget", "cache", "engine", "eval", "experiment", "fidelity", "fit", "hydra", "logger", "loss", "pair",
-        "prompts", "report", "scale", "student", "sweep", "teacher", "trainer",
+        "prompts", "recipe", "report", "scale", "student", "sweep", "teacher", "trainer",
     }  # fmt: skip
