@@ -4,21 +4,12 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from dante.run.config.schema import Confidence, Count, Index, Strict, Target
+from dante.run.config.schema import Confidence, Count, Measure, Target
 
 
-class Measured(Strict):
-    """How one model is measured."""
+class Measured(Measure):
+    """How one model of a run is measured."""
 
-    seed: Index
-    precision: Literal["auto", "bf16", "fp32"]
-    heldout: Count | None
-    validation: bool
-    retention: bool
-    generations: Index
-    choices: Index
-    choice_characters: Count
-    bins: Count
     chat: dict[str, Any]
 
 

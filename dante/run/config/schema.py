@@ -183,19 +183,24 @@ class Student(Strict):
     architecture: dict[str, Any] | None
 
 
-class Eval(Strict):
+class Measure(Strict):
+    """How any model is measured."""
+
     seed: Index
     precision: Literal["auto", "bf16", "fp32"]
     heldout: Count | None
     validation: bool
     retention: bool
     generations: Index
-    init_generations: Index
-    max_new_tokens: Count
-    loop: Target
     choices: Index
     choice_characters: Count
     bins: Count
+
+
+class Eval(Measure):
+    init_generations: Index
+    max_new_tokens: Count
+    loop: Target
     bootstrap: Count
     confidence: Confidence
 
