@@ -1,4 +1,4 @@
-"""What a run says on the terminal: the plan before, one line per step, errors as one paragraph. Rank 0 only."""
+"""What a run says on the terminal: one line per step, notes, errors as one paragraph. Rank 0 only."""
 
 import logging
 import os

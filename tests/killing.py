@@ -17,9 +17,8 @@ from typing import Any
 
 from dante.fit.record.accounting import MACHINE_KEYS
 from dante.system.files import sha256
-from tests.warm import Started
+from tests.warm import ROOT, Started
 
-ROOT = Path(__file__).resolve().parents[1]
 TIMING = set(MACHINE_KEYS)
 DEADLINE_S = 1800.0
 Process = subprocess.Popen[str] | Started

@@ -19,6 +19,7 @@ _UNITS = {"tokens": "tokens", "flops": "FLOPs"}
 
 def plan(cfg: dict[str, Any], steps: list[PlannedStep], cost: Estimate) -> None:
     """Print what will run, where it will lie, what is already there, and what the fit will cost."""
+    screen = console.screen()
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("step", "stage", "fingerprint", "state"):
         table.add_column(column)
@@ -31,25 +32,23 @@ def plan(cfg: dict[str, Any], steps: list[PlannedStep], cost: Estimate) -> None:
             else "to do"
         )
         table.add_row(step.label, step.stage, step.fingerprint, state)
-    console.screen().print(table)
-    console.screen().print()
+    screen.print(table)
+    screen.print()
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column(style="dim")
     facts.add_column()
     for name, value in _cost_rows(cfg, cost):
         facts.add_row(name, value)
-    console.screen().print(facts)
+    screen.print(facts)
     if cost.fp32_hours is not None:
-        console.screen().print(
+        screen.print(
             f"[yellow]this machine has no bf16 instructions: about {_duration(cost.hours)} for the fit in bf16, "
             f"{_duration(cost.fp32_hours)} in fp32[/] ({_instead(cfg)})"
         )
     if cost.notes:
         text = "\n".join(f"[dim]{number}.[/] {escape(note)}" for number, note in enumerate(cost.notes, start=1))
-        console.screen().print(
-            Panel(text, title="what the card says that cannot be meant literally", title_align="left")
-        )
-    console.screen().print()
+        screen.print(Panel(text, title="what the card says that cannot be meant literally", title_align="left"))
+    screen.print()
 
 
 def _cost_rows(cfg: dict[str, Any], cost: Estimate) -> list[tuple[str, str]]:

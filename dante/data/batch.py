@@ -1,4 +1,9 @@
-"""What a step trains on: rows of records without padding, and the rows of one step."""
+"""What a step trains on.
+
+`MicroBatch` is one padding-free row; `StepBatch` is everything one rank runs in one optimizer step. Supervised
+positions are shifted here, once: the hidden state at `positions[i]` predicts `labels[i]`; no other code shifts
+anything.
+"""
 
 from __future__ import annotations
 

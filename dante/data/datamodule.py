@@ -1,9 +1,4 @@
-"""Batches of packed records, and the data module that builds them.
-
-`MicroBatch` is one padding-free row; `StepBatch` is everything one rank runs in one optimizer step. Supervised
-positions are shifted here, once: the hidden state at `positions[i]` predicts `labels[i]`; no other code shifts
-anything.
-"""
+"""The data module: curriculum, packing plan, and the batches of every optimizer step."""
 
 from __future__ import annotations
 

@@ -64,10 +64,9 @@ class Fixed(Multiplier):
         if level < 0:
             raise DanteError(f"level is {level:g}", where="multiplier.level", allowed="a number ≥ 0")
         super().__init__(level, level)
-        self.level = level
 
     def sentence(self) -> str:
-        return f"the multiplier is fixed at {number(self.level)}"
+        return f"the multiplier is fixed at {number(self.maximum)}"
 
 
 class NuPI(Multiplier):

@@ -10,13 +10,11 @@ Steps = dict[str, dict[str, Any]]
 
 def present(steps: Mapping[str, Any]) -> Steps:
     """Without steps and inputs that a configuration has set to null: how YAML removes what a recipe brought."""
-    left = {label: step for label, step in steps.items() if step is not None}
-    return {
-        label: step | {"inputs": {name: source for name, source in step["inputs"].items() if source is not None}}
-        if isinstance(step, dict) and isinstance(step.get("inputs"), dict)
-        else step
-        for label, step in left.items()
-    }
+    left = _given(steps)
+    for label, step in left.items():
+        if isinstance(step, dict) and isinstance(step.get("inputs"), dict):
+            left[label] = step | {"inputs": _given(step["inputs"])}
+    return left
 
 
 def ordered(steps: Steps) -> Steps:
@@ -51,3 +49,7 @@ def ordered(steps: Steps) -> Steps:
     for label in steps:
         visit(label, [])
     return {label: steps[label] for label in order}
+
+
+def _given(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in node.items() if value is not None}
