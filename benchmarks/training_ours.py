@@ -16,6 +16,7 @@ from training_job import LEARNING_RATE, Job, Pace
 
 from dante.fit import stage
 from dante.run.config.check import check
+from dante.run.stages import STAGES
 from dante.run.step import Step
 from dante.students.load import count_parameters
 
@@ -56,7 +57,7 @@ def run(job: Job, pace: Pace, experiment: str, *overrides: str) -> None:
     """Run the blocks of `job` through the fit stage of an experiment."""
     out = Path(job.out)
     config = composed(experiment, job, overrides)
-    settings = {key: config[key] for key in ("fit", "losses", "fidelity")}
+    settings = STAGES["fit"].typed({key: config[key] for key in ("seed", "fit", "losses", "fidelity")})
     resources = {"trainer": config["trainer"], "logger": {**config["logger"], "mode": "none"}, "run": config["run"]}
     (out / "init").mkdir(parents=True)
     (out / "init" / "model").symlink_to(Path(job.model).resolve())

@@ -46,6 +46,7 @@ from dante.losses.one_pass import vocabulary_pass
 from dante.losses.tea import reduction_scale
 from dante.losses.tokens import SupervisedTokens
 from dante.losses.vocabulary.head import Head
+from dante.run.config.schema import Fidelity, Fit
 from dante.run.parts import build
 
 conf = Path(dante.__file__).resolve().parents[1] / "conf"
@@ -127,8 +128,8 @@ show(axes)
 # is ours, I].
 
 # %%
-fit = OmegaConf.to_container(recipe["card"].fit, resolve=True)
-settings = OptimizerSettings.of(fit, recipe["card"].fidelity)
+plain = OmegaConf.to_container(recipe["card"], resolve=True)
+settings = OptimizerSettings.of(Fit.model_validate(plain["fit"]), Fidelity.model_validate(plain["fidelity"]))
 steps = np.arange(settings.steps + 1)
 ce = [cwce.weight(step / settings.steps) for step in steps]
 tea = [losses["card"]["tea"].weight(step / settings.steps) for step in steps]

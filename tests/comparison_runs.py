@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from tests.report_run import SUITES
+
 Json = dict[str, Any]
 ANSWERS = 40
 LEVELS = {"teacher": 0.62, "init": 1.95, "trigram": 1.83}
@@ -93,26 +95,29 @@ def write_evaluation(folder: Path, seed: int, shift: float, texts: str, changes:
     for index in range(ANSWERS):
         size = 200 + 7 * index
         value = hard[index] + of_seed + shift + 0.02 * rng.normal()
+        hits = int(size / 4 * np.clip(1 - value / 2, 0.05, 0.95))
+        student = {"bits_per_byte": [size * value, size], "top1_accuracy": [hits, size // 4]}
         items.append({
-            "id": f"r{index:03d}", "domain": ("chat", "code")[index % 2], "text_sha256": f"{texts}{index}",
-            "bytes": size,
-            "bits": {"student": size * value} | {model: size * level for model, level in LEVELS.items()},
-            "tokens": {"student": size // 4}, "top1": {"student": int(size / 4 * np.clip(1 - value / 2, 0.05, 0.95))},
+            "id": f"r{index:03d}", "text": f"{texts}{index}",
+            "slices": [f"domain={('chat', 'code')[index % 2]}"],
+            "models": {m: {"bits_per_byte": [size * v, size]} for m, v in LEVELS.items()} | {"student": student},
         })  # fmt: skip
     rows = []
     for task, chosen in (("heldout", items), ("heldout/domain=code", items[1::2])):
-        size = sum(item["bytes"] for item in chosen)
         for model in ("student", *LEVELS):
-            bits = sum(item["bits"][model] for item in chosen) / size
-            rows.append(row(model, task, "bits_per_byte", bits, len(chosen)))
-        tokens, hits = (sum(item[key]["student"] for item in chosen) for key in ("tokens", "top1"))
-        rows.append(row("student", task, "top1_accuracy", hits / tokens, len(chosen)))
+            rows.append(row(model, task, "bits_per_byte", ratio(chosen, model, "bits_per_byte"), len(chosen)))
+        rows.append(row("student", task, "top1_accuracy", ratio(chosen, "student", "top1_accuracy"), len(chosen)))
     rows.append(row("student", "heldout", "ece", 0.05 + shift + of_seed, ANSWERS))
     rows.append(row("student", "humaneval", "pass@1", 0.3 - shift + of_seed, 164))
     for one in rows:
         one |= changes if one["model"] == "student" else {}
-    write(folder / "eval.json", {"rows": rows, "precision": "bf16"})
-    write(folder / "items.jsonl", items)
+    write(folder / "eval.json", {"rows": rows, "precision": "bf16", "suites": SUITES})
+    write(folder / "heldout" / "items.jsonl", items)
+
+
+def ratio(items: list[Json], model: str, metric: str) -> float:
+    above, below = zip(*(item["models"][model][metric] for item in items), strict=True)
+    return sum(above) / sum(below)
 
 
 def row(model: str, task: str, metric: str, value: float, n: int) -> Json:

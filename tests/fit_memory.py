@@ -21,6 +21,7 @@ from dante.fit.module import DistillModule
 from dante.fit.safety.return_freed import ReturnFreed
 from dante.models.mkl_linear import avoid_emulation
 from dante.run.config.check import check
+from dante.run.config.schema import Fidelity, Fit
 from dante.run.parts import build
 from dante.students.attention.choose import use_attention
 from dante.students.lean_norm import make_lean
@@ -105,6 +106,7 @@ def main(options: dict[str, Any]) -> dict[str, Any]:
         f"fit.max_tokens={tokens}", f"fit.gradient_checkpointing={options.get('checkpointing', 'none')}",
         f"fit.precision={options.get('precision', 'bf16')}", f"fit.steps={options.get('steps', 3)}",
     )  # fmt: skip
+    fit, kept = Fit.model_validate(cfg["fit"]), Fidelity.model_validate(cfg["fidelity"])
     architecture = {**cfg["student"]["architecture"], "num_hidden_layers": layers}
     dtype = torch.float32 if cfg["fidelity"]["master_weights"] else torch.bfloat16
     student = AutoModelForCausalLM.from_config(config_from(architecture), dtype=dtype, attn_implementation="sdpa")
@@ -112,7 +114,7 @@ def main(options: dict[str, Any]) -> dict[str, Any]:
     use_attention(student, cfg["fit"]["attention"], "cpu")
     make_lean(student)
     avoid_emulation(student)
-    module = DistillModule(student, losses, cfg["fit"], cfg["fidelity"], cfg["fit"]["precision"], 0, "last")
+    module = DistillModule(student, losses, fit, kept, fit.precision, 0, "last")
     watch = Watch()
     trainer = Trainer(
         accelerator="cpu", devices=1, strategy=SingleDeviceStrategy(device=torch.device("cpu")), max_epochs=1,
@@ -121,7 +123,7 @@ def main(options: dict[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
     plan = Steps(cfg["fit"]["steps"], options.get("packs", 2), tokens, architecture["vocab_size"])
     trainer.fit(module, DataLoader(plan, batch_size=None))
-    need = memory_of(shape_of(student), cfg["fit"], cfg["fidelity"], cfg["trainer"], list(losses.values()))
+    need = memory_of(shape_of(student), fit, kept, cfg["trainer"], list(losses.values()))
     return {**options, "estimate": need.total, "peak": watch.peak.read_bytes()}
 
 

@@ -96,10 +96,14 @@ class Run:
     def begun(self, label: str) -> bool:
         """Whether a step's `.partial` is there."""
         try:
-            step = json.loads((self.directory / "manifest.json").read_text())["steps"][label]
+            return (self.store / self.partial(label)).exists()
         except FileNotFoundError:
             return False
-        return (self.store / f"{step['stage']}-{step['fingerprint']}.partial").exists()
+
+    def partial(self, label: str) -> str:
+        """Name of a step's directory while it is being made."""
+        step = self._steps()[label]
+        return f"{step['stage']}-{step['fingerprint']}.partial"
 
     @property
     def log(self) -> Path:
@@ -112,7 +116,7 @@ class Run:
     @property
     def labels(self) -> list[str]:
         """The recipe's steps, of a run that has started."""
-        return list(json.loads((self.directory / "manifest.json").read_text())["steps"])
+        return list(self._steps())
 
     def wall_s(self, label: str) -> float:
         """How long a finished step took."""
@@ -120,20 +124,29 @@ class Run:
 
     def result(self) -> dict[str, Any]:
         """What must not depend on interruptions: losses, weights, evaluation, and the files of all other steps."""
-        rows = [json.loads(line) for line in (self.directory / "fit" / "metrics.jsonl").read_text().splitlines()]
+        stages = {label: step["stage"] for label, step in self._steps().items()}
+        fits = [label for label, stage in stages.items() if stage == "fit"]
         stable = {}
-        for label in self.labels:
+        for label, stage in stages.items():
             for name, facts in json.loads((self.directory / label / "step.json").read_text())["files"].items():
                 assert sha256(self.directory / label / name) == facts["sha256"], f"{label}/{name}"
-                if label not in ("fit", "release", "report"):  # these hold times
+                if stage not in ("fit", "release", "report"):  # these hold times
                     stable[f"{label}/{name}"] = facts["sha256"]
         return {
-            "metrics": [{k: v for k, v in row.items() if k not in TIMING} for row in rows],
-            "student": sha256(self.directory / "fit" / "student.safetensors"),
+            "metrics": {label: self._metrics(label) for label in fits},
+            "students": {label: sha256(self.directory / label / "student.safetensors") for label in fits},
             "released": sha256(self.directory / "release" / "model.safetensors"),
             "eval": json.loads((self.directory / "eval" / "eval.json").read_text()),
             "files": stable,
         }
+
+    def _metrics(self, label: str) -> list[dict[str, Any]]:
+        """What a fit logged, without times."""
+        rows = map(json.loads, (self.directory / label / "metrics.jsonl").read_text().splitlines())
+        return [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
+
+    def _steps(self) -> dict[str, Any]:
+        return dict(json.loads((self.directory / "manifest.json").read_text())["steps"])
 
     def leftovers(self) -> list[str]:
         """Names in the store and the run that a finished run should not leave."""

@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from dante.evaluate.suites.continuation.suite import Continuation
+from dante.evaluate.suites.generation import Generation
+from dante.evaluate.suites.heldout.suite import Heldout
+from dante.evaluate.suites.retention import Retention
+from dante.run.stages import STAGES
 from dante.run.step import Step
+from dante.text.repetition import RepetitionLimit
 
 HOSTILE = "<script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>\n```\n## not a heading {{ 7*7 }}"
 NAME = "dante_mosaic-pocket-s1"
@@ -33,6 +39,16 @@ EXPERIMENT = {
 }
 TEACHER_SHAPES = {"embed": (7, 4), "body": (4, 5)}  # 48 numbers
 LABELS = ("teacher", "cache", "init", "fit", "release", "eval-teacher", "eval-init", "eval")
+
+
+SUITES = {
+    suite.name: {"heading": suite.heading, "counts": suite.counts,
+                 "metrics": {key: vars(metric) for key, metric in suite.metrics.items()}}
+    for suite in (
+        Heldout(bins=15, validation=False), Retention(wanted=True),
+        Generation(4, 160, RepetitionLimit(3, 40, 5)), Continuation(60, 200),
+    )
+}  # fmt: skip
 
 
 def write(path: Path, content: Any) -> None:
@@ -69,27 +85,30 @@ def evaluation(rng: np.random.Generator, n: int, shift: float = 0.0) -> tuple[di
     for index in range(n):
         size, hard = int(rng.integers(150, 900)), rng.normal(1, 0.2)
         items.append({
-            "id": f"r{index:03d}", "domain": domains[index % 4], "language": "it" if index % 7 == 0 else "en",
-            "text_sha256": f"{index:016x}", "bytes": size,
-            "bits": {m: size * v * hard * (1 + rng.normal(0, 0.05)) for m, v in level.items()},
-            "tokens": dict.fromkeys(level, size // 4),
+            "id": f"r{index:03d}", "text": f"{index:016x}",
+            "slices": [f"domain={domains[index % 4]}", f"language={'it' if index % 7 == 0 else 'en'}"],
+            "models": {m: {"bits_per_byte": [size * v * hard * (1 + rng.normal(0, 0.05)), size],
+                           "top1_accuracy": [size // 8, size // 4]} for m, v in level.items()},
         })  # fmt: skip
     tasks = {"heldout": items} | {
-        f"heldout/{field}={value}": [i for i in items if i[field] == value]
+        f"heldout/{field}={value}": [i for i in items if f"{field}={value}" in i["slices"]]
         for field, values in (("domain", domains), ("language", ["en", "it"]))
         for value in values
     }
     rows: list[dict[str, Any]] = []
     pairs: list[dict[str, Any]] = []
     for task, chosen in tasks.items():
-        total = sum(i["bytes"] for i in chosen)
+        needs = {m: ratio([i["models"][m]["bits_per_byte"] for i in chosen]) for m in level}
         for model in level:
-            rows.append(row(model, task, "bits_per_byte", sum(i["bits"][model] for i in chosen) / total, len(chosen)))
+            rows.append(row(model, task, "bits_per_byte", needs[model], len(chosen)))
         for other in ("init", "teacher", "trigram", "unigram"):
-            gap = sum(i["bits"]["student"] - i["bits"][other] for i in chosen) / total
+            gap = needs["student"] - needs[other]
             pairs.append(pair(other, task, "bits_per_byte", gap, 0.04, len(chosen)))
-    sizes = {"records": n, "bytes": sum(i["bytes"] for i in items)}
-    return {"rows": rows, "pairs": pairs, "precision": "bf16", "heldout": sizes, "notes": [HOSTILE]}, items
+    return {"rows": rows, "pairs": pairs, "precision": "bf16", "suites": SUITES, "notes": [HOSTILE]}, items
+
+
+def ratio(parts: list[list[float]]) -> float:
+    return sum(above for above, _ in parts) / sum(below for _, below in parts)
 
 
 def more_results(result: dict[str, Any]) -> None:
@@ -109,8 +128,8 @@ def more_results(result: dict[str, Any]) -> None:
         result["pairs"].append(pair("init", task, "bits_per_byte", after - before, 0.05, 12))
     bins = [{"low": k / 15, "high": (k + 1) / 15, "tokens": 100 * k, "confidence": (k + 0.5) / 15 if k else None,
              "accuracy": 0.9 * (k + 0.5) / 15 if k else None} for k in range(15)]  # fmt: skip
-    result["calibration"] = {model: {"ece": 0.071, "bins": bins} for model in ("teacher", "init", "student")}
-    result["generation"] = {"prompts": 4, "max_new_tokens": 160}
+    calibrated = {model: {"calibration": {"ece": 0.071, "bins": bins}} for model in ("teacher", "init", "student")}
+    result["details"] = {"heldout": calibrated, "generation": {"student": {"max_new_tokens": 160}}}
     result["commands"] = {"continuation": "python -m lm_eval --tasks continuation"}
 
 
@@ -174,7 +193,7 @@ def write_run(root: Path) -> Step:
                "spikes": 1, "data": {"records": 960, "train_records": 240}}  # fmt: skip
     write(folders["fit"] / "summary.json", summary)
     write(folders["eval"] / "eval.json", result)
-    write(folders["eval"] / "items.jsonl", items)
+    write(folders["eval"] / "heldout/items.jsonl", items)
     write(folders["eval"] / "generations.jsonl", generations())
     write(folders["eval-teacher"] / "scores.json", {})
     write(folders["eval-init"] / "scores.json", {})
@@ -197,11 +216,13 @@ def write_run(root: Path) -> Step:
     return Step(
         label="report",
         stage="report",
-        settings={
-            "experiment": EXPERIMENT,
-            "run": {"name": NAME},
-            "report": {"generations": 3, "scale": "pocket", "seed": 1, "published": None},
-        },
+        settings=STAGES["report"].typed(
+            {
+                "experiment": EXPERIMENT,
+                "run": {"name": NAME},
+                "report": {"generations": 3, "scale": "pocket", "seed": 1, "published": None},
+            }
+        ),
         resources={},
         inputs=folders,
         out=store / "report-f.partial",
@@ -248,10 +269,12 @@ def constrain(root: Path, name: str = "dual_penalty", steps: int = 200, frozen: 
     write(folder / "summary.json", summary)
     evaluated = root / ".steps/eval-eval00/eval.json"
     result = json.loads(evaluated.read_text())
-    result["entropy"] = {
+    entropies = {
         model: {"edges": np.linspace(0, 1, 33).tolist()} | spread(rng, 12_000, mean, 0.32, 32)
         for model, mean in (("teacher", 0.08), ("init", 0.24), ("student", 0.12))
     }
+    for model, spread_of in entropies.items():
+        result["details"]["heldout"][model]["entropy"] = spread_of
     for model, nats in (("teacher", 0.86), ("init", 2.59), ("student", 1.3)):
         result["rows"].append(row(model, "heldout", "entropy_nats", nats, 60))
     write(evaluated, result)

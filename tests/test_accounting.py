@@ -28,6 +28,7 @@ from dante.losses.ce import CE
 from dante.losses.entropy_penalty import EntropyPenalty
 from dante.losses.schedule import Constant
 from dante.system.files import GIB
+from tests import fit_settings
 from tests.killing import ROOT
 from tests.test_guards import ANCHOR, FIT, ONE, POCKET
 from tests.test_module import ONE_ROW, STEPS, module, run_steps, step_batch, student
@@ -412,10 +413,14 @@ def test_what_the_memory_model_says_autograd_keeps_is_what_it_keeps() -> None:
         (torch.float32, False, True, "fp32"),
     ):
         counted = kept(2, dtype, autocast) - kept(1, dtype, autocast)
-        settings = {**SETTINGS, "max_tokens": tokens, "precision": precision}
+        settings = fit_settings.fit(**{**SETTINGS, "max_tokens": tokens, "precision": precision})
         one, two = (
             memory_of(
-                Shape(p, 0, 64, True, width, width, 1536, n, width // 3), settings, {"master_weights": masters}, ONE, []
+                Shape(p, 0, 64, True, width, width, 1536, n, width // 3),
+                settings,
+                fit_settings.fidelity(master_weights=masters),
+                ONE,
+                [],
             )
             for n, p in ((1, 3_540_096), (2, 2 * 3_540_096))
         )
@@ -426,7 +431,13 @@ def test_what_the_memory_model_says_autograd_keeps_is_what_it_keeps() -> None:
 def test_the_memory_model_follows_the_config() -> None:
     def total(fidelity: bool = True, losses: tuple[Loss, ...] = (ANCHOR,), **changes: Any) -> Any:
         trainer = {**ONE, **{k: changes.pop(k) for k in ("devices", "strategy", "accelerator") if k in changes}}
-        return memory_of(POCKET, {**SETTINGS, **changes}, {"master_weights": fidelity}, trainer, list(losses))
+        return memory_of(
+            POCKET,
+            fit_settings.fit(**{**SETTINGS, **changes}),
+            fit_settings.fidelity(master_weights=fidelity),
+            trainer,
+            list(losses),
+        )
 
     base = total()
     assert base.state == 16 * POCKET.parameters + 4 * POCKET.embedding_entries
@@ -450,7 +461,8 @@ def test_the_memory_model_follows_the_config() -> None:
 def test_what_losses_read_of_a_tile_takes_more_of_them() -> None:
     def tiles(accelerator: str, *losses: Loss) -> float:
         trainer = {**ONE, "accelerator": accelerator}
-        return memory_of(POCKET, {**SETTINGS, "precision": "fp32"}, {"master_weights": True}, trainer, losses).logits
+        fit, kept = fit_settings.fit(**{**SETTINGS, "precision": "fp32"}), fit_settings.fidelity(master_weights=True)
+        return memory_of(POCKET, fit, kept, trainer, losses).logits
 
     ce, entropy = CE(Constant(1.0)), EntropyPenalty(Constant(1.0))
     for accelerator, more in (("cpu", 1), ("gpu", 3)):

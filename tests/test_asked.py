@@ -3,6 +3,7 @@
 import inspect
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -126,7 +127,7 @@ def test_fit_and_every_evaluation_look_at_it_before_they_load_anything(thinker: 
     inputs = {"cache": cache_asked_with(tmp_path / "c", {}), "teacher": thinker, "init": init, "release": init}
     (init / "release.json").write_text('{"seed": 0}')
     trainer = {"devices": 1, "num_nodes": 1, "threads": 1}
-    settings = {"chat": OFF, "model": "init", "fidelity": {}, "fit": {}, "losses": {}}
+    settings = SimpleNamespace(chat=OFF, model="init", fidelity={}, fit={}, losses={})
     resources = {"trainer": trainer, "run": {"dir": str(tmp_path / "run")}}
     step = Step("x", "x", settings, resources, inputs, tmp_path / "out", "", 0)
     # The fit's guard measures the student first; what is tested here is the stage itself.

@@ -188,12 +188,13 @@ def test_entropy_is_compared_within_answers_and_is_never_better_or_worse(tmp_pat
     levels = {"control": (1.0, 1.01, 1.02), "surer": (0.5, 0.52, 0.51)}
     for path, nats in zip(runs, [n for arm in levels.values() for n in arm], strict=True):
         folder = path / "eval"
-        items = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+        items = [json.loads(line) for line in (folder / "heldout/items.jsonl").read_text().splitlines()]
         for item in items:
-            item["entropy_nats"] = {"student": nats * item["tokens"]["student"]}
+            tokens = item["models"]["student"]["top1_accuracy"][1]
+            item["models"]["student"]["entropy_nats"] = [nats * tokens, tokens]
         result = json.loads((folder / "eval.json").read_text())
         result["rows"].append(row("student", "heldout", "entropy_nats", nats, ANSWERS))
-        write(folder / "items.jsonl", items)
+        write(folder / "heldout/items.jsonl", items)
         write(folder / "eval.json", result)
     ((_, results),), _ = compare(runs)
     (cell,) = result_of(results, "entropy_nats").others
@@ -432,15 +433,15 @@ def test_each_mistake_gets_one_clear_error(runs: dict[str, list[Path]], tmp_path
     for name, file, content in (
         ("yaml", "config.yaml", "a: [1"), ("empty", "config.yaml", ""), ("json", "eval/eval.json", "{"),
         ("rows", "eval/eval.json", '{"rows": [{"model": "student"}]}'), ("none", "eval/eval.json", '{"rows": []}'),
-        ("items", "eval/items.jsonl", "{\n"), ("summary", "fit/summary.json", "{"),
+        ("items", "eval/heldout/items.jsonl", "{\n"), ("summary", "fit/summary.json", "{"),
     ):  # fmt: skip
         damaged = write_run(tmp_path, f"{name}-s1", 1)
         write(damaged / file, content)
         cases.append(([damaged], None, name if name == "yaml" else ""))
     altered = write_run(tmp_path, "altered-s1", 1)
-    lines = [json.loads(line) for line in (altered / "eval/items.jsonl").read_text().splitlines()]
-    lines[0]["bits"]["student"] += 50
-    write(altered / "eval/items.jsonl", lines)
+    lines = [json.loads(line) for line in (altered / "eval/heldout/items.jsonl").read_text().splitlines()]
+    lines[0]["models"]["student"]["bits_per_byte"][0] += 50
+    write(altered / "eval/heldout/items.jsonl", lines)
     cases.append(([altered], None, "the items of heldout bits_per_byte give"))
     write(tmp_path / "sweep/sweep.json", {"points": [{"run": "x"}]})
     cases.append(([tmp_path / "sweep"], None, "sweep's file is damaged"))

@@ -11,7 +11,7 @@ from scipy import stats
 
 from dante.report.comparison.command import compare, write_comparison
 from dante.report.comparison.factors import FactorEffect, effects
-from tests.comparison_runs import point, write_arm, write_sweep
+from tests.comparison_runs import point, ratio, write_arm, write_sweep
 
 ORDER = {"shuffled": 0.0, "sorted": 0.004}
 ANCHOR = {"off": 0.0, "calibrated": -0.1, "card": -0.09}
@@ -46,9 +46,9 @@ def found(sweep: Path) -> dict[tuple[str, str], FactorEffect]:
 
 
 def value(sweep: Path, arm: str, seed: int) -> float:
-    lines = (sweep.parent / f"{arm}-s{seed}" / "eval" / "items.jsonl").read_text().splitlines()
+    lines = (sweep.parent / f"{arm}-s{seed}" / "eval" / "heldout" / "items.jsonl").read_text().splitlines()
     items = [json.loads(line) for line in lines]
-    return sum(item["bits"]["student"] for item in items) / sum(item["bytes"] for item in items)
+    return ratio(items, "student", "bits_per_byte")
 
 
 def test_an_effect_is_the_mean_over_all_pairs_of_arms_that_differ_in_it_alone(sweep: Path) -> None:

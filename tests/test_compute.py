@@ -23,16 +23,19 @@ from dante.data.curriculum import Competence, Curriculum, Shuffled, SortedOnceRe
 from dante.data.datamodule import DistillData
 from dante.errors import DanteError
 from dante.fit.bill import Bill, check_spent, paid_for, size_of_writer
+from dante.fit.settings import Settings
 from dante.losses.ce import CE
 from dante.report.one_run import cost, recipe
 from dante.report.read import Fit, Run
 from dante.run import pipeline
 from dante.run.config.check import check
+from dante.run.config.schema import ComputeBudget, TeacherParameters
 from dante.run.step import Step
 from dante.teachers.size import Size, size_of, teacher_size
 from dante.teachers.teacher import Teacher
 from dante.text.chat import ChatRenderer
 from dante.text.tokenizer import load_tokenizer
+from tests import fit_settings
 from tests.killing import Run as Started
 from tests.killing import steps_done
 from tests.test_config import CONF, composed
@@ -171,7 +174,7 @@ def test_a_budget_pays_for_this_plan_and_not_for_one_step_more(
     one = bill(data)
     for times in (1.0, 4.4, 37.7):
         amount = times * one.of(data.plan_of(1)).spent(unit)  # type: ignore[arg-type, operator]
-        steps = paid_for({"unit": unit, "amount": amount}, one)
+        steps = paid_for(ComputeBudget(unit=unit, amount=amount), one)
         assert one.of(data.plan_of(steps)).spent(unit) <= amount < one.of(data.plan_of(steps + 1)).spent(unit)  # type: ignore[arg-type, operator]
 
 
@@ -180,13 +183,13 @@ def test_a_budget_that_cannot_be_is_refused(cache: Path, renderer: ChatRenderer)
     first = bill(data).of(data.plan_of(1))
     said = rf"that costs {first.total.tokens}, of it {first.generation.tokens} for .*budget\.compute\.amount"
     with pytest.raises(DanteError, match=said):
-        paid_for({"unit": "tokens", "amount": first.total.tokens - 1}, bill(data))
-    assert paid_for({"unit": "tokens", "amount": first.total.tokens}, bill(data)) == 1
+        paid_for(ComputeBudget(unit="tokens", amount=first.total.tokens - 1), bill(data))
+    assert paid_for(ComputeBudget(unit="tokens", amount=first.total.tokens), bill(data)) == 1
     with pytest.raises(DanteError, match=r"size of the teacher .* unknown.*cache\.teacher_parameters=NUMBER"):
-        paid_for({"unit": "flops", "amount": 1e9}, bill(data, teacher=None))
-    assert paid_for({"unit": "tokens", "amount": 1e4}, bill(data, teacher=None)) > 1
+        paid_for(ComputeBudget(unit="flops", amount=1e9), bill(data, teacher=None))
+    assert paid_for(ComputeBudget(unit="tokens", amount=1e4), bill(data, teacher=None)) > 1
     with pytest.raises(DanteError, match="choose the other unit"):
-        paid_for({"unit": "tokens", "amount": 1e15}, bill(data))
+        paid_for(ComputeBudget(unit="tokens", amount=1e15), bill(data))
 
 
 def test_a_total_that_misses_its_budget_is_told(
@@ -195,7 +198,7 @@ def test_a_total_that_misses_its_budget_is_told(
     data = opened(cache, renderer, Shuffled())
     spent = bill(data).of(data.plan_of(20))
     for total, told in ((spent.total.tokens, False), (spent.total.tokens * 1.5, True), (spent.total.tokens / 2, True)):
-        check_spent(spent, {"unit": "tokens", "amount": total}, 20)
+        check_spent(spent, ComputeBudget(unit="tokens", amount=total), 20)
         assert ("smaller steps" in " ".join(capsys.readouterr().out.split())) is told
     check_spent(spent, None, 20)
     assert not compute.misses(99, 100)  # within the tolerance
@@ -322,7 +325,7 @@ def test_the_plan_says_about_what_is_measured(unit: str, runs: Path, capsys: pyt
             assert expected == pytest.approx(found["compute"][part][kind], rel=0.15), (part, kind)
     shown.plan(before, pipeline.plan_steps(before), planned)
     said = " ".join(capsys.readouterr().out.split())
-    assert f"budget {shown.budget_words(before['fit']['compute'])}, teacher included" in said
+    assert f"budget {shown.budget_words(ComputeBudget(**before['fit']['compute']))}, teacher included" in said
     assert f"steps ≈ {planned.steps:,} ×" in said
     assert "FLOPs, estimate" in said
     assert "+ generation" in said
@@ -466,12 +469,15 @@ def test_a_cache_of_another_teacher_is_not_charged_at_this_one_s_size(
     written: dict[str, Any] | None, known: bool, tmp_path: Path
 ) -> None:
     Teacher("mine", "model", True, None, "MIT", "aa", True).write(tmp_path)
-    stated: dict[str, Any] = {"teacher": 7.0, "cache": None}
-    settings = {"fit": {"teacher_parameters": stated}}
-    step = Step("fit", "fit", settings, {}, {"teacher": tmp_path}, tmp_path / "out", "f", 0)
-    assert size_of_writer(step, written) == (Size(7.0, counted=False) if known else None)
-    stated["cache"] = 9.0
-    assert size_of_writer(step, written) == Size(9.0, counted=False)
+
+    def size(cache: float | None) -> Size | None:
+        stated = TeacherParameters(teacher=7.0, cache=cache)
+        settings = Settings.model_construct(fit=fit_settings.fit(teacher_parameters=stated))
+        step = Step("fit", "fit", settings, {}, {"teacher": tmp_path}, tmp_path / "out", "f", 0)
+        return size_of_writer(step, written)
+
+    assert size(None) == (Size(7.0, counted=False) if known else None)
+    assert size(9.0) == Size(9.0, counted=False)
 
 
 def test_a_loss_that_reads_scores_is_charged_for_them(
@@ -515,10 +521,16 @@ def test_the_report_shows_the_parts_and_the_budget() -> None:
     assert facts["Compute"] == list(rows.items())
 
 
+def words_of(run: Run, ran: dict[str, Any]) -> list[str]:
+    """What a report's command types behind `python train.py`."""
+    named = ran["experiment"]["name"], ran["report"]["scale"], ran["report"]["seed"]
+    return recipe.command(run, ran["run"]["name"], *named).split()[2:]
+
+
 @pytest.mark.parametrize("words", [["budget=flops", "budget.compute.amount=2e14"], ["budget=study"],
                                    ["budget=tokens", "budget.compute.amount=40000"]])  # fmt: skip
 def test_the_report_s_command_repeats_a_budget(words: list[str]) -> None:
     ran = composed("+experiment=sft", *words)
     run = Run(fits=[Fit("fit", [], {}, ran["steps"]["fit"]["settings"])])
-    repeated = composed(*recipe.command(run, ran["experiment"], ran["run"]["name"], ran["report"]).split()[2:])
+    repeated = composed(*words_of(run, ran))
     assert repeated["steps"] == ran["steps"]

@@ -15,9 +15,12 @@ from dante.cache import CacheWriter, Record
 from dante.errors import DanteError
 from dante.evaluate import score_stage, stage
 from dante.evaluate.items import select
-from dante.evaluate.one_model import HIDDEN, Subject, measure
-from dante.evaluate.suites.generations import _generation, choose, greedy, repetition
+from dante.evaluate.measure import measure
+from dante.evaluate.subject import Subject
+from dante.evaluate.suites.greedy import _generation, choose, greedy, repetition
 from dante.evaluate.suites.heldout.ngram import Ngrams, Trigram, Unigram, collect
+from dante.evaluate.suites.heldout.suite import HIDDEN, Heldout
+from dante.run.stages import STAGES
 from dante.run.step import Step
 from dante.text.repetition import RepetitionLimit
 from tests.test_evaluate_fidelity import reference_bits, tiny
@@ -44,6 +47,7 @@ TRAIN = [record(index, "train") for index in range(20)]
 HELDOUT = [record(100 + index, "heldout") for index in range(8)]
 
 
+LOOPS = {"_target_": "dante.text.repetition.RepetitionLimit", "min_tokens": 3, "max_tokens": 40, "count": 5}
 MEASURE = {
     "seed": 0,
     "precision": "fp32",
@@ -51,18 +55,25 @@ MEASURE = {
     "validation": False,
     "retention": True,
     "generations": 4,
-    "max_new_tokens": 6,
-    "loop": {
-        "_target_": "dante.text.repetition.RepetitionLimit",
-        "min_tokens": 3,
-        "max_tokens": 40,
-        "count": 5,
-    },
     "choices": 4,
-    "choice_characters": 40,
-    "bins": 5,
     "chat": {},
 }
+
+
+def settings_of(stage: str, validation: bool, retention: bool, generations: int, choices: int, **rest: Any) -> Any:
+    """Typed settings of a step in the four suites."""
+    suites = "dante.evaluate.suites."
+    nodes = {
+        "heldout": {"_target_": suites + "heldout.suite.Heldout", "bins": 5, "validation": validation},
+        "retention": {"_target_": suites + "retention.Retention", "wanted": retention},
+        "generation": {
+            "_target_": suites + "generation.Generation", "prompts": generations, "max_new_tokens": 6, "loop": LOOPS,
+        },
+        "continuation": {
+            "_target_": suites + "continuation.suite.Continuation", "choices": choices, "characters": 40,
+        },
+    }  # fmt: skip
+    return STAGES[stage].typed({"suites": nodes, **rest})
 
 
 def evaluated(
@@ -83,18 +94,18 @@ def evaluated(
     validation = [replace(record(50 + index, "train"), split="validation") for index in range(3)]
     CacheWriter(root / "cache").add(TRAIN + validation + HELDOUT).seal()
     inputs = {name: root / name for name in ("teacher", "cache", "init", "release")}
-    score_stage.run(made("eval-teacher", inputs, {"model": "teacher", **shared, "generations": 0}, root))
+    score_stage.run(made("eval-teacher", inputs, "score", {"model": "teacher", **shared, "generations": 0}, root))
     inputs |= {"eval-teacher": root / "eval-teacher"}
-    score_stage.run(made("eval-init", inputs, {"model": "init", **shared}, root))
+    score_stage.run(made("eval-init", inputs, "score", {"model": "init", **shared}, root))
     inputs |= {"eval-init": root / "eval-init"}
-    step = made("eval", inputs, {**shared, "bootstrap": 200, "confidence": 0.9, **changes}, root)
+    step = made("eval", inputs, "eval", {**shared, "bootstrap": 200, "confidence": 0.9, **changes}, root)
     stage.run(step)
     return step
 
 
-def made(label: str, inputs: dict[str, Path], settings: dict[str, Any], root: Path) -> Step:
+def made(label: str, inputs: dict[str, Path], stage: str, settings: dict[str, Any], root: Path) -> Step:
     resources = {"trainer": {"threads": 1}}
-    return Step(label, "eval", settings, resources, inputs, root / label, "f", 0)
+    return Step(label, stage, settings_of(stage, **settings), resources, inputs, root / label, "f", 0)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +130,11 @@ def lines(step: Step, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (step.out / name).read_text().splitlines()]
 
 
+def per_item(step: Step, model: str, metric: str, suite: str = "heldout") -> dict[str, tuple[float, float]]:
+    """Item → a model's numerator and denominator of a metric."""
+    return {item["id"]: tuple(item["models"][model][metric]) for item in lines(step, f"{suite}/items.jsonl")}
+
+
 def bits_rows(step: Step) -> list[dict[str, Any]]:
     """Bits per byte of the held-out answers, all slices."""
     return [r for r in result(step)["rows"] if r["metric"] == "bits_per_byte" and r["task"].startswith("heldout")]
@@ -134,9 +150,9 @@ def test_each_model_is_scored_with_its_own_weights_and_tokenizer(step: Step, mod
 
 
 def test_counting_models_are_asked_for_the_students_tokens(step: Step) -> None:
-    for item in lines(step, "items.jsonl"):
-        assert {"unigram", "trigram"} <= item["bits"].keys()
-        assert item["tokens"]["teacher"] != item["tokens"]["student"]
+    for item in lines(step, "heldout/items.jsonl"):
+        assert {"unigram", "trigram"} <= item["models"].keys()
+        assert item["models"]["teacher"]["top1_accuracy"][1] != item["models"]["student"]["top1_accuracy"][1]  # tokens
     value = {r["model"]: r["value"] for r in bits_rows(step) if r["task"] == "heldout"}
     # The text is random words: counting beats random networks, and a trigram spells them better than a unigram.
     assert value["trigram"] < value["unigram"] < value["student"]
@@ -159,21 +175,23 @@ def test_counting_models_have_counted_the_train_answers_and_no_others(step: Step
     def together(parts: list[Ngrams]) -> Ngrams:
         return Ngrams(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
 
-    found = {item["id"]: item["bits"] for item in lines(step, "items.jsonl")}
     for name, model in {"unigram": Unigram, "trigram": Trigram}.items():
         fitted = model(together(counted(TRAIN)), vocab)
         for one, asked in zip(HELDOUT, counted(HELDOUT), strict=True):
-            assert found[one.id][name] == pytest.approx(-fitted.log_p(asked).sum() / np.log(2)), (name, one.id)
+            bits, _ = per_item(step, name, "bits_per_byte")[one.id]
+            assert bits == pytest.approx(-fitted.log_p(asked).sum() / np.log(2)), (name, one.id)
 
 
 def test_rows_pairs_and_items_agree(step: Step) -> None:
-    items, found = lines(step, "items.jsonl"), result(step)
-    assert {item["id"] for item in items} == {r.id for r in HELDOUT}
+    items, found = lines(step, "heldout/items.jsonl"), result(step)
+    by_id = {record.id: record for record in HELDOUT}
+    assert {item["id"] for item in items} == by_id.keys()
     for row in bits_rows(step):
         _, _, condition = row["task"].partition("/")
         field, _, value = condition.partition("=")
-        chosen = [item for item in items if not field or item[field] == value]
-        total = sum(item["bits"][row["model"]] for item in chosen) / sum(item["bytes"] for item in chosen)
+        chosen = [item for item in items if not field or getattr(by_id[item["id"]], field) == value]
+        parts = [item["models"][row["model"]]["bits_per_byte"] for item in chosen]
+        total = sum(bits for bits, _ in parts) / sum(size for _, size in parts)
         assert row["value"] == pytest.approx(total)
         assert row["n"] == len(chosen)
     values = {(r["model"], r["task"], r["metric"]): r["value"] for r in found["rows"]}
@@ -225,16 +243,14 @@ def test_precision_and_number_of_records_are_those_of_the_settings(step: Step, t
     models = {"teacher/model": (300, 0), "init/model": (270, 1), "release": (270, 2)}
     fewer = {"precision": "bf16", "heldout": 5, "retention": False, "choices": 0, "generations": 0}
     rounded = evaluated(tmp_path, models, fewer)
-    assert load_file(rounded.inputs["eval-teacher"] / HIDDEN)["hidden"].dtype == torch.bfloat16
-    exact = {item["id"]: item for item in lines(step, "items.jsonl")}
-    items = lines(rounded, "items.jsonl")
-    assert len(items) == 5
-    for item in items:
-        for model in ("teacher", "init", "student"):
-            assert item["bits"][model] != exact[item["id"]]["bits"][model]
-            assert item["bits"][model] == pytest.approx(exact[item["id"]]["bits"][model], rel=0.05)
-        # Counting has no precision.
-        assert item["bits"]["trigram"] == pytest.approx(exact[item["id"]]["bits"]["trigram"])
+    assert load_file(rounded.inputs["eval-teacher"] / "heldout" / HIDDEN)["hidden"].dtype == torch.bfloat16
+    for model in ("teacher", "init", "student", "trigram"):
+        exact, items = per_item(step, model, "bits_per_byte"), per_item(rounded, model, "bits_per_byte")
+        assert len(items) == 5
+        for identity, (bits, _) in items.items():
+            counted = model == "trigram"  # counting has no precision
+            assert (bits == exact[identity][0]) is counted
+            assert bits == pytest.approx(exact[identity][0], rel=0.05)
 
 
 def test_variables_of_the_chat_template_reach_what_is_scored(tmp_path: Path) -> None:
@@ -246,9 +262,10 @@ def test_variables_of_the_chat_template_reach_what_is_scored(tmp_path: Path) -> 
     CacheWriter(tmp_path / "cache").add(TRAIN + HELDOUT).seal()
     hashes = []
     for index, chat in enumerate(({}, {"greeting": "ab "}, {"greeting": "ab "})):
-        nothing = {"heldout": 2, "retention": False, "choices": 0, "generations": 0, "chat": chat}
-        measure(Subject("init", tmp_path / "model", 0), tmp_path / "cache", tmp_path / str(index), MEASURE | nothing, 1)
-        hashes.append(json.loads((tmp_path / str(index) / "scores.json").read_text())["tokens_sha256"])
+        subject = Subject("init", tmp_path / "model", 0, tmp_path / "cache", "fp32", 2, 0, chat)
+        measure(subject, [Heldout(5, False)], tmp_path / str(index), 1)
+        said = json.loads((tmp_path / str(index) / "heldout" / "suite.json").read_text())
+        hashes.append(said["details"]["tokens_sha256"])
     assert hashes[0] != hashes[1] == hashes[2]
 
 
@@ -327,9 +344,9 @@ def test_a_teacher_that_is_not_here_leaves_a_note_instead_of_a_row(step: Step, t
     (tmp_path / "teacher").mkdir()
     (tmp_path / "teacher" / "teacher.json").write_text(json.dumps(handle | {"local": False, "model": "org/huge"}))
     inputs = {**step.inputs, "teacher": tmp_path / "teacher"}
-    score_stage.run(made("eval-teacher", inputs, {"model": "teacher", **MEASURE}, tmp_path))
+    score_stage.run(made("eval-teacher", inputs, "score", {"model": "teacher", **MEASURE}, tmp_path))
     inputs["eval-teacher"] = tmp_path / "eval-teacher"
-    remote = made("eval", inputs, step.settings, tmp_path)
+    remote = Step(**{**vars(step), "inputs": inputs, "out": tmp_path / "eval"})
     stage.run(remote)
     assert "teacher" not in {row["model"] for row in result(remote)["rows"]}
     assert "big" in result(remote)["notes"][0]
@@ -349,21 +366,23 @@ def test_models_of_one_vocabulary_are_compared_token_by_token(related: Step, ste
             m(input_ids=torch.tensor([item.input_ids])).logits[0].double().log_softmax(-1) for m in (teacher, student)
         )
     places = [i - 1 for i, target in enumerate(item.supervised) if target]
-    (line,) = [line for line in lines(related, "items.jsonl") if line["id"] == record.id]
     kl = float((log_p.exp() * (log_p - log_q)).sum(-1)[places].sum())
-    assert line["kl_nats"]["student"] == pytest.approx(kl, rel=1e-4)
-    assert line["agree"]["student"] == int((log_p.argmax(-1) == log_q.argmax(-1))[places].sum())
+    assert per_item(related, "student", "kl_nats")[record.id][0] == pytest.approx(kl, rel=1e-4)
+    agreed = int((log_p.argmax(-1) == log_q.argmax(-1))[places].sum())
+    assert per_item(related, "student", "teacher_agreement")[record.id] == (agreed, len(places))
 
 
 def test_entropy_is_a_row_an_item_a_pair_and_a_distribution_of_every_model(step: Step) -> None:
-    found, items = result(step), lines(step, "items.jsonl")
+    found = result(step)
+    entropy = {model: said["entropy"] for model, said in found["details"]["heldout"].items()}
     values = {r["model"]: r["value"] for r in found["rows"] if (r["task"], r["metric"]) == ("heldout", "entropy_nats")}
     hits = {r["model"]: r["value"] for r in found["rows"] if (r["task"], r["metric"]) == ("heldout", "top1_accuracy")}
-    assert values.keys() == found["entropy"].keys() == {"teacher", "init", "student"}
+    assert values.keys() == entropy.keys() == {"teacher", "init", "student"}
     for model, value in values.items():
-        tokens = sum(item["tokens"][model] for item in items)
-        assert value == pytest.approx(sum(item["entropy_nats"][model] for item in items) / tokens)
-        spread = found["entropy"][model]
+        parts = per_item(step, model, "entropy_nats").values()
+        tokens = sum(count for _, count in parts)
+        assert value == pytest.approx(sum(nats for nats, _ in parts) / tokens)
+        spread = entropy[model]
         right, wrong = np.array(spread["right"]), np.array(spread["wrong"])
         assert right.sum() == pytest.approx(hits[model] * tokens)
         assert (right + wrong).sum() == tokens
@@ -377,17 +396,17 @@ def test_retention_is_measured_of_every_model_and_by_slice(step: Step) -> None:
     found = {(r["model"], r["task"]) for r in result(step)["rows"] if r["task"].startswith("retention")}
     for task in ("retention", "retention/language", "retention/code", "retention/language=it", "retention/code=c"):
         assert {("teacher", task), ("init", task), ("student", task)} <= found
-    texts = lines(step, "retention.jsonl")
-    total = sum(t["bits"]["student"] for t in texts) / sum(t["bytes"] for t in texts)
+    texts = per_item(step, "student", "bits_per_byte", "retention").values()
+    total = sum(bits for bits, _ in texts) / sum(size for _, size in texts)
     (row,) = [r for r in result(step)["rows"] if (r["model"], r["task"]) == ("student", "retention")]
     assert row["value"] == pytest.approx(total)
     assert {"retention", "retention/code=rust"} <= {p["task"] for p in result(step)["pairs"]}
 
 
 def test_validation_records_are_scored_apart(related: Step, step: Step) -> None:
-    scored = lines(related, "student/validation.jsonl")
+    scored = lines(related, "student/heldout/validation.jsonl")
     assert {line["id"] for line in scored} == {f"train-{index}" for index in range(50, 53)}
-    assert not (step.out / "student" / "validation.jsonl").exists()
+    assert not (step.out / "student" / "heldout" / "validation.jsonl").exists()
 
 
 def test_a_cache_without_heldout_records_is_refused(step: Step, tmp_path: Path) -> None:
@@ -397,7 +416,7 @@ def test_a_cache_without_heldout_records_is_refused(step: Step, tmp_path: Path) 
 
 
 def test_unknown_precision_is_refused(step: Step, tmp_path: Path) -> None:
-    settings = {**step.settings, "precision": "fp8"}
+    settings = step.settings.model_copy(update={"precision": "fp8"})
     odd = Step(**{**vars(step), "settings": settings, "out": tmp_path / "e"})
     with pytest.raises(DanteError, match="fp8"):
         stage.run(odd)
@@ -406,7 +425,12 @@ def test_unknown_precision_is_refused(step: Step, tmp_path: Path) -> None:
 def test_repeated_runs_write_the_same(step: Step, tmp_path: Path) -> None:
     again = changed(step, tmp_path / "eval.partial")
     stage.run(again)
-    for name in ("items.jsonl", "retention.jsonl", "generations.jsonl", "student/choices.jsonl"):
+    for name in (
+        "heldout/items.jsonl",
+        "retention/items.jsonl",
+        "generations.jsonl",
+        "student/continuation/choices.jsonl",
+    ):
         assert (again.out / name).read_bytes() == (step.out / name).read_bytes()
     # The command names the model's folder as it lies beside the step.
     assert {**result(again), "commands": None} == {**result(step), "commands": None}

@@ -22,6 +22,7 @@ from dante.losses.schedule import Constant
 from dante.losses.tea import TEA
 from dante.students.load import config_from
 from dante.teachers.smoke import smoke_tokenizer
+from tests import fit_settings
 from tests.killing import ROOT, Run, alive_in_group
 
 DDP = ("+experiment=sft", "scale=smoke", "trainer.devices=2", "trainer.strategy=ddp", "fit.steps=100000")
@@ -37,7 +38,7 @@ FIT = {
     "precision": "bf16",
 }
 ANCHOR = TEA(Constant(1.0), "row_mean", False, gradient_ratio=0.1, drift_rms=1e-4, calibration=0.1)
-SOUND, CARD = {"master_weights": True}, {"master_weights": False}
+SOUND, CARD = fit_settings.fidelity(master_weights=True), fit_settings.fidelity(master_weights=False)
 ONE = {
     "accelerator": "cpu",
     "devices": 1,
@@ -207,7 +208,7 @@ def test_a_rank_in_an_endless_loop_is_named(where: str, why: str, tmp_path: Path
 
 
 def test_advice_is_sorted_by_what_it_saves_and_names_what_applies() -> None:
-    budget = out_of_memory.budget_of(POCKET, FIT, SOUND, ONE, losses=[ANCHOR])
+    budget = out_of_memory.budget_of(POCKET, fit_settings.fit(**FIT), SOUND, ONE, losses=[ANCHOR])
     keys = [text.split("=")[0] for text in budget.advice]
     assert set(keys) == {"fit.max_tokens", "fit.tile_tokens", "fit.gradient_checkpointing", "fidelity"}
     saved = [float(text.split("−")[1].split()[0]) / (1 if "GiB" in text else 1024) for text in budget.advice]
@@ -215,7 +216,9 @@ def test_advice_is_sorted_by_what_it_saves_and_names_what_applies() -> None:
     assert keys[-1] == "fit.tile_tokens"
     many = out_of_memory.budget_of(
         POCKET,
-        {**FIT, "gradient_checkpointing": "full", "accumulate": 1, "batch": {"unit": "packs", "size": 16}},
+        fit_settings.fit(
+            **{**FIT, "gradient_checkpointing": "full", "accumulate": 1, "batch": {"unit": "packs", "size": 16}}
+        ),
         CARD,
         {**ONE, "devices": 2, "strategy": "ddp"},
         losses=[],
@@ -238,7 +241,7 @@ def test_advice_is_sorted_by_what_it_saves_and_names_what_applies() -> None:
     ],
 )
 def test_running_out_of_memory_is_told_from_other_errors(error: Exception, expected: bool) -> None:
-    budget = out_of_memory.budget_of(POCKET, FIT, SOUND, ONE, losses=[ANCHOR])
+    budget = out_of_memory.budget_of(POCKET, fit_settings.fit(**FIT), SOUND, ONE, losses=[ANCHOR])
     assert (out_of_memory.as_dante_error(error, budget) is not None) is expected
     outer = RuntimeError("failed")
     outer.__cause__ = error
@@ -247,12 +250,12 @@ def test_running_out_of_memory_is_told_from_other_errors(error: Exception, expec
 
 def test_a_fit_larger_than_the_machine_is_announced_once(capsys: pytest.CaptureFixture[str]) -> None:
     vast = Shape(70 * 10**9, 128256 * 8192, 128256, False, 8192, 8192, 28672, 80, 1024)
-    out_of_memory.announce(out_of_memory.budget_of(vast, FIT, SOUND, ONE, losses=[]), ranks_here=1)
+    out_of_memory.announce(out_of_memory.budget_of(vast, fit_settings.fit(**FIT), SOUND, ONE, losses=[]), ranks_here=1)
     said = capsys.readouterr().out.replace("\n", " ")
     assert "may run out of memory" in said
     assert "fidelity=card" in said
     small = Shape(10**6, 10**5, 1000, True, 100, 100, 100, 2, 100)
-    out_of_memory.announce(out_of_memory.budget_of(small, FIT, SOUND, ONE, losses=[]), ranks_here=1)
+    out_of_memory.announce(out_of_memory.budget_of(small, fit_settings.fit(**FIT), SOUND, ONE, losses=[]), ranks_here=1)
     assert capsys.readouterr().out == ""
 
 

@@ -76,6 +76,37 @@ def test_a_run_that_is_asked_to_stop_stops_between_two_steps_and_goes_on(undistu
     assert run.result() == undisturbed.result()
 
 
+TWO_FITS = (
+    "+experiment=dante_then_sft", "scale=smoke", "fit.steps=60", "fit.checkpoint_every_steps=7", "eval.retention=false",
+    "eval.choices=0",
+)  # fmt: skip
+
+
+def test_a_recipe_of_two_fits_that_is_killed_inside_and_between_them_ends_like_an_undisturbed_one(
+    tmp_path: Path,
+) -> None:
+    whole, run = Run(tmp_path / "whole" / "run", TWO_FITS), Run(tmp_path / "runs" / "run", TWO_FITS)
+    whole.finish()
+
+    def checkpoint_of(label: str) -> Callable[[], bool]:
+        def there() -> bool:
+            return run.begun(label) and any((run.store / run.partial(label) / "checkpoints").glob("*.ckpt"))
+
+        return there
+
+    def between() -> bool:
+        return (run.directory / "fit-first").exists() and not run.begun("fit-second")
+
+    kills = [
+        run.kill_when(moment, 0.0) for moment in (checkpoint_of("fit-first"), between, checkpoint_of("fit-second"))
+    ]
+    assert sum(kills) >= 2  # between two fits there are milliseconds
+    run.finish()
+    assert run.result() == whole.result()
+    assert run.result()["metrics"].keys() == {"fit-first", "fit-second"}
+    assert run.leftovers() == []
+
+
 @pytest.mark.slow
 def test_twenty_random_kills(undisturbed: Run, tmp_path: Path) -> None:
     draw = random.Random(SEED)

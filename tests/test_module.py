@@ -18,7 +18,7 @@ from dante.losses.cwce import CWCE
 from dante.losses.schedule import Constant, HoldThenRamp, Linear
 from dante.losses.tea import TEA
 from dante.models.mkl_linear import avoid_emulation
-from tests import reference
+from tests import fit_settings, reference
 
 VOCAB = 53
 STEPS = 6
@@ -27,7 +27,7 @@ FIT = {
     "lr": 1e-2,
     "min_lr_ratio": 0.0,
     "warmup": 0.2,
-    "betas": [0.9, 0.95],
+    "betas": (0.9, 0.95),
     "eps": 1e-8,
     "weight_decay": 0.1,
     "clip": 1.0,
@@ -68,7 +68,9 @@ def tea(reduction="relative", calibrate=True, weight=None):
 
 def module(model=None, losses=None, fidelity=SOUND, precision="fp32", seed=0, gradient_sync="last", **fit):
     losses = losses or {"cwce": cwce()}
-    return DistillModule(model or student(), losses, {**FIT, **fit}, fidelity, precision, seed, gradient_sync)
+    settings = fit_settings.fit(**{**FIT, **fit})
+    kept = fit_settings.fidelity(**fidelity)
+    return DistillModule(model or student(), losses, settings, kept, precision, seed, gradient_sync)
 
 
 def token_ids(seed):

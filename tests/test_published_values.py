@@ -19,6 +19,7 @@ from dante.losses.dual_penalty.penalty import DualPenalty
 from dante.losses.multiplier import Fixed, NuPI
 from dante.losses.tea import TEA
 from dante.losses.tokens import SupervisedTokens
+from dante.run.config.schema import Fidelity, Fit
 from dante.run.parts import build
 from tests.test_config import composed
 from tests.test_optimizer import tiny_llama
@@ -164,6 +165,10 @@ def test_a_pruned_student_is_measured_when_it_has_found_its_feet() -> None:
         assert (node["measure_from"], node["measure_until"], node["bound"]["hold"]) == (0.4, 0.5, 0.5)
 
 
+def settings_of(cfg: dict[str, Any]) -> OptimizerSettings:
+    return OptimizerSettings.of(Fit.model_validate(cfg["fit"]), Fidelity.model_validate(cfg["fidelity"]))
+
+
 def built(cfg: dict[str, Any]) -> dict[str, Any]:
     return {name: build(node, name=name) for name, node in cfg["losses"].items()}
 
@@ -172,7 +177,10 @@ def built(cfg: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("step", SCHEDULES)
 def test_weights_and_rate_at_steps_of_the_run(fidelity: str, step: int) -> None:
     cfg = dante(fidelity)
-    losses, settings = built(cfg), OptimizerSettings.of(cfg["fit"], cfg["fidelity"])
+    losses, settings = (
+        built(cfg),
+        settings_of(cfg),
+    )
     found = (
         losses["cwce"].weight(step / STEPS),
         losses["tea"].weight(step / STEPS),
@@ -219,7 +227,7 @@ def test_the_cards_anchor_is_a_plain_sum_and_the_sound_one_a_tenth_of_the_token_
 @pytest.mark.parametrize("fidelity", FIDELITIES)
 def test_the_optimizer_that_is_built_has_the_cards_numbers(fidelity: str) -> None:
     cfg = dante(fidelity)
-    settings = OptimizerSettings.of(cfg["fit"], cfg["fidelity"])
+    settings = settings_of(cfg)
     student = tiny_llama(bias=True)
     optimizer = build_optimizer(student, settings)
     assert isinstance(optimizer, torch.optim.AdamW)

@@ -3,11 +3,16 @@
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
+from dante.data.curriculum import SortedOnceRepeat
 from dante.errors import DanteError
+from dante.run.config.check import check
+from dante.run.parts import build
 from dante.run.pipeline import plan_steps
-from dante.run.recipe import ordered
+from dante.run.recipe import merged, ordered
 from tests.test_config import EXPERIMENTS, composed, unchecked
 
 TODAY = ["teacher", "cache", "init", "fit", "release", "eval-teacher", "eval-init", "eval", "report"]
@@ -17,7 +22,7 @@ def reading(**inputs: list[str]) -> dict[str, dict[str, Any]]:
     return {label: {"stage": "fit", "inputs": {name: name for name in names}} for label, names in inputs.items()}
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if name != "dante_then_sft"])
 def test_a_recipe_of_one_fit_runs_in_the_order_in_which_it_is_written(experiment: str) -> None:
     assert list(composed(f"+experiment={experiment}", "scale=smoke")["steps"]) == TODAY
 
@@ -41,6 +46,7 @@ def test_a_second_fit_stands_between_what_it_reads_and_what_reads_it() -> None:
         "+steps.fit-match.stage=fit",
         "+steps.fit-match.inputs={cache:cache,init:init,teacher:teacher}",
         "+steps.fit-match.settings=${steps.fit.settings}",
+        "+steps.fit-match.changes.fit.steps=3",
         "+steps.fit-match.resources=${steps.fit.resources}",
         "+steps.fit.inputs.match=fit-match",
     )
@@ -79,3 +85,82 @@ def test_taking_a_step_away_leaves_the_others_what_they_were() -> None:
 
 def test_the_recipe_is_a_choice_of_its_own() -> None:
     assert unchecked(["+experiment=sft", "recipe=one_fit"])["steps"].keys() == set(TODAY)
+
+
+def fit_of(cfg: dict[str, Any], label: str) -> dict[str, Any]:
+    return cfg["steps"][label]["settings"]["fit"]
+
+
+TWO = ("+experiment=dante_then_sft", "scale=smoke")
+
+
+def test_two_fits_share_one_budget_and_draw_what_one_fit_would_draw() -> None:
+    cfg = composed(*TWO)
+    first, second = fit_of(cfg, "fit-first"), fit_of(cfg, "fit-second")
+    assert first["steps"] + second["steps"] == fit_of(composed("+experiment=sft", "scale=smoke"), "fit")["steps"]
+    entropy, draws = np.random.default_rng(0).random(52), 4 * first["steps"]
+    halves = [build(fit["curriculum"]).order(entropy, draws, 7) for fit in (first, second)]
+    np.testing.assert_array_equal(np.concatenate(halves), SortedOnceRepeat().order(entropy, 2 * draws, 7))
+
+
+@pytest.mark.parametrize("steps", [2, 7, 9, 2000])
+def test_shares_of_steps_make_the_whole(steps: int) -> None:
+    cfg = composed(*TWO, f"fit.steps={steps}", "steps.fit-first.share=0.3", "steps.fit-second.share=0.7")
+    parts = [fit_of(cfg, label)["steps"] for label in ("fit-first", "fit-second")]
+    assert sum(parts) == steps
+    assert parts[0] == pytest.approx(0.3 * steps, abs=0.5)
+
+
+def test_a_compute_budget_is_shared_too_and_a_stored_configuration_is_not_shared_again() -> None:
+    cfg = composed(*TWO, "budget=tokens", "budget.compute.amount=3000")
+    assert [fit_of(cfg, label)["compute"]["amount"] for label in ("fit-first", "fit-second")] == [1500, 1500]
+    again = check(OmegaConf.create(cfg))
+    assert plan_steps(again) == plan_steps(cfg)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["steps.fit-first.share=0.7"], "do not make a whole: fit-first 0.7, fit-second 0.5"),
+        (["steps.fit-first.share=null"], "do not make a whole: fit-first none, fit-second 0.5"),
+        (
+            ["steps.fit-first.share=0.01", "steps.fit-second.share=0.99"],
+            "'fit-first' gets less than one step",
+        ),
+        (["+steps.fit-second.changes.fit.steps=3"], "has a share of the budget and cannot use it"),
+        (["+steps.cache.share=0.5"], "'cache' has a share of the budget and cannot use it"),
+        (["+steps.fit-second.changes.fit.lrr=3"], "unknown key 'steps.fit-second.settings.fit.lrr'.*did you mean 'lr'"),
+        (["+steps.fit-second.changes.fit.precision=auto"], "is decided for the whole run"),
+    ],
+)
+def test_mistakes_of_a_recipe_with_several_fits_are_named(typed: list[str], said: str) -> None:
+    with pytest.raises(DanteError, match=said):
+        composed(*TWO, *typed)
+
+
+def test_the_fix_for_shares_works_when_it_is_typed() -> None:
+    with pytest.raises(DanteError) as caught:
+        composed(*TWO, "steps.fit-first.share=0.7")
+    composed(*TWO, *caught.value.fix.removeprefix("for example ").split())
+
+
+def test_changes_are_merged_key_by_key_and_another_part_replaces_the_first() -> None:
+    node = {"fit": {"lr": 1.0, "curriculum": {"_target_": "a", "x": 1}}, "seed": 3}
+    same = {"fit": {"curriculum": {"_target_": "a", "y": 2}}}
+    assert merged(node, same) == {"fit": {"lr": 1.0, "curriculum": {"_target_": "a", "x": 1, "y": 2}}, "seed": 3}
+    other = {"fit": {"curriculum": {"_target_": "b", "y": 2}}}
+    assert merged(node, other)["fit"] == {"lr": 1.0, "curriculum": {"_target_": "b", "y": 2}}
+    assert node["fit"] == {"lr": 1.0, "curriculum": {"_target_": "a", "x": 1}}
+
+
+def test_a_suite_s_entry_for_a_model_is_its_own_and_leaves_shared_steps_alone() -> None:
+    few, many = (
+        composed("+experiment=sft", "scale=smoke", f"eval.generations={count}", "eval.validation=true")["steps"]
+        for count in (2, 9)
+    )
+    suites = {label: few[label]["settings"]["suites"] for label in ("eval-teacher", "eval-init", "eval")}
+    assert "generation" not in suites["eval-teacher"]
+    assert suites["eval-init"]["generation"]["prompts"] == 2 == suites["eval"]["generation"]["prompts"]
+    assert [suites[label]["heldout"]["validation"] for label in suites] == [False, False, True]
+    assert [few[label] == many[label] for label in suites] == [True, True, False]
+    assert not any("_of_" in node for own in suites.values() for node in own.values())

@@ -14,6 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dante.errors import DanteError
 from dante.release import stage as release
+from dante.release.settings import Settings
+from dante.run.config.schema import Experiment
 from dante.run.step import Step
 
 TEMPLATE = (
@@ -89,11 +91,11 @@ def step(tmp_path: Path, request: pytest.FixtureRequest) -> Step:
     return Step(
         label="release",
         stage="release",
-        settings={
-            "dtype": "bfloat16",
-            "name": "dante-tiny",
-            "experiment": {"name": "x", "title": "Tiny", "hypothesis": "It loads.", "source": "none"},
-        },
+        settings=Settings(
+            dtype="bfloat16",
+            name="dante-tiny",
+            experiment=Experiment(name="x", title="Tiny", hypothesis="It loads.", source="none"),
+        ),
         resources={},
         inputs={name: tmp_path / name for name in ("teacher", "cache", "init", "fit")},
         out=tmp_path / "release.partial",
@@ -191,6 +193,6 @@ def test_weights_that_do_not_fit_are_refused(step: Step, change: str) -> None:
 
 
 def test_unknown_dtype_is_refused(step: Step) -> None:
-    step.settings["dtype"] = "int3"
+    step = Step(**{**vars(step), "settings": step.settings.model_copy(update={"dtype": "int3"})})
     with pytest.raises(DanteError, match="int3"):
         release.run(step)

@@ -132,7 +132,7 @@ def test_parts_that_an_evaluation_lacks_are_left_out(step: Step, tmp_path: Path)
     result["rows"] = [r for r in result["rows"] if r["model"] != "teacher"]
     result["pairs"] = [p for p in result["pairs"] if p["b"] != "teacher"]
     write(tmp_path / "eval/eval.json", result)
-    write(tmp_path / "eval/items.jsonl", items)
+    write(tmp_path / "eval/heldout/items.jsonl", items)
     inputs = {"fit": step.inputs["fit"], "init": step.inputs["init"], "eval": tmp_path / "eval"}
     made, text = again(step, tmp_path, inputs=inputs)
     assert "The student needs" in text

@@ -10,6 +10,7 @@ from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dante.look.metric import Metric
 from dante.look.theme import LIGHT, title_of
 from dante.losses.dual_penalty import guards, signals
 from dante.report import stage
@@ -184,24 +185,34 @@ def test_the_histogram_s_title_is_computed_and_its_bars_are_shares() -> None:
         assert hatched == pytest.approx(sum(counts["wrong"]) / 100)
 
 
+def detailed(key: str, by_model: dict[str, Any]) -> dict[str, Any]:
+    """The entry `details` of `eval.json`."""
+    return {"heldout": {model: {key: said} for model, said in by_model.items()}}
+
+
+def shares(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows as they are read: with how their metric reads."""
+    return [r | {"how": Metric("x", share=True)} if r["task"] == "generation" else r for r in rows]
+
+
 def test_what_may_be_cheated_is_said_with_its_numbers() -> None:
     rows = [row("init", "generation", "stop_share", 0.2, 8), row("student", "generation", "stop_share", 0.75, 8),
             row("student", "generation", "loop_share", 0.125, 8),
             row("student", "heldout", "entropy_nats", 1.25, 8)]  # fmt: skip
     ece = {"student": {"ece": 0.09, "stderr": 0.003}, "init": {"ece": 0.05, "stderr": 0.004}}
-    run = Run(fits=[fit([None, 0.1])], evaluation={"rows": rows, "calibration": ece})
+    run = Run(fits=[fit([None, 0.1])], evaluation={"rows": shares(rows), "details": detailed("calibration", ece)})
     *_, calibration, generation = constraint.sentences(run)
     assert "is 0.090 (initialisation 0.050; worse by 0.040), at a mean entropy of 1.250 nats per token." in calibration
     assert "75.0% stop by themselves (initialisation 20.0%) and 12.5% loop." in generation
     near = ece | {"init": {"ece": 0.088, "stderr": 0.004}}
-    run = Run(fits=run.fits, evaluation={"rows": rows, "calibration": near})
+    run = Run(fits=run.fits, evaluation={"rows": rows, "details": detailed("calibration", near)})
     assert "the difference is within the error" in constraint.sentences(run)[-2]
 
 
 def test_held_out_curves_are_shares_above_and_wrong_ones_dashed() -> None:
     entropy = {model: {"edges": EDGES, **counts} for model, counts in (("init", BEFORE), ("student", AFTER))}
     rows = [row("init", "heldout", "entropy_nats", 2.5, 8), row("student", "heldout", "entropy_nats", 1.25, 8)]
-    run = Run(fits=[fit([None, 0.1])], evaluation={"rows": rows, "entropy": entropy})
+    run = Run(fits=[fit([None, 0.1])], evaluation={"rows": rows, "details": detailed("entropy", entropy)})
     axes = drawn.heldout(run, LIGHT)
     assert axes is not None
     assert "1.25 nats per token unsure, 2.50 before" in title_of(axes)
@@ -233,7 +244,7 @@ def test_page_and_markdown_have_the_section_and_its_figures(step: Step) -> None:
 def test_a_run_without_such_a_loss_has_no_section(tmp_path: Path) -> None:
     made = write_run(tmp_path)
     result = json.loads((made.inputs["eval"] / "eval.json").read_text())
-    result["entropy"] = {"student": {"edges": EDGES, **BEFORE}}
+    result["details"] = detailed("entropy", {"student": {"edges": EDGES, **BEFORE}})
     (made.inputs["eval"] / "eval.json").write_text(json.dumps(result))
     run = read_run(made.inputs)
     assert constraint.sentences(run) == []

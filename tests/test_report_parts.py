@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dante.look.metric import Metric
 from dante.look.numbers import number
 from dante.look.theme import LIGHT, title_of
 from dante.report.figures import all_figures
@@ -18,9 +19,9 @@ from dante.report.figures.data import confidence_weights
 from dante.report.figures.training import components, loss, machine, measured, measurements
 from dante.report.one_run import answers, cost, recipe, results
 from dante.report.read import Fit, Run, count_parameters, read_run
-from dante.report.words import change, duration, metric_of, pair_sentence
+from dante.report.words import change, duration, pair_sentence
 from dante.run.config.check import check
-from tests.report_run import SETTINGS, generations, pair, row, write_run
+from tests.report_run import SETTINGS, SUITES, generations, pair, row, write_run
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
@@ -88,7 +89,7 @@ def test_every_fit_of_a_recipe_with_several_is_told_and_drawn(run: Run) -> None:
 
 
 def test_evaluation_is_an_estimate_over_texts_and_answers(run: Run) -> None:
-    scored = sum(item["tokens"]["student"] for item in run.items)
+    scored = sum(item["models"]["student"]["top1_accuracy"][1] for item in run.items["heldout"])
     written = sum(line["answers"][m]["tokens"] for line in run.generations for m in ("init", "student"))
     expected = 2 * 48 * scored + 2 * 78_120_000 * (2 * scored + written)
     assert cost.evaluation_flops(run) == pytest.approx(expected)
@@ -102,14 +103,15 @@ def test_the_command_composes_to_the_same_settings(overrides: list[str]) -> None
 
     ran = composed("+experiment=sft", *overrides)
     run = Run(fits=[Fit("fit", [], {}, ran["steps"]["fit"]["settings"])])
-    words = recipe.command(run, ran["experiment"], ran["run"]["name"], ran["report"]).split()
+    words = recipe.command(
+        run, ran["run"]["name"], ran["experiment"]["name"], ran["report"]["scale"], ran["report"]["seed"]
+    ).split()
     assert words[:2] == ["python", "train.py"]
     assert composed(*words[2:]) == ran
 
 
 def test_a_run_with_a_name_of_its_own_keeps_it() -> None:
-    report = {"scale": "pocket", "seed": 1}
-    assert recipe.command(Run(), {"name": "sft"}, "slow", report).endswith("seed=1 run.name=slow")
+    assert recipe.command(Run(), "slow", "sft", "pocket", 1).endswith("seed=1 run.name=slow")
 
 
 @pytest.mark.parametrize(
@@ -121,12 +123,17 @@ def test_a_run_with_a_name_of_its_own_keeps_it() -> None:
             "The student needs 0.300 bits per byte less than the initialisation (95% interval 0.26",
         ),
         (0.3, "bits_per_byte", "The student needs 0.300 bits per byte more than the initialisation (95% interval 0.26"),
-        (0.3, "acc", "The student is 30.0 points above the initialisation in accuracy (95% interval 26.0 to 34.0, 60"),
+        (
+            0.3,
+            "top1_accuracy",
+            "The student is 30.0 points above the initialisation in top-1 accuracy (95% interval 26.0 to 34.0, 60 a",
+        ),
         (-0.01, "kl_nats", "not distinguishable in KL to the teacher (95% interval −0.050 to +0.030"),
     ],
 )
 def test_differences_are_said_in_the_right_direction(difference: float, metric: str, said: str) -> None:
-    assert said in pair_sentence(pair("init", "heldout", metric, difference, 0.04, 60))
+    known = {"how": Metric(**SUITES["heldout"]["metrics"][metric]), "counts": "answers"}
+    assert said in pair_sentence(pair("init", "heldout", metric, difference, 0.04, 60) | known)
 
 
 def test_retention_says_what_was_lost_and_what_was_repaired(run: Run) -> None:
@@ -180,7 +187,8 @@ def test_a_new_loss_is_found_by_its_keys() -> None:
 
 def test_learning_curve_is_in_the_unit_of_the_held_out_score() -> None:
     lines = [{"step": s, "ce_nats": 3.0, "supervised_tokens": t} for s, t in ((1, 10), (2, 30), (3, 60))]
-    items = [{"bytes": 40, "tokens": {"student": 10}}, {"bytes": 60, "tokens": {"student": 15}}]
+    parts = [{"bits_per_byte": [1.0, size], "top1_accuracy": [1, tokens]} for size, tokens in ((40, 10), (60, 15))]
+    items = {"heldout": [{"models": {"student": part}} for part in parts]}
     only = Run(fits=[Fit("fit", lines, {"flops": 2e9}, {})], items=items)
     curve = learning_curve(only)
     assert curve is not None
@@ -208,15 +216,16 @@ def test_smoothing_keeps_a_line_and_leaves_schedules_alone() -> None:
 def test_numbers_read_as_a_person_writes_them() -> None:
     assert [number(x) for x in (0.0, 2127.6, 3.05e-6, 0.0215, -4e7)] == ["0", "2,128", "3.05e-6", "0.0215", "-4e7"]
     assert [duration(s) for s in (4.2, 42, 425, 9420)] == ["4.2 s", "42 s", "7 min 05 s", "2 h 37 min"]
-    assert metric_of("stop_share").value(0.583) == "58.3%"
-    assert change(pair("init", "heldout", "acc", 0.1, 0.2, 5)) == "+10.0 [−10.0, +30.0]"
+    share = Metric("a share", share=True)
+    assert share.value(0.583) == "58.3%"
+    assert change(pair("init", "heldout", "acc", 0.1, 0.2, 5) | {"how": share}) == "+10.0 [−10.0, +30.0]"
 
 
 def test_the_evaluation_s_own_word_on_loops_counts_more_than_repetition(run: Run) -> None:
     said = {"text": "x", "tokens": 9, "stopped": False, "repetition": 0.2}
     lines = [{"id": str(k), "prompt": "?", "answers": {"student": said | {"looped": k < 2}}} for k in range(3)]
     rule = {"min_tokens": 3, "max_tokens": 40, "count": 5}
-    told = Run(generations=lines, steps={"eval": {"settings": {"loop": rule}}})
+    told = Run(generations=lines, evaluation={"details": {"generation": {"student": {"loop": rule}}}})
     assert "of the other 3, 2 looped and 1 went on" in answers.summary(told)[0]
     assert "same 3 to 40 tokens had come 5 times in a row" in answers.what_loops(told)
     assert answers.flag(lines[0]["answers"]["student"])[1] == "looping, ended there, 20% of its 4-grams repeat"
@@ -226,7 +235,8 @@ def test_the_evaluation_s_own_word_on_loops_counts_more_than_repetition(run: Run
 def test_one_heading_for_one_set_of_items(run: Run) -> None:
     rows = [row("student", "heldout", "bits_per_byte", 1.0, 8),
             row("student", "heldout", "ece", 0.1, 8, decoding="teacher-forced, 15 bins")]  # fmt: skip
-    (group,) = results.main_table(Run(evaluation={"rows": rows}))
+    rows[1]["how"] = Metric(**SUITES["heldout"]["metrics"]["ece"])
+    (group,) = results.main_table(Run(evaluation={"rows": rows, "suites": SUITES}))
     assert group["heading"] == "held-out answers of the teacher, n = 8; dante 0, teacher-forced"
     rows += [row("init", "generation", "stop_share", 0.1, 6), row("student", "generation", "stop_share", 0.5, 64)]
     assert "n = 64 (initialisation 6)" in results.main_table(Run(evaluation={"rows": rows}))[1]["heading"]

@@ -25,8 +25,8 @@ def run_here(run_dir: Path, experiment: str, *overrides: str) -> None:
     pipeline.run(composed(*fixed, *overrides))
 
 
-def metrics(run_dir: Path) -> list[dict[str, Any]]:
-    lines = (run_dir / "fit" / "metrics.jsonl").read_text().splitlines()
+def metrics(run_dir: Path, label: str = "fit") -> list[dict[str, Any]]:
+    lines = (run_dir / label / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k not in TIMING} for line in lines]
 
 
@@ -47,9 +47,9 @@ def test_a_run_ends_with_every_stage_s_files(finished: Path) -> None:
         "init": ["init.json", "model/config.json"],
         "fit": ["metrics.jsonl", "summary.json", "student.safetensors"],
         "release": ["config.json", "README.md", "chat_template.jinja", "generation_config.json"],
-        "eval-teacher": ["scores.json", "items.jsonl", "reference.safetensors"],
-        "eval-init": ["scores.json", "items.jsonl", "retention.jsonl", "generations.jsonl"],
-        "eval": ["eval.json", "items.jsonl", "retention.jsonl", "generations.jsonl"],
+        "eval-teacher": ["scores.json", "heldout/suite.json", "heldout/items.jsonl", "heldout/reference.safetensors"],
+        "eval-init": ["scores.json", "heldout/items.jsonl", "retention/items.jsonl", "generation/answers.jsonl"],
+        "eval": ["eval.json", "heldout/items.jsonl", "retention/items.jsonl", "generations.jsonl"],
         "report": ["index.html", "report.md"],
     }
     for step, files in expected.items():
@@ -98,7 +98,8 @@ def test_plain_fine_tuning_runs_through_on_answers_to_prompts_of_one_s_own(finis
     chosen = ["cache=generated", "engine=transformers", "engine.dtype=float32", "prompts=jsonl"]
     run_here(run_dir, "sft", *chosen, f"prompts.path={prompts}")
     assert (run_dir / "report" / "index.html").is_file()
-    assert len(metrics(run_dir)) == 8
+    steps = json.loads((run_dir / "manifest.json").read_text())["steps"]
+    assert sum(len(metrics(run_dir, label)) for label, step in steps.items() if step["stage"] == "fit") == 8
     manifest = json.loads((run_dir / "cache" / "manifest.json").read_text())
     assert manifest["generated"]["finish_reasons"]["stop"] >= 10
     assert manifest["counts"]["heldout"] >= 2
@@ -109,7 +110,8 @@ def test_every_other_experiment_runs_through(experiment: str, finished: Path) ->
     run_dir = finished.parent / experiment
     run_here(run_dir, experiment)
     assert (run_dir / "report" / "index.html").is_file()
-    assert len(metrics(run_dir)) == 8
+    steps = json.loads((run_dir / "manifest.json").read_text())["steps"]
+    assert sum(len(metrics(run_dir, label)) for label, step in steps.items() if step["stage"] == "fit") == 8
 
 
 def test_the_card_s_fidelity_runs(finished: Path) -> None:

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from dante.errors import DanteError
+from dante.run.config.schema import Student
 from dante.run.step import Step
 from dante.students.init.keep_layers import keep_layers
 from dante.students.load import build_meta, count_parameters, load_student
@@ -172,9 +173,11 @@ def init_step(teacher: Path, **change: Any) -> Step:
         "dtype": "float32",
         "licence": "MIT",
         "architecture": {"model_type": "smollm3", **SHAPE},
+        "chat": {},
         **change,
     }
-    return Step("init", "init", settings, {}, {"teacher": teacher}, teacher.parent / "init", "", seed=7)
+    typed = Student.model_construct(**settings)
+    return Step("init", "init", typed, {}, {"teacher": teacher}, teacher.parent / "init", "", seed=7)
 
 
 @torch.no_grad()

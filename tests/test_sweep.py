@@ -62,7 +62,8 @@ def test_equal_tuning_takes_what_validation_prefers_and_runs_it_with_every_seed(
     best = min(scores, key=lambda place: scores[place])
     assert found["tuning"]["chosen"] == {arm: {"fit.lr": best}}
     for place, score in scores.items():
-        lines = (tmp_path / f"runs/dante_ablation-smoke-{arm}-lr={place}-s1/eval/student/validation.jsonl").read_text()
+        scored = f"runs/dante_ablation-smoke-{arm}-lr={place}-s1/eval/student/heldout/validation.jsonl"
+        lines = (tmp_path / scored).read_text()
         items = [json.loads(line) for line in lines.splitlines()]
         assert score == pytest.approx(sum(i["bits"] for i in items) / sum(i["bytes"] for i in items))
     final = [p for p in found["points"] if p["phase"] == "final"]

@@ -10,6 +10,7 @@ from dante.cache.prompts.sources import (
     PocketPrompts,
     ReasoningGymPrompts,
 )
+from dante.cache.settings import Settings
 from dante.cache.shipped import ShippedCache
 from dante.models.outside import named_files
 from dante.run.parts import build
@@ -37,7 +38,7 @@ def content_identity(settings: dict[str, Any]) -> Any:
     return {"given": content, "files": files} if files else content
 
 
-def run(step: Step) -> None:
-    """Builds `settings["source"]` and lets it write shards and manifest into `step.out`."""
+def run(step: Step[Settings]) -> None:
+    """Builds `settings.source` and lets it write shards and manifest into `step.out`."""
     step.out.mkdir(parents=True, exist_ok=True)
-    build(step.settings["source"]).build(step)
+    build(step.settings.source).build(step)

@@ -35,7 +35,7 @@ class Work:
 
     def __add__(self, other: "Work") -> "Work":
         known = self.flops is not None and other.flops is not None
-        return Work(self.tokens + other.tokens, (self.flops or 0) + (other.flops or 0) if known else None)
+        return Work(self.tokens + other.tokens, (self.flops or 0.0) + (other.flops or 0.0) if known else None)
 
 
 NOTHING = Work(0, 0.0)

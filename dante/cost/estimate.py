@@ -1,7 +1,8 @@
 """What a run will cost, before anything is allocated: parameters, tokens, memory, FLOPs, hours.
 
 Parameters are counted on the meta device from the values in the student's YAML, tokens from the cache's manifest or, as
-long as there is none, from what `conf/cache` expects. No weights, no network.
+long as there is none, from what `conf/cache` expects. No weights, no network. A recipe of several fits has one bill:
+every one of them is priced, and an answer of the teacher's is charged to the first that draws it.
 """
 
 import json
@@ -14,121 +15,236 @@ from typing import Any
 from dante.cache.records.record import Split
 from dante.cache.split import held_out_words, planned, prompts_of
 from dante.cost import compute
-from dante.cost.compute import Compute
+from dante.cost.compute import NOTHING, Compute
 from dante.cost.expected_rate import ExpectedRate, expected_rate
 from dante.cost.memory import Memory, Shape, memory_of, shape_of
 from dante.cost.peak import listed_tflops
 from dante.errors import DanteError
+from dante.run.config.schema import ComputeBudget, Fit
 from dante.run.parts import build
 from dante.run.precision import device_of, is_emulated
+from dante.run.stages import STAGES
 from dante.run.step import PlannedStep
 from dante.system.files import GIB
 from dante.teachers.size import teacher_size
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Costs of a plan's fit; every figure is an estimate but the parameters, and the steps where no budget
-    decides them.
+class FitEstimate:
+    """Costs of one fit; every figure is an estimate, but the steps where no budget decides them.
 
     Attributes:
-        parameters: of the student, a tied head once.
-        embedding_entries: entries of the embedding matrix.
+        label: of its step.
+        settings: how it is trained.
+        losses: their names.
+        devices: how many it runs on.
         steps: optimizer steps.
         draws: records drawn over all steps.
-        epochs: draws per record of the train split; None where the cache's size is unknown.
+        records: of the train split of the cache that it reads; None where that is unknown.
         tokens: all tokens that go through the student.
         supervised_tokens: tokens with a loss.
+        counted: the cache is there and was counted.
         memory: of one device, line by line.
-        compute: of the whole fit, forward and backward without recomputation, and of the teacher's part.
-        held_out: prompts for results and for choices, in words.
+        compute: forward and backward without recomputation, and the teacher's part.
         rate: of products, and the share of it that fits reach: what the hours follow from.
-        device_hours: devices × hours.
-        fp32_hours: of the same fit in fp32, where this machine would only emulate the plan's precision; else None.
+        fp32_hours: of the same fit in fp32, where this machine would only emulate its precision; else None.
     """
 
-    parameters: int
-    embedding_entries: int
-    vocabulary: int
+    label: str
+    settings: Fit
+    losses: tuple[str, ...]
+    devices: int
     steps: int
     draws: int
-    epochs: float | None
+    records: int | None
     tokens: float
     tokens_per_step: float
     supervised_tokens: float
-    records: int | None
+    counted: bool
     memory: Memory
     compute: Compute
     rate: ExpectedRate
     hours: float
     fp32_hours: float | None
-    device_hours: float
-    counted: bool
+
+    @property
+    def epochs(self) -> float | None:
+        """Draws per record of the train split."""
+        return self.draws / self.records if self.records else None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Costs of a plan's fits together.
+
+    Attributes:
+        parameters: of the student, a tied head once.
+        embedding_entries: entries of the embedding matrix.
+        vocabulary: its rows.
+        fits: in the order of the recipe.
+        held_out: prompts for results and for choices, in words.
+        notes: what a card says that cannot be meant literally.
+    """
+
+    parameters: int
+    embedding_entries: int
+    vocabulary: int
+    fits: tuple[FitEstimate, ...]
     held_out: str
     notes: list[str]
 
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of all fits."""
+        return sum(fit.steps for fit in self.fits)
+
+    @property
+    def draws(self) -> int:
+        """Records drawn by all fits."""
+        return sum(fit.draws for fit in self.fits)
+
+    @property
+    def records(self) -> int | None:
+        """Train records of the cache that the first fit reads."""
+        return self.fits[0].records
+
+    @property
+    def epochs(self) -> float | None:
+        """Draws of all fits per train record."""
+        return self.draws / self.records if self.records else None
+
+    @property
+    def counted(self) -> bool:
+        """Every cache is there and was counted."""
+        return all(fit.counted for fit in self.fits)
+
+    @property
+    def memory(self) -> Memory:
+        """Of the fit that needs the most."""
+        return max((fit.memory for fit in self.fits), key=lambda memory: memory.total)
+
+    @property
+    def compute(self) -> Compute:
+        """The one bill."""
+        parts = [fit.compute for fit in self.fits]
+        return Compute(
+            training=sum((part.training for part in parts), NOTHING),
+            generation=sum((part.generation for part in parts), NOTHING),
+            scoring=sum((part.scoring for part in parts), NOTHING),
+            estimated=tuple(dict.fromkeys(name for part in parts for name in part.estimated)),
+        )
+
+    @property
+    def hours(self) -> float:
+        """Of all fits, one after the other."""
+        return sum(fit.hours for fit in self.fits)
+
+    @property
+    def device_hours(self) -> float:
+        """Devices × hours."""
+        return sum(fit.hours * fit.devices for fit in self.fits)
+
+    @property
+    def fp32_hours(self) -> float | None:
+        """Of all fits in fp32, where this machine would only emulate what some are in; else None."""
+        if all(fit.fp32_hours is None for fit in self.fits):
+            return None
+        return sum(fit.hours if fit.fp32_hours is None else fit.fp32_hours for fit in self.fits)
+
 
 def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
-    """Estimate the fit of a checked config."""
+    """Estimate the fits of a checked config."""
     shape = student_shape(cfg["student"])
-    fit, trainer = cfg["fit"], cfg["trainer"]
-    records, per_record, supervised_share, counted = _cache_facts(cfg, steps)
-    size, unit = fit["batch"]["size"], fit["batch"]["unit"]
-    per_step = {"records": size * per_record, "packs": size * fit["max_tokens"], "tokens": size}[unit]
-    losses = [build(node, name=name) for name, node in cfg["losses"].items()]
+    by_label = {step.label: step for step in steps}
+    paid: dict[str, float] = {}  # answers that an earlier fit is charged for, by the label of the cache
+    fits = []
+    for label, step in cfg["steps"].items():
+        if step["stage"] == "fit":
+            cache = step["inputs"]["cache"]
+            fits.append(_fit(cfg, label, shape, by_label, paid.get(cache, 0.0)))
+            records = fits[-1].records or math.inf
+            paid[cache] = min(paid.get(cache, 0.0) + fits[-1].draws, records)
+    if not fits:
+        raise DanteError(
+            "the recipe trains nothing: no step has the stage `fit`",
+            where="steps",
+            fix="recipe=one_fit, or give the recipe a step with `stage: fit`",
+        )
+    result = Estimate(
+        parameters=shape.parameters,
+        embedding_entries=shape.embedding_entries,
+        vocabulary=shape.vocabulary,
+        fits=tuple(fits),
+        held_out=held_out_words(cfg["cache"]["source"]),
+        notes=[],
+    )
+    return Estimate(**{**vars(result), "notes": _notes(result, cfg)})
+
+
+def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, PlannedStep], paid: float) -> FitEstimate:
+    """Estimate one fit.
+
+    Args:
+        cfg: a checked config.
+        label: of the fit's step.
+        shape: of the student.
+        steps: of the plan, by label: what is complete is counted.
+        paid: records of its cache whose answers an earlier fit is charged for.
+    """
+    node = cfg["steps"][label]
+    settings = STAGES["fit"].typed(node["settings"])
+    fit, trainer = settings.fit, node["resources"]["trainer"]
+    records, per_record, supervised_share, counted = _cache_facts(cfg, fit, steps.get(node["inputs"]["cache"]))
+    size, unit = fit.batch.size, fit.batch.unit
+    per_step = {"records": size * per_record, "packs": size * fit.max_tokens, "tokens": size}[unit]
+    losses = {name: build(loss, name=name) for name, loss in settings.losses.items()}
+    scored = any(loss.needs_scoring for loss in losses.values())
     teacher = _teacher_parameters(cfg, steps)
 
     def cost_of(count: int) -> Compute:
         tokens = per_step * count
-        distinct = min(tokens / per_record, records or math.inf)
+        distinct = min(tokens / per_record, max((records or math.inf) - paid, 0.0))
         answers = per_record * supervised_share
         answered = compute.inference(teacher, distinct * (per_record - answers), distinct * answers)
-        scored = any(loss.needs_scoring for loss in losses)
         return Compute(
             training=compute.training(
                 shape.body_parameters, shape.embedding_entries, round(tokens), round(tokens * supervised_share)
             ),
             generation=answered,
-            scoring=answered if scored else compute.NOTHING,
+            scoring=answered if scored else NOTHING,
             estimated=("training", "generation", *(("scoring",) if scored else ())),
         )
 
-    count = fit["steps"] or _steps_of(fit["compute"], cost_of)
+    count = fit.steps or _steps_of(fit.compute, cost_of)
     cost = cost_of(count)
     tokens = float(per_step * count)
-    draws = round(tokens / per_record)
     devices = trainer["devices"] * trainer["num_nodes"]
     # Recomputation runs every forward twice: no useful work, but time.
-    hardware_flops = (cost.training.flops or 0.0) * (4 / 3 if fit["gradient_checkpointing"] == "full" else 1)
-    rate = expected_rate(trainer, fit["precision"])
+    hardware_flops = (cost.training.flops or 0.0) * (4 / 3 if fit.gradient_checkpointing == "full" else 1)
+    rate = expected_rate(trainer, fit.precision)
 
     def hours_at(at: ExpectedRate) -> float:
         return hardware_flops / (at.tflops * 1e12 * devices) / 3600
 
-    emulated = is_emulated(fit["precision"], device_of(trainer["accelerator"]))
-    hours = hours_at(rate)
-    result = Estimate(
-        parameters=shape.parameters,
-        embedding_entries=shape.embedding_entries,
-        vocabulary=shape.vocabulary,
+    emulated = is_emulated(fit.precision, device_of(trainer["accelerator"]))
+    return FitEstimate(
+        label=label,
+        settings=fit,
+        losses=tuple(losses),
+        devices=devices,
         steps=count,
-        draws=draws,
-        epochs=draws / records if records else None,
+        draws=round(tokens / per_record),
+        records=records,
         tokens=tokens,
         tokens_per_step=float(per_step),
         supervised_tokens=tokens * supervised_share,
-        records=records,
-        memory=memory_of(shape, fit, cfg["fidelity"], trainer, losses),
+        counted=counted,
+        memory=memory_of(shape, fit, settings.fidelity, trainer, list(losses.values())),
         compute=cost,
         rate=rate,
-        hours=hours,
-        device_hours=hours * devices,
+        hours=hours_at(rate),
         fp32_hours=hours_at(expected_rate(trainer, "fp32")) if emulated else None,
-        counted=counted,
-        held_out=held_out_words(cfg["cache"]["source"]),
-        notes=[],
     )
-    return _with_notes(result, cfg, devices)
 
 
 def student_shape(student: dict[str, Any]) -> Shape:
@@ -143,22 +259,22 @@ def student_shape(student: dict[str, Any]) -> Shape:
     return shape_of(build_meta(architecture))
 
 
-def _cache_facts(cfg: dict[str, Any], steps: list[PlannedStep]) -> tuple[int | None, float, float, bool]:
+def _cache_facts(cfg: dict[str, Any], fit: Fit, cache: PlannedStep | None) -> tuple[int | None, float, float, bool]:
     """Train records, tokens per record, supervised share, and whether records were counted or expected.
 
     A cache knows the teacher's tokens; prompts in the student's tokens are expected until they are rendered.
     """
     expected = cfg["cache"]["expected"]
-    per_record = float(expected["tokens_per_record"] or cfg["fit"]["max_tokens"])
+    per_record = float(expected["tokens_per_record"] or fit.max_tokens)
     supervised = float(expected["supervised_per_record"] or per_record)
     records = expected["records"]
-    for step in steps:
-        manifest: Path = step.directory / "manifest.json"
-        if step.stage == "cache" and step.complete and manifest.is_file():
-            try:
-                counts = json.loads(manifest.read_text(encoding="utf-8"))["counts"]
-            except (OSError, ValueError, KeyError):  # damaged: the pipeline will find that out and say so
-                break
+    manifest: Path | None = cache.directory / "manifest.json" if cache is not None and cache.complete else None
+    if manifest is not None and manifest.is_file():
+        try:
+            counts = json.loads(manifest.read_text(encoding="utf-8"))["counts"]
+        except (OSError, ValueError, KeyError):  # damaged: the pipeline will find that out and say so
+            pass
+        else:
             answered, teacher_tokens = counts.get("records"), counts.get("teacher_tokens")
             if answered and teacher_tokens:  # and one end-of-turn token each
                 supervised = teacher_tokens / answered + 1
@@ -169,21 +285,20 @@ def _cache_facts(cfg: dict[str, Any], steps: list[PlannedStep]) -> tuple[int | N
     return train, per_record, supervised / per_record, False
 
 
-def _teacher_parameters(cfg: dict[str, Any], steps: list[PlannedStep]) -> float | None:
+def _teacher_parameters(cfg: dict[str, Any], steps: dict[str, PlannedStep]) -> float | None:
     """Of who writes or wrote the answers, as far as it is known before the cache is there."""
     if cfg["cache"]["teacher_parameters"] is not None:
         return float(cfg["cache"]["teacher_parameters"])
-    made = next((step.directory for step in steps if step.stage == "teacher" and step.complete), None)
+    made = next((step.directory for step in steps.values() if step.stage == "teacher" and step.complete), None)
     size = teacher_size(cfg["teacher"]["parameters"], made)
     return size.parameters if size else None
 
 
-def _steps_of(budget: dict[str, Any], cost_of: Callable[[int], Compute]) -> int:
+def _steps_of(budget: ComputeBudget, cost_of: Callable[[int], Compute]) -> int:
     """About as many steps as a budget pays for, at least one: whether it pays for that is found when all is counted."""
-    unit, amount = budget["unit"], budget["amount"]
 
     def price(steps: int) -> float:
-        spent = cost_of(steps).spent(unit)
+        spent = cost_of(steps).spent(budget.unit)
         if spent is None:
             raise DanteError(
                 "the budget is in FLOPs, and the teacher's size is unknown",
@@ -193,40 +308,38 @@ def _steps_of(budget: dict[str, Any], cost_of: Callable[[int], Compute]) -> int:
             )
         return float(spent)
 
-    return max(1, compute.most_steps(price, amount))
+    return max(1, compute.most_steps(price, budget.amount))
 
 
-def _with_notes(result: Estimate, cfg: dict[str, Any], devices: int) -> Estimate:
+def _notes(result: Estimate, cfg: dict[str, Any]) -> list[str]:
+    """A card's contradictions, in this plan's numbers; what a fit is told by is the first one's."""
     if not cfg["contradictions"]:
-        return result
-    fit, trainer = cfg["fit"], cfg["trainer"]
-    full_tokens = result.draws * fit["max_tokens"]
+        return []
+    fit = result.fits[0].settings
+    full_tokens = result.draws * fit.max_tokens
     facts = {
         "vocabulary": result.vocabulary,
         "draws": result.draws,
         "records": result.records or 0,
         "epochs": result.epochs or float("nan"),
-        "max_tokens": fit["max_tokens"],
+        "max_tokens": fit.max_tokens,
         "full_tokens": full_tokens,
         "ddp_fp32_gib": result.parameters * 16 / GIB,
         "ddp_bf16_gib": result.parameters * 8 / GIB,
-        "memory_gib": trainer["memory_gib"],
-        "lr": fit["lr"],
-        "clip": fit["clip"],
+        "memory_gib": cfg["trainer"]["memory_gib"],
+        "lr": fit.lr,
+        "clip": fit.clip,
         "embedding_entries": result.embedding_entries,
         "anchor_norm": 2e-4 * result.embedding_entries**0.5,
     }
     if cfg["published"]:
-        facts |= _published_facts(cfg["published"], trainer, result, full_tokens)
-    notes = [text.format(**facts) for text in cfg["contradictions"]]
-    return Estimate(**{**result.__dict__, "notes": notes})
+        facts |= _published_facts(cfg["published"], result, full_tokens)
+    return [text.format(**facts) for text in cfg["contradictions"]]
 
 
-def _published_facts(
-    published: dict[str, Any], trainer: dict[str, Any], result: Estimate, full_tokens: int
-) -> dict[str, Any]:
+def _published_facts(published: dict[str, Any], result: Estimate, full_tokens: int) -> dict[str, Any]:
     """What a card says of its own cost, beside this plan."""
-    peak_tflops = listed_tflops(published["gpu"], "bf16") or result.rate.peak_tflops
+    peak_tflops = listed_tflops(published["gpu"], "bf16") or result.fits[0].rate.peak_tflops
     budget_flops = published["gpu_hours"] * 3600 * peak_tflops * 1e12
     return {
         "teacher_vocabulary": published["teacher_vocabulary"],

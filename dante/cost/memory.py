@@ -24,6 +24,7 @@ import torch
 from dante.losses.base import LinearLoss, Loss, ParameterLoss
 from dante.losses.vocabulary import mkl
 from dante.losses.vocabulary.tile import auto_tile_tokens
+from dante.run.config.schema import Fidelity, Fit
 from dante.system.files import GIB
 
 # Bytes per unit of (d, a, k, f), per token and block.
@@ -131,16 +132,14 @@ class Memory:
         return self.weights + self.gradients + self.moments + self.anchors
 
 
-def memory_of(
-    shape: Shape, fit: dict[str, Any], fidelity: dict[str, Any], trainer: dict[str, Any], losses: Sequence[Loss]
-) -> Memory:
-    """The memory of one device in a fit with these resolved config nodes.
+def memory_of(shape: Shape, fit: Fit, fidelity: Fidelity, trainer: dict[str, Any], losses: Sequence[Loss]) -> Memory:
+    """The memory of one device in a fit with these settings.
 
     Args:
         losses: the fit's; parameter losses hold an anchor, and what linear losses read of a tile takes more of them.
     """
     on_cpu = trainer["accelerator"] == "cpu"
-    masters, compute_bf16 = fidelity["master_weights"], fit["precision"] == "bf16"
+    masters, compute_bf16 = fidelity.master_weights, fit.precision == "bf16"
     weight_bytes = 4 if masters else 2
     devices = trainer["devices"] * trainer["num_nodes"]
     shards = (trainer["shard_size"] or devices) if trainer["strategy"] == "fsdp2" else 1
@@ -149,14 +148,14 @@ def memory_of(
     if not on_cpu and masters and compute_bf16:
         per_d += _PLAIN_NORMS
     # Beside a mask transformers repeats keys and values for every query head.
-    keys = shape.attention if fit["attention"] == "sdpa" else shape.key_value
+    keys = shape.attention if fit.attention == "sdpa" else shape.key_value
     block = tokens * (per_d * shape.hidden + per_a * shape.attention + per_k * keys + per_f * shape.intermediate)
     stream = tokens * shape.hidden * (4 if masters else 2)
     mask = mask_bytes * tokens**2
     copies = 2 * shape.body_parameters if masters and compute_bf16 else 0
-    if fit["attention"] != "sdpa":  # the others make none
+    if fit.attention != "sdpa":  # the others make none
         mask = 0
-    recomputing = fit["gradient_checkpointing"]
+    recomputing = fit.gradient_checkpointing
     if recomputing == "none":
         kept, masks = shape.layers * block, shape.layers * mask
     else:
@@ -166,7 +165,7 @@ def memory_of(
     # The head's gradient in fp32, the lookup's gradient and their sum in the weights' dtype; the products' operand.
     embedding = entries * (4 + 2 * weight_bytes + _operand_bytes(masters, compute_bf16, on_cpu))
     device = torch.device("cpu" if on_cpu else "cuda")
-    tile = 4 * (fit["tile_tokens"] or auto_tile_tokens(shape.vocabulary, device)) * shape.vocabulary
+    tile = 4 * (fit.tile_tokens or auto_tile_tokens(shape.vocabulary, device)) * shape.vocabulary
     lines = {
         "weights": shape.parameters * weight_bytes / shards,
         # Until they are summed over devices, at the end of a step, gradients are whole on every one.
@@ -208,11 +207,11 @@ def _products(shape: Shape) -> int:
     return 2 * shape.hidden + 2 * shape.attention + 2 * shape.key_value + 2 * shape.intermediate
 
 
-def _row_tokens(fit: dict[str, Any], trainer: dict[str, Any]) -> int:
+def _row_tokens(fit: Fit, trainer: dict[str, Any]) -> int:
     """Tokens of the longest row: a pack, or the packs that `accumulate` joins (a step of records is taken for two)."""
-    if fit["accumulate"] is None:
-        return fit["max_tokens"]
-    unit, size = fit["batch"]["unit"], fit["batch"]["size"]
-    packs = {"packs": size, "tokens": math.ceil(size / fit["max_tokens"]), "records": 2}[unit]
+    if fit.accumulate is None:
+        return fit.max_tokens
+    unit, size = fit.batch.unit, fit.batch.size
+    packs = {"packs": size, "tokens": math.ceil(size / fit.max_tokens), "records": 2}[unit]
     ranks = trainer["devices"] * trainer["num_nodes"]
-    return fit["max_tokens"] * math.ceil(math.ceil(packs / ranks) / fit["accumulate"])
+    return fit.max_tokens * math.ceil(math.ceil(packs / ranks) / fit.accumulate)

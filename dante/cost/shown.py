@@ -1,4 +1,4 @@
-"""What a plan shows: the steps, and what the fit will cost."""
+"""What a plan shows: the steps, and what its fits will cost."""
 
 import re
 from typing import Any
@@ -9,8 +9,9 @@ from rich.table import Table
 
 from dante import console
 from dante.cost.compute import Compute, Unit
-from dante.cost.estimate import Estimate
+from dante.cost.estimate import Estimate, FitEstimate
 from dante.cost.expected_rate import ExpectedRate
+from dante.run.config.schema import ComputeBudget
 from dante.run.step import PlannedStep
 from dante.system.files import GIB
 
@@ -18,7 +19,7 @@ _UNITS = {"tokens": "tokens", "flops": "FLOPs"}
 
 
 def plan(cfg: dict[str, Any], steps: list[PlannedStep], cost: Estimate) -> None:
-    """Print what will run, where it will lie, what is already there, and what the fit will cost."""
+    """Print what will run, where it will lie, what is already there, and what its fits will cost."""
     screen = console.screen()
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("step", "stage", "fingerprint", "state"):
@@ -52,39 +53,23 @@ def plan(cfg: dict[str, Any], steps: list[PlannedStep], cost: Estimate) -> None:
 
 
 def _cost_rows(cfg: dict[str, Any], cost: Estimate) -> list[tuple[str, str]]:
-    trainer, fit = cfg["trainer"], cfg["fit"]
-    devices = trainer["devices"] * trainer["num_nodes"]
-    source = "cache counted" if cost.counted else "cache as expected in conf/cache"
-    epochs = f", {cost.epochs:.1f} epochs of {cost.records:,} records" if cost.epochs and cost.records else ""
-    about = "≈ " if fit["compute"] else ""
-    memory = cost.memory.total / GIB
-    fits = "" if memory <= trainer["memory_gib"] else "  [red]more than the device has[/]"
+    """What is true of the whole run, with its fits in between: one section each, where there are several."""
+    trainer = cfg["trainer"]
+    several = len(cost.fits) > 1
     rows = [
         ("teacher → student", f"{cfg['teacher']['name']} → {cfg['student']['name']}"),
         ("parameters", f"{cost.parameters:,} ({cost.parameters / 1e9:.3f} B)"),
-        ("losses", ", ".join(cfg["losses"])),
-        *([("budget", f"{budget_words(fit['compute'])}, teacher included")] if fit["compute"] else []),
-        ("steps", f"{about}{cost.steps:,} × {fit['batch']['size']:,} {fit['batch']['unit']}{epochs}"),
-        (
-            "tokens",
-            f"{cost.tokens:.3g}, {cost.tokens_per_step:,.0f} per step, "
-            f"{cost.supervised_tokens:.3g} supervised ({source})",
-        ),
         ("held out", cost.held_out),
-        ("devices", f"{devices} × {trainer['device_name']}, {trainer['strategy']}, {fit['precision']}"),
+    ]
+    for fit in cost.fits:
+        rows += ([("", ""), (f"[bold]{fit.label}[/]", "")] if several else []) + _fit_rows(fit, trainer)
+    if several:
+        rows += [("", ""), ("[bold]all fits[/]", ", ".join(fit.label for fit in cost.fits))]
+    rows += [
         *[("precision" if index == 0 else "", line) for index, line in enumerate(_reasons(cfg["decided"]))],
-        (
-            "memory per device",
-            f"≈ {memory:.1f} GiB of {trainer['memory_gib']:g} ({cost.memory.state / GIB:.1f} weights, gradients, Adam; "
-            f"{memory - cost.memory.state / GIB:.1f} activations and the rest){fits}",
-        ),
         ("FLOPs, estimate", _split(cost.compute, "flops")),
         ("tokens, estimate", _split(cost.compute, "tokens")),
-        (
-            "time",
-            f"≈ {_duration(cost.hours)} for the fit = {cost.device_hours:.2g} device-hours, at {cost.rate.mfu:.0%} of "
-            f"{cost.rate.peak_tflops:.3g} TFLOP/s per device ({_source(cost.rate)})",
-        ),
+        ("time", _time(cost)),
     ]
     if cfg["published"]:
         published = cfg["published"]
@@ -96,6 +81,41 @@ def _cost_rows(cfg: dict[str, Any], cost: Estimate) -> list[tuple[str, str]]:
             )
         )
     return rows
+
+
+def _fit_rows(cost: FitEstimate, trainer: dict[str, Any]) -> list[tuple[str, str]]:
+    fit, budget = cost.settings, cost.settings.compute
+    source = "cache counted" if cost.counted else "cache as expected in conf/cache"
+    epochs = f", {cost.epochs:.1f} epochs of {cost.records:,} records" if cost.epochs and cost.records else ""
+    about = "≈ " if budget else ""
+    memory = cost.memory.total / GIB
+    enough = "" if memory <= trainer["memory_gib"] else "  [red]more than the device has[/]"
+    return [
+        ("losses", ", ".join(cost.losses)),
+        *([("budget", f"{budget_words(budget)}, teacher included")] if budget else []),
+        ("steps", f"{about}{cost.steps:,} × {fit.batch.size:,} {fit.batch.unit}{epochs}"),
+        (
+            "tokens",
+            f"{cost.tokens:.3g}, {cost.tokens_per_step:,.0f} per step, "
+            f"{cost.supervised_tokens:.3g} supervised ({source})",
+        ),
+        ("devices", f"{cost.devices} × {trainer['device_name']}, {trainer['strategy']}, {fit.precision}"),
+        (
+            "memory per device",
+            f"≈ {memory:.1f} GiB of {trainer['memory_gib']:g} ({cost.memory.state / GIB:.1f} weights, gradients, Adam; "
+            f"{memory - cost.memory.state / GIB:.1f} activations and the rest){enough}",
+        ),
+    ]
+
+
+def _time(cost: Estimate) -> str:
+    """Hours of all fits, and the rate that they follow from."""
+    rate = cost.fits[0].rate
+    what = "the fit" if len(cost.fits) == 1 else f"the {len(cost.fits)} fits"
+    return (
+        f"≈ {_duration(cost.hours)} for {what} = {cost.device_hours:.2g} device-hours, at {rate.mfu:.0%} of "
+        f"{rate.peak_tflops:.3g} TFLOP/s per device ({_source(rate)})"
+    )
 
 
 def _reasons(decided: dict[str, str]) -> list[str]:
@@ -130,10 +150,10 @@ def compute_sentence(cost: Compute, unit: Unit) -> str:
     return f"{_split(cost, unit)} {_UNITS[unit]}"
 
 
-def budget_words(budget: dict[str, Any]) -> str:
+def budget_words(budget: ComputeBudget) -> str:
     """`2e14 FLOPs`, `40,000 tokens`."""
-    amount = _short(budget["amount"]) if budget["unit"] == "flops" else f"{budget['amount']:,.0f}"
-    return f"{amount} {_UNITS[budget['unit']]}"
+    amount = _short(budget.amount) if budget.unit == "flops" else f"{budget.amount:,.0f}"
+    return f"{amount} {_UNITS[budget.unit]}"
 
 
 def _short(amount: float | int) -> str:

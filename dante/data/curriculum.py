@@ -27,6 +27,7 @@ from dante.errors import DanteError
 class Curriculum(ABC):
     """Orders record rows by difficulty."""
 
+    @abstractmethod
     def order(self, entropy: Float[np.ndarray, " records"], draws: int, seed: int) -> Int64[np.ndarray, " draws"]:
         """Rows of the records to show, one per draw.
 
@@ -38,6 +39,12 @@ class Curriculum(ABC):
         Raises:
             DanteError: there is no record, or an entropy is not finite.
         """
+
+
+class _Arranged(Curriculum):
+    """A curriculum that arranges a sample which holds every record of the cache, as long as the budget lasts."""
+
+    def order(self, entropy: Float[np.ndarray, " records"], draws: int, seed: int) -> Int64[np.ndarray, " draws"]:
         if len(entropy) == 0:
             raise DanteError("there is no record to train on", where="cache", fix="loosen the cache's filters")
         if not np.isfinite(entropy).all():
@@ -58,7 +65,7 @@ class Curriculum(ABC):
         """Indices into the sample, `draws` of them; `draws` is never smaller than the sample."""
 
 
-class SortedOnceRepeat(Curriculum):
+class SortedOnceRepeat(_Arranged):
     """One sorted pass over the whole budget; each record is shown R times in a row (R = draws / records) [I]."""
 
     def _arrange(
@@ -71,7 +78,7 @@ class SortedOnceRepeat(Curriculum):
         return np.repeat(by_entropy, times[by_entropy])
 
 
-class SortedEachEpoch(Curriculum):
+class SortedEachEpoch(_Arranged):
     """Every pass is sorted; the last, incomplete pass sorts a uniform sample [I]."""
 
     def _arrange(
@@ -80,7 +87,7 @@ class SortedEachEpoch(Curriculum):
         return np.concatenate([rows[_easiest_first(entropy[rows])] for rows in _passes(len(entropy), draws, rng)])
 
 
-class BucketedShuffle(Curriculum):
+class BucketedShuffle(_Arranged):
     """Every pass goes through buckets of rising entropy; inside a bucket the order is random [I].
 
     Args:
@@ -102,7 +109,7 @@ class BucketedShuffle(Curriculum):
         return np.concatenate(shuffled)
 
 
-class Competence(Curriculum):
+class Competence(_Arranged):
     """Draws uniformly, with replacement, from the easiest c(t) share of the records.
 
     Competence c(t) = min(1, (t·(1 − c₀ᵖ)/T + c₀ᵖ)^(1/p)) as in Platanios et al., "Competence-based Curriculum Learning
@@ -136,13 +143,39 @@ class Competence(Curriculum):
         return _easiest_first(entropy)[picks]
 
 
-class Shuffled(Curriculum):
+class Shuffled(_Arranged):
     """Every pass in a random order of its own: the control."""
 
     def _arrange(
         self, entropy: Float[np.ndarray, " sample"], draws: int, rng: np.random.Generator
     ) -> Int64[np.ndarray, " draws"]:
         return np.concatenate([rng.permutation(rows) for rows in _passes(len(entropy), draws, rng)])
+
+
+class Part(Curriculum):
+    """A stretch of another curriculum's order: fits that follow each other share what one fit would draw [I].
+
+    Args:
+        whole: the curriculum that is divided.
+        start: where the stretch begins, as a share of the whole order.
+        end: where it ends; the next one's start.
+    """
+
+    def __init__(self, whole: Curriculum, start: float | int, end: float | int) -> None:
+        if not 0 <= start < end <= 1:
+            raise DanteError(
+                f"the part from {start} to {end} is none",
+                where="fit.curriculum.start",
+                allowed="0 ≤ start < end ≤ 1",
+                fix="start: 0, end: 0.5 is the first half",
+            )
+        self.whole, self.start, self.end = whole, float(start), float(end)
+
+    def order(self, entropy: Float[np.ndarray, " records"], draws: int, seed: int) -> Int64[np.ndarray, " draws"]:
+        """The `draws` of this stretch, out of a fit that draws 1 / (end − start) times as many."""
+        every = max(draws, round(draws / (self.end - self.start)))
+        first = min(round(every * self.start), every - draws)
+        return self.whole.order(entropy, every, seed)[first : first + draws]
 
 
 def _easiest_first(entropy: Float[np.ndarray, " some"]) -> Int64[np.ndarray, " some"]:

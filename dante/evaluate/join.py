@@ -1,159 +1,117 @@
-"""Several models' directories → lines and paired differences: joined by id, only on equal texts."""
+"""Several models' directories → one line per item, paired differences, answers side by side; for any suites."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float64
-
 from dante.cache import Record
 from dante.errors import DanteError
-from dante.evaluate.items import slices
-from dante.evaluate.rows import bits_ratio, pair, retention_tasks
-from dante.statistics.ratio import Ratio
+from dante.evaluate.measure import as_item
+from dante.evaluate.rows import Line, pairs_of
+from dante.evaluate.suite import Item
 from dante.system.files import read_json
 from dante.system.jsonl import read_lines
 
-Line = dict[str, Any]
-# Differences worth an interval: what training bought, what is left to the teacher, what counting alone would give.
-PAIRS = [
-    ("student", "init"),
-    ("student", "teacher"),
-    ("student", "trigram"),
-    ("student", "unigram"),
-    ("init", "teacher"),
-]
-
 
 @dataclass(frozen=True)
-class Measured:
-    """What `dante.evaluate.one_model` wrote of one model."""
+class Joined:
+    """What all models of a run made of one suite.
 
-    scores: Line
-    items: list[Line]
-    retention: list[Line]
-    generations: list[Line]
+    Attributes:
+        name: of the suite.
+        said: its `suite.json`, but the details.
+        models: model → items, those that the suite makes by itself behind the others.
+        details: model → details.
+        answers: model → id → line.
+    """
 
-    @classmethod
-    def read(cls, folder: Path) -> "Measured":
-        """From its directory; parts that were not asked for are empty."""
-        parts = (read_lines(folder / f"{part}.jsonl") for part in ("items", "retention", "generations"))
-        return cls(read_json(folder / "scores.json"), *parts)
+    name: str
+    said: Line
+    models: Mapping[str, Sequence[Item]]
+    details: Mapping[str, Line]
+    answers: Mapping[str, Mapping[str, Line]]
+
+    def lines(self) -> Iterator[Line]:
+        """Per item of the student's, what every model has of it."""
+        tables = {model: {item.id: item for item in items} for model, items in self.models.items()}
+        for first in next(iter(self.models.values())) if "student" not in self.models else self.models["student"]:
+            own = {model: table[first.id] for model, table in tables.items() if first.id in table}
+            yield {
+                "id": first.id,
+                "text": first.text,
+                "slices": list(first.slices),
+                "models": {model: {k: list(v) for k, v in item.values.items()} for model, item in own.items()},
+            }
+
+    def pairs(self, interval: Mapping[str, Any]) -> list[Line]:
+        """Paired differences between models."""
+        main = next(iter(self.said["metrics"]))
+        return list(pairs_of(self.name, self.said["contrasts"], main, self.said["slices"], self.models, interval))
 
 
-def item_lines(
-    measured: Mapping[str, Measured],
-    counted: Mapping[str, Float64[np.ndarray, "records"]],
-    records: Sequence[Record],
-) -> list[Line]:
-    """Per held-out record: identity of its text, its bytes; of every model bits, tokens, hits, entropy, KL, agreement.
+def joined(folders: Mapping[str, Path]) -> list[Joined]:
+    """The suites that at least one model was measured in, in the order of the last model's.
+
+    Args:
+        folders: model → its directory (`dante.evaluate.measure`), the student's last.
 
     Raises:
-        DanteError: the models were measured on different texts.
+        DanteError: models were asked different things under one id.
     """
-    tables = {name: {line["id"]: line for line in one.items} for name, one in measured.items()}
-    lines = []
-    for index, record in enumerate(records):
-        own = {name: table[record.id] for name, table in tables.items() if record.id in table}
-        if len(own) != len(tables) or len({line["text_sha256"] for line in own.values()}) != 1:
-            raise DanteError(
-                f"record {record.id} was not measured alike for {', '.join(tables)}",
-                where="eval",
-                fix="redo the evaluation: on_existing=overwrite",
-            )
-        first = next(iter(own.values()))
-        lines.append(
-            {key: first[key] for key in ("id", "domain", "language", "text_sha256", "bytes")}
-            | {
-                "bits": {name: line["bits"] for name, line in own.items()}
-                | {name: float(bits[index]) for name, bits in counted.items()},
-                "tokens": {name: line["tokens"] for name, line in own.items()},
-                "top1": {name: line["top1"] for name, line in own.items()},
-                "entropy_nats": {n: line["entropy_nats"] for n, line in own.items() if "entropy_nats" in line},
-                "kl_nats": {name: line["kl_nats"] for name, line in own.items() if "kl_nats" in line},
-                "agree": {name: line["agree"] for name, line in own.items() if "agree" in line},
-            }
-        )
-    return lines
-
-
-def fidelity_pairs(items: Sequence[Line], records: Sequence[Record], interval: Mapping[str, Any]) -> list[Line]:
-    """Paired differences: bits per byte of all of `PAIRS`; of every other quantity, and per slice, student − init.
-
-    A slice of a single item has no interval and is left out.
-    """
-    bits = _bits(items)
-    per_token = {"top1_accuracy": "top1", "entropy_nats": "entropy_nats", "kl_nats": "kl_nats",
-                 "teacher_agreement": "agree"}  # fmt: skip
-    others = {metric: _per_token(items, field) for metric, field in per_token.items()}
-    found = []
-    for task, chosen in slices(records).items():
-        if len(chosen) < 2:
-            continue
-        for a, b in PAIRS if task == "heldout" else PAIRS[:1]:
-            if a in bits and b in bits:
-                part = {name: bits[name].of(chosen) for name in (a, b)}
-                found.append(pair(a, b, task, "bits_per_byte", part, interval))
-    if len(items) > 1:
-        for metric, ratios in others.items():
-            if {"student", "init"} <= ratios.keys():
-                found.append(pair("student", "init", "heldout", metric, ratios, interval))
-    return found
-
-
-def _bits(lines: Sequence[Line]) -> dict[str, Ratio]:
-    """Bits per byte of every model that the lines hold."""
-    text_bytes = [line["bytes"] for line in lines]
-    return {name: bits_ratio([line["bits"][name] for line in lines], text_bytes) for name in lines[0]["bits"]}
-
-
-def _per_token(items: Sequence[Line], field: str) -> dict[str, Ratio]:
-    return {
-        name: Ratio(
-            np.array([item[field][name] for item in items], dtype=np.float64),
-            np.array([item["tokens"][name] for item in items], dtype=np.float64),
-        )
-        for name in items[0][field]
-    }
-
-
-def retention_lines(measured: Mapping[str, Measured]) -> list[Line]:
-    """Per retention text: its bytes and every model's bits."""
-    tables = {name: {line["id"]: line for line in one.retention} for name, one in measured.items() if one.retention}
-    first = next(iter(tables.values()), {})
+    scores = {model: read_json(folder / "scores.json") for model, folder in folders.items()}
+    names = dict.fromkeys(name for one in reversed(scores.values()) for name in one.get("suites", []))
     return [
-        {key: line[key] for key in ("id", "kind", "name", "bytes")}
-        | {"bits": {name: table[identity]["bits"] for name, table in tables.items()}}
-        for identity, line in first.items()
+        _join(name, {m: f / name for m, f in folders.items() if name in scores[m].get("suites", [])}) for name in names
     ]
 
 
-def retention_pairs(lines: Sequence[Line], interval: Mapping[str, Any]) -> list[Line]:
-    """Student − init on the retention texts: what training cost or gave there, in all and per slice."""
-    if not lines or not {"student", "init"} <= lines[0]["bits"].keys():
-        return []
-    bits = _bits(lines)
-    return [
-        pair("student", "init", task, "bits_per_byte", {n: r.of(chosen) for n, r in bits.items()}, interval)
-        for task, chosen in retention_tasks(lines).items()
-        if len(chosen) > 1
-    ]
+def _join(name: str, folders: Mapping[str, Path]) -> Joined:
+    models: dict[str, list[Item]] = {}
+    others: dict[str, list[Item]] = {}
+    said: Line = {}
+    details, answers = {}, {}
+    for model, folder in folders.items():
+        said = read_json(folder / "suite.json")
+        details[model] = said.pop("details")
+        models[model] = _items(folder / "items.jsonl")
+        for path in sorted(folder.glob("items-*.jsonl")):
+            others[path.stem.removeprefix("items-")] = _items(path)
+        answered = read_lines(folder / "answers.jsonl")
+        if answered:
+            answers[model] = {line["id"]: line for line in answered}
+    _check_alike(name, models)
+    return Joined(name, said, models | others, details, answers)
 
 
-def side_by_side(measured: Mapping[str, Measured], records: Mapping[str, Record]) -> list[Line]:
-    """Per asked prompt: the teacher's text and every model's greedy answer (some may have answered fewer prompts)."""
-    tables = {name: {line["id"]: line for line in one.generations} for name, one in measured.items() if one.generations}
+def _items(path: Path) -> list[Item]:
+    return [as_item(line) for line in read_lines(path)]
+
+
+def _check_alike(suite: str, models: Mapping[str, Sequence[Item]]) -> None:
+    texts: dict[str, str] = {}
+    for items in models.values():
+        for item in items:
+            if texts.setdefault(item.id, item.text) != item.text:
+                raise DanteError(
+                    f"item {item.id} of {suite} was not measured alike for {', '.join(models)}",
+                    where="eval",
+                    fix="redo the evaluation: on_existing=overwrite",
+                )
+
+
+def side_by_side(suites: Sequence[Joined], records: Mapping[str, Record]) -> list[Line]:
+    """Per asked prompt: the teacher's text and every model's answer (some may have answered fewer prompts)."""
     lines: list[Line] = []
-    for identity in dict.fromkeys(key for table in tables.values() for key in table):
-        record = records[identity]
-        teacher = {"text": record.teacher_text, "tokens": None, "stopped": record.finish_reason == "stop"}
-        answers = {name: _answer(table[identity]) for name, table in tables.items() if identity in table}
-        lines.append({"id": identity, "domain": record.domain, "language": record.language,
-                      "prompt": record.prompt, "answers": {"teacher": teacher} | answers})  # fmt: skip
+    for suite in suites:
+        for identity in dict.fromkeys(key for table in suite.answers.values() for key in table):
+            record = records[identity]
+            teacher = {"text": record.teacher_text, "tokens": None, "stopped": record.finish_reason == "stop"}
+            answers = {
+                name: {key: value for key, value in table[identity].items() if key != "id"}
+                for name, table in suite.answers.items()
+                if identity in table
+            }
+            lines.append({"id": identity, "domain": record.domain, "language": record.language,
+                          "prompt": record.prompt, "answers": {"teacher": teacher} | answers})  # fmt: skip
     return lines
-
-
-def _answer(line: Line) -> Line:
-    return {key: value for key, value in line.items() if key != "id"}

@@ -1,25 +1,64 @@
-"""Measurements → rows and pairs: one form for every quantity, model and harness."""
+"""Items → rows and paired differences: one form for every suite, model and harness."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
 
-import dante
-from dante.cache import Record
-from dante.evaluate import items
+from dante.evaluate.suite import Item, Measurement, Metric, Suite
 from dante.statistics.bootstrap import paired_difference
 from dante.statistics.ratio import Ratio
 
-Row = Callable[..., dict[str, Any]]
+Line = dict[str, Any]
 
 
-def row(
-    *, model: str, task: str, metric: str, value: float, stderr: float | None, n: int, decoding: str, seed: int,
-    harness: str = "dante", harness_version: str = dante.__version__,
-) -> dict[str, Any]:  # fmt: skip
+def rows_of(suite: Suite, found: Measurement, model: str, seed: int) -> list[Line]:
+    """A model's rows: every metric on everything and per slice, then what the suite states."""
+    stated = {one.metric for one in found.stated}
+    derived = [
+        _row(suite, found, model, seed, task, metric, ratio.value, ratio.stderr, len(ratio))
+        for task, chosen in tasks(suite.name, found.slices, found.items).items()
+        for metric, ratio in ratios(chosen).items()
+        if metric not in stated
+    ]
+    return derived + [
+        _row(suite, found, model, seed, suite.name, one.metric, one.value, one.stderr, one.n) for one in found.stated
+    ]
+
+
+def other_rows(suite: Suite, found: Measurement, seed: int) -> list[Line]:
+    """Rows of the models that a suite makes by itself."""
+    return [
+        _row(suite, found, model, seed, task, metric, ratio.value, ratio.stderr, len(ratio))
+        for model, items in found.others.items()
+        for task, chosen in tasks(suite.name, found.slices, items).items()
+        for metric, ratio in ratios(chosen).items()
+    ]
+
+
+def tasks(name: str, slices: Sequence[str], items: Sequence[Item]) -> dict[str, list[Item]]:
+    """The items of a suite and of each of its slices, by the task that their rows name: `heldout/domain=code`."""
+    if not items:
+        return {}
+    return {name: list(items)} | {f"{name}/{part}": [item for item in items if part in item.slices] for part in slices}
+
+
+def ratios(items: Sequence[Item]) -> dict[str, Ratio]:
+    """Every quantity that all items have, as a ratio over them."""
+    shared = [metric for metric in items[0].values if all(metric in item.values for item in items)] if items else []
+    return {metric: _ratio(items, metric) for metric in shared}
+
+
+def _ratio(items: Sequence[Item], metric: str) -> Ratio:
+    above, below = zip(*(item.values[metric] for item in items), strict=True)
+    return Ratio(np.array(above, dtype=np.float64), np.array(below, dtype=np.float64))
+
+
+def _row(
+    suite: Suite, found: Measurement, model: str, seed: int, task: str, metric: str, value: float,
+    stderr: float | None, n: int,
+) -> Line:  # fmt: skip
     """One result in the form every harness shares."""
     return {
         "model": model,
@@ -28,53 +67,61 @@ def row(
         "value": value,
         "stderr": stderr,
         "n": n,
-        "n_shot": 0,
-        "harness": harness,
-        "harness_version": harness_version,
-        "decoding": decoding,
+        "n_shot": found.n_shot,
+        "harness": found.harness,
+        "harness_version": found.harness_version,
+        "decoding": found.decoding or suite.metrics.get(metric, Metric(metric)).decoding,
         "seed": seed,
     }
 
 
-def ratio_row(row: Row, task: str, metric: str, ratio: Ratio, decoding: str) -> dict[str, Any]:
-    """A row of a quantity over items."""
-    return row(task=task, metric=metric, value=ratio.value, stderr=ratio.stderr, n=len(ratio), decoding=decoding)
+def pairs_of(
+    name: str,
+    contrasts: Sequence[Sequence[str]],
+    main: str,
+    slices: Sequence[str],
+    models: Mapping[str, Sequence[Item]],
+    interval: Mapping[str, Any],
+) -> Iterator[Line]:
+    """Paired differences of a suite: all contrasts in its main metric, the first one in slices and other metrics.
+
+    A slice of a single item has no interval and is left out; items that only one of two models has are, too.
+
+    Args:
+        name: of the suite.
+        contrasts: pairs of models, see `Suite`.
+        main: key of the main metric.
+        slices: that have rows.
+        models: model → its items.
+        interval: of the bootstrap: `resamples`, `confidence`, `seed`.
+    """
+    for task in [name, *(f"{name}/{part}" for part in slices)]:
+        for a, b in contrasts if task == name else contrasts[:1]:
+            found = _shared(a, b, task.partition("/")[2], models)
+            if main in found.get(a, {}) and main in found.get(b, {}):
+                yield _pair(a, b, task, main, found, interval)
+    for a, b in contrasts[:1]:
+        found = _shared(a, b, "", models)
+        for metric in found.get(a, {}):
+            if metric != main and metric in found[b]:
+                yield _pair(a, b, name, metric, found, interval)
 
 
-def sliced(row: Row, ratios: Mapping[str, Ratio], records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Rows of every quantity, on everything and per slice (`heldout/domain=…`, `heldout/language=…`)."""
-    return [
-        ratio_row(row, task, metric, ratio.of(chosen), "teacher-forced")
-        for task, chosen in items.slices(records).items()
-        for metric, ratio in ratios.items()
-    ]
+def _shared(a: str, b: str, part: str, models: Mapping[str, Sequence[Item]]) -> dict[str, dict[str, Ratio]]:
+    """The ratios of both models over the items that both have, if these are at least two."""
+    if a not in models or b not in models:
+        return {}
+    theirs = {item.id for item in models[b]}
+    kept = [item for item in models[a] if item.id in theirs and (not part or part in item.slices)]
+    if len(kept) < 2:
+        return {}
+    other = {item.id: item for item in models[b]}
+    return {a: ratios(kept), b: ratios([other[item.id] for item in kept])}
 
 
-def retention_tasks(lines: Sequence[Mapping[str, Any]]) -> dict[str, Int64[np.ndarray, "_"]]:
-    """Row numbers per task: `retention`, its two kinds, and each language and programming language."""
-    tasks = {"retention": list(range(len(lines)))}
-    for index, line in enumerate(lines):
-        for task in (f"retention/{line['kind']}", f"retention/{line['kind']}={line['name']}"):
-            tasks.setdefault(task, []).append(index)
-    return {task: np.array(chosen, dtype=np.int64) for task, chosen in tasks.items()}
-
-
-def retention_rows(row: Row, lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Bits per byte of the retention texts of one model, given `bits` and `bytes` per text."""
-    ratio = bits_ratio([line["bits"] for line in lines], [line["bytes"] for line in lines])
-    return [
-        ratio_row(row, task, "bits_per_byte", ratio.of(chosen), "plain text")
-        for task, chosen in retention_tasks(lines).items()
-    ]
-
-
-def bits_ratio(bits: Sequence[float], text_bytes: Sequence[int]) -> Ratio:
-    """Bits per byte from lists."""
-    return Ratio(np.array(bits, dtype=np.float64), np.array(text_bytes, dtype=np.float64))
-
-
-def pair(a: str, b: str, task: str, metric: str, ratios: Mapping[str, Ratio], interval: Mapping[str, Any]
-         ) -> dict[str, Any]:  # fmt: skip
+def _pair(
+    a: str, b: str, task: str, metric: str, found: Mapping[str, Mapping[str, Ratio]], interval: Mapping[str, Any]
+) -> Line:
     """A paired difference of one quantity between two models."""
-    difference = asdict(paired_difference(ratios[a], ratios[b], **interval))
+    difference = asdict(paired_difference(found[a][metric], found[b][metric], **interval))
     return {"a": a, "b": b, "task": task, "metric": metric} | difference

@@ -8,43 +8,53 @@ import shutil
 from pathlib import Path
 
 from dante.cache.asked import check_rendering
-from dante.evaluate.one_model import Subject, measure
+from dante.evaluate.measure import build_suites, measure
+from dante.evaluate.settings import Measured, Score
+from dante.evaluate.subject import Subject
 from dante.models.pretrained import why_not_here
 from dante.run.step import Step
 from dante.system.files import write_json
 from dante.teachers.teacher import load_teacher
 
 
-def run(step: Step) -> None:
-    """Measures `settings["model"]` (`teacher` or `init`) and writes its directory (see `dante.evaluate.one_model`).
+def run(step: Step[Score]) -> None:
+    """Measures `settings.model` (`teacher` or `init`) and writes its directory (see `dante.evaluate.measure`).
 
     Inputs: `teacher`, `cache`; for `init` also `init` and `eval-teacher`.
     """
+    settings = step.settings
     shutil.rmtree(step.out, ignore_errors=True)
     step.out.mkdir(parents=True)
-    check_rendering(step.inputs["cache"], step.inputs["teacher"], step.settings["chat"])
+    check_rendering(step.inputs["cache"], step.inputs["teacher"], settings.chat)
     missing = teacher_missing(step.inputs["teacher"])
-    if step.settings["model"] == "teacher" and missing:
+    if settings.model == "teacher" and missing:
         write_json(step.out / "scores.json", {"model": "teacher", "rows": [], "notes": [missing], "commands": {}})
         return
-    measure(
-        subject(step.settings["model"], step.inputs, step.seed),
-        step.inputs["cache"],
-        step.out,
-        step.settings,
-        step.resources["trainer"]["threads"],
-    )
+    model = subject(settings.model, step.inputs, step.seed, settings)
+    measure(model, build_suites(settings.suites), step.out, step.resources["trainer"]["threads"])
 
 
-def subject(name: str, inputs: dict[str, Path], seed: int) -> Subject:
+def subject(name: str, inputs: dict[str, Path], seed: int, settings: Measured) -> Subject:
     """The model called `name` with its folder, beside the teacher where that was scored."""
     teacher = load_teacher(inputs["teacher"])
     folder = Path(teacher.location(inputs["teacher"])) if teacher.local else None
     if name == "teacher":
         assert folder is not None
-        return Subject(name, folder, seed)
-    own = inputs["init"] / "model" if name == "init" else inputs["release"]
-    return Subject(name, own, seed, inputs.get("eval-teacher"), folder)
+        own = folder
+    else:
+        own = inputs["init"] / "model" if name == "init" else inputs["release"]
+    return Subject(
+        name=name,
+        folder=own,
+        seed=seed,
+        cache=inputs["cache"],
+        precision=settings.precision,
+        heldout=settings.heldout,
+        draw_seed=settings.seed,
+        chat=settings.chat,
+        teacher_scores=None if name == "teacher" else inputs.get("eval-teacher"),
+        teacher_folder=None if name == "teacher" else folder,
+    )
 
 
 def teacher_missing(folder: Path) -> str | None:

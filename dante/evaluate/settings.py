@@ -1,36 +1,62 @@
 """What a `score` and an `eval` step may be told."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import model_validator
+from dante.run.config.schema import Confidence, Count, Index, Strict, Suites
+from dante.run.recipe import merged
 
-from dante.run.config.schema import Confidence, Count, Measure, Target
+_OF = "_of_"
 
 
-class Measured(Measure):
-    """How one model of a run is measured."""
+def of_model(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain settings in which every suite is the one for the model that the step measures.
 
+    A suite's `_of_` says by model what is other about it, null that it is not measured: `{teacher: null}`. What is not
+    asked of a model is no part of its step's settings, so runs share the step whatever they ask of their students.
+    """
+    model = settings.get("model", "student")
+    suites = settings.get("suites")
+    if not isinstance(suites, Mapping):
+        return dict(settings)
+    own = {name: _of(node, model) for name, node in suites.items()}
+    return {**settings, "suites": {name: node for name, node in own.items() if node is not None}}
+
+
+def _of(node: Any, model: str) -> Any:
+    if not isinstance(node, Mapping):
+        return node
+    changes = node.get(_OF) or {}
+    plain = {key: value for key, value in node.items() if key != _OF}
+    return merged(plain, changes[model]) if model in changes else plain
+
+
+class Measured(Strict):
+    """How any model of a run is measured.
+
+    Attributes:
+        seed: of whatever a suite draws.
+        precision: of the model's weights and activations.
+        heldout: held-out records that are scored; None: all.
+        suites: what is measured.
+        chat: variables of the chat template.
+    """
+
+    seed: Index
+    precision: Literal["auto", "bf16", "fp32"]
+    heldout: Count | None
+    suites: Suites
     chat: dict[str, Any]
 
 
 class Score(Measured):
-    """One model that no fit has made; a teacher's answers are in the cache, and it writes none."""
+    """One model that no fit has made."""
 
     model: Literal["teacher", "init"]
-    max_new_tokens: Count | None = None
-    loop: Target | None = None
-
-    @model_validator(mode="after")
-    def answers_end(self) -> "Score":
-        if self.generations and (self.max_new_tokens is None or self.loop is None):
-            raise ValueError("generations need max_new_tokens and loop, which say where an answer ends")
-        return self
 
 
 class Eval(Measured):
     """The student, beside what was measured before."""
 
-    max_new_tokens: Count
-    loop: Target
     bootstrap: Count
     confidence: Confidence

@@ -4,11 +4,12 @@ Everything follows from the tokenised cache, the data plan and the settings, so 
 every machine finds the same number.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from dante import console
 from dante.cache.records.manifest import load_manifest
@@ -21,6 +22,9 @@ from dante.data.datamodule import DistillData
 from dante.data.packing import Plan
 from dante.data.table import column
 from dante.errors import DanteError
+from dante.fit.drawn import drawn_before
+from dante.fit.settings import Settings
+from dante.run.config.schema import ComputeBudget
 from dante.run.parts import build
 from dante.run.step import Step
 from dante.students.load import meta_of
@@ -42,6 +46,7 @@ class Bill:
         teacher: size of who wrote the answers; None: unknown.
         scored: whether the answers were scored, too.
         same_tokens: whether teacher and student share tokenizer and template, so that prompts have equal lengths.
+        paid: rows of the table whose answers an earlier fit of the recipe is charged for.
     """
 
     data: DistillData
@@ -49,11 +54,12 @@ class Bill:
     teacher: Size | None
     scored: bool
     same_tokens: bool
+    paid: Int64[np.ndarray, " rows"] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def of(self, plan: Plan) -> Compute:
-        """What a plan costs; every distinct record's answer once."""
+        """What a plan costs; every distinct record's answer once, if no earlier fit has paid for it."""
         tokens, supervised = int(plan.tokens.sum()), int(plan.supervised_tokens.sum())
-        rows = self.data.rows[np.unique(plan.rows)]
+        rows = np.setdiff1d(self.drawn(plan), self.paid, assume_unique=True)
         answers, bytes_given = self._column("supervised_tokens", rows), self._column("prefix_bytes", rows)
         given = answers * bytes_given / self._column("answer_bytes", rows)
         written = self._column("teacher_tokens", rows)
@@ -72,11 +78,15 @@ class Bill:
             estimated=() if exact else parts,
         )
 
+    def drawn(self, plan: Plan) -> Int64[np.ndarray, " rows"]:
+        """Rows of the table that a plan draws, ascending."""
+        return self.data.rows[np.unique(plan.rows)]
+
     def _column(self, name: str, rows: np.ndarray) -> np.ndarray:
         return column(self.data.table, name)[rows]
 
 
-def bill_of(step: Step, data: DistillData, source: Path) -> Bill:
+def bill_of(step: Step[Settings], data: DistillData, source: Path) -> Bill:
     """The bill of a fit whose data are open.
 
     Args:
@@ -88,25 +98,26 @@ def bill_of(step: Step, data: DistillData, source: Path) -> Bill:
         "sha256_16": stable_hash(tokenizer.backend_tokenizer.to_str()),
         "chat_template": stable_hash(tokenizer.chat_template),
     }
-    losses = [build(node, name=name) for name, node in step.settings["losses"].items()]
+    losses = [build(node, name=name) for name, node in step.settings.losses.items()]
     return Bill(
         data=data,
         shape=shape_of(meta_of(source)),
         teacher=size_of_writer(step, manifest.get("teacher")),
         scored=any(loss.needs_scoring for loss in losses),
         same_tokens=(manifest.get("tokenizer") or {}) == own,
+        paid=drawn_before(step),
     )
 
 
-def size_of_writer(step: Step, written: dict[str, Any] | None) -> Size | None:
+def size_of_writer(step: Step[Settings], written: dict[str, Any] | None) -> Size | None:
     """Size of who wrote the answers: as `cache.teacher_parameters` says, or of the run's teacher if it wrote them.
 
     Args:
         written: the entry `teacher` of the cache's manifest; None where it names nobody.
     """
-    stated, folder = step.settings["fit"]["teacher_parameters"], step.inputs.get("teacher")
-    if stated["cache"] is not None:
-        return Size(float(stated["cache"]), counted=False)
+    stated, folder = step.settings.fit.teacher_parameters, step.inputs.get("teacher")
+    if stated.cache is not None:
+        return Size(float(stated.cache), counted=False)
     if written is None or folder is None or not (folder / TEACHER_FILE).is_file():
         return None
     teacher = load_teacher(folder)
@@ -114,20 +125,17 @@ def size_of_writer(step: Step, written: dict[str, Any] | None) -> Size | None:
         same = written["sha256"] == teacher.sha256
     else:
         same = teacher.name == written.get("name") or teacher.model == written.get("model")
-    return teacher_size(stated["teacher"], folder) if same else None
+    return teacher_size(stated.teacher, folder) if same else None
 
 
-def paid_for(budget: dict[str, Any], bill: Bill) -> int:
+def paid_for(budget: ComputeBudget, bill: Bill) -> int:
     """Steps that a budget pays for: as many as fit into it with the answers that they draw.
-
-    Args:
-        budget: `{unit, amount}`.
 
     Raises:
         DanteError: a budget in FLOPs and a teacher of unknown size; an amount that is too small for one step, or so
             large that its unit must be wrong.
     """
-    unit, amount, data = budget["unit"], budget["amount"], bill.data
+    unit, amount, data = budget.unit, budget.amount, bill.data
     if unit == "flops" and bill.teacher is None:
         raise DanteError(
             "the budget is in FLOPs, and the size of the teacher that wrote the answers is unknown",
@@ -163,17 +171,17 @@ def _known(spent: float | int | None) -> float:
     return float(spent)
 
 
-def with_steps(step: Step, bill: Bill) -> Step:
+def with_steps(step: Step[Settings], bill: Bill) -> Step[Settings]:
     """The step with `fit.steps` filled in, where a budget decides them: everything after reads a fixed number."""
-    fit = step.settings["fit"]
-    if fit["compute"] is None:
+    fit = step.settings.fit
+    if fit.compute is None:
         return step
     with console.screen().status("looking for the number of steps that the budget pays for"):
-        steps = paid_for(fit["compute"], bill)
+        steps = paid_for(fit.compute, bill)
     spent = bill.of(bill.data.plan_of(steps))
-    told = compute_sentence(spent, fit["compute"]["unit"])
-    console.info(f"  {steps:,} steps for {budget_words(fit['compute'])}: {told}")
-    return replace(step, settings={**step.settings, "fit": {**fit, "steps": steps}})
+    told = compute_sentence(spent, fit.compute.unit)
+    console.info(f"  {steps:,} steps for {budget_words(fit.compute)}: {told}")
+    return replace(step, settings=step.settings.with_steps(steps))
 
 
 def measured(planned: Compute, totals: dict[str, Any]) -> Compute:
@@ -181,11 +189,11 @@ def measured(planned: Compute, totals: dict[str, Any]) -> Compute:
     return replace(planned, training=Work(totals["tokens"], totals["flops"]))
 
 
-def check_spent(spent: Compute, budget: dict[str, Any] | None, steps: int) -> None:
+def check_spent(spent: Compute, budget: ComputeBudget | None, steps: int) -> None:
     """Say so where the fit did not cost what the budget gave: with few steps one more can cost more than is left."""
     if budget is None:
         return
-    found, amount = _known(spent.spent(budget["unit"])), budget["amount"]
+    found, amount = _known(spent.spent(budget.unit)), budget.amount
     if compute.misses(found, amount):
         console.note(
             f"the fit used {found / amount:.1%} of its budget of {budget_words(budget)}, teacher included: "

@@ -30,6 +30,7 @@ from dante.losses.one_pass import PassResult, vocabulary_pass
 from dante.losses.shards import local, total_norm
 from dante.losses.tokens import SupervisedTokens
 from dante.losses.vocabulary.head import Head
+from dante.run.config.schema import Fidelity, Fit
 from dante.run.precision import dtype_of
 from dante.students.attention.choose import no_search_for_documents, row_inputs
 from dante.students.blocks import prepare
@@ -79,9 +80,9 @@ class DistillModule(LightningModule):
     Args:
         student: causal language model, in the dtype its weights are to be trained in.
         losses: losses by name; parameter losses are anchored at the student's weights as they are now.
-        fit: resolved `fit` node (steps, lr, min_lr_ratio, warmup, betas, eps, weight_decay, clip,
-            gradient_checkpointing, compile, attention_dropout, tile_tokens, nonfinite_patience).
-        fidelity: resolved `fidelity` node (clip, decay).
+        fit: of it steps, lr, min_lr_ratio, warmup, betas, eps, weight_decay, clip, gradient_checkpointing, compile,
+            attention_dropout, tile_tokens and nonfinite_patience.
+        fidelity: of it clip and decay.
         precision: `bf16` or `fp32`: compute precision where weights are fp32.
         seed: what dropout depends on, together with the step and the records of a row.
         gradient_sync: under FSDP2, sum gradients over devices after the `last` or `every` micro-batch of a step.
@@ -97,8 +98,8 @@ class DistillModule(LightningModule):
         self,
         student: PreTrainedModel,
         losses: Mapping[str, Loss],
-        fit: Mapping[str, Any],
-        fidelity: Mapping[str, Any],
+        fit: Fit,
+        fidelity: Fidelity,
         precision: str,
         seed: int,
         gradient_sync: str,
@@ -107,10 +108,10 @@ class DistillModule(LightningModule):
         self.automatic_optimization = False
         self.seed, self.gradient_sync = seed, gradient_sync
         self.settings = OptimizerSettings.of(fit, fidelity)
-        self.nonfinite_patience: int = fit["nonfinite_patience"]
-        self.network = StudentPass(student, dtype_of(precision), fit["tile_tokens"])
+        self.nonfinite_patience: int = fit.nonfinite_patience
+        self.network = StudentPass(student, dtype_of(precision), fit.tile_tokens)
         self.losses = nn.ModuleDict(losses)
-        prepare(student, fit["gradient_checkpointing"], fit["compile"], fit["attention_dropout"])
+        prepare(student, fit.gradient_checkpointing, fit.compile, fit.attention_dropout)
         for name, loss in losses.items():
             loss.name = name
             loss.begin(self.settings.steps)

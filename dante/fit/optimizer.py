@@ -1,7 +1,6 @@
 """AdamW for a student: parameter groups, learning rate, gradient clipping."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dante.errors import DanteError
+from dante.run.config.schema import Fidelity, Fit
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,11 @@ class OptimizerSettings:
         _one_of("fidelity.decay", self.decay, ("matrices", "all"))
 
     @classmethod
-    def of(cls, fit: Mapping[str, Any], fidelity: Mapping[str, Any]) -> "OptimizerSettings":
-        """From the resolved `fit` and `fidelity` nodes of a config."""
+    def of(cls, fit: Fit, fidelity: Fidelity) -> "OptimizerSettings":
+        """From the settings of a fit whose number of steps is known."""
         shared = ("steps", "lr", "min_lr_ratio", "warmup", "eps", "weight_decay", "clip")
-        first, second = fit["betas"]
-        values = {name: fit[name] for name in shared}
-        return cls(**values, betas=(first, second), clip_scope=fidelity["clip"], decay=fidelity["decay"])
+        values = {name: getattr(fit, name) for name in shared}
+        return cls(**values, betas=fit.betas, clip_scope=fidelity.clip, decay=fidelity.decay)
 
 
 def _one_of(where: str, value: str, allowed: tuple[str, ...]) -> None:

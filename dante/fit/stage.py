@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
+from safetensors.torch import load_file
 
 from dante import console
 from dante.cache.asked import check_rendering, rendered_with
@@ -16,6 +17,7 @@ from dante.cost.memory import shape_of
 from dante.data.datamodule import DistillData
 from dante.errors import DanteError
 from dante.fit.bill import Bill, bill_of, check_spent, measured, with_steps
+from dante.fit.drawn import write_drawn
 from dante.fit.keep import checkpoint, weights
 from dante.fit.keep.checkpoint import Checkpoints, StreamingCheckpointIO
 from dante.fit.module import DistillModule
@@ -26,6 +28,7 @@ from dante.fit.record.metrics_file import MetricsFile
 from dante.fit.record.spikes import SpikeWatch, records_of_step
 from dante.fit.safety import lost_rank
 from dante.fit.safety.memory_guard import guarded
+from dante.fit.settings import Settings
 from dante.fit.trainer import build_trainer
 from dante.run.board import Board
 from dante.run.parts import build
@@ -35,6 +38,7 @@ from dante.students.attention.choose import use_attention
 from dante.students.finite import check_finite
 from dante.students.lean_norm import make_lean
 from dante.students.load import count_parameters, load_student
+from dante.students.trained import load_trained
 from dante.system import rank
 from dante.system.files import write_json
 from dante.system.threads import use_threads
@@ -43,10 +47,13 @@ from dante.text.tokenizer import load_tokenizer
 
 
 @guarded
-def run(step: Step) -> None:
-    """Train; write `metrics.jsonl`, `summary.json` and `student.safetensors`.
+def run(step: Step[Settings]) -> None:
+    """Train; write `metrics.jsonl`, `summary.json`, `drawn/` and `student.safetensors`.
 
     The weights are stored in fp32 under their HF names: the masters, or with bf16 weights their exact values.
+
+    Inputs: `cache`; `init`, architecture, tokenizer and weights; `teacher`, for what its answers cost; `start`, where
+    a recipe has several fits: the one whose weights this one begins with, instead of the initialisation's.
     """
     if (step.out / "summary.json").is_file():  # written last: an earlier attempt was stopped while it tidied up
         _tidy(step)
@@ -71,7 +78,7 @@ class _Prepared:
         resumed: newest checkpoint and the steps that it has behind it.
     """
 
-    step: Step
+    step: Step[Settings]
     module: DistillModule
     data: DistillData
     bill: Bill | None
@@ -82,7 +89,7 @@ class _Prepared:
     resumed: tuple[Path, int] | None
 
 
-def _prepare(step: Step, began_s: float) -> _Prepared:
+def _prepare(step: Step[Settings], began_s: float) -> _Prepared:
     """Whatever can be refused is refused here: records and budget before weights are read, weights before a step."""
     devices = step.resources["trainer"]
     board = Board(Path(step.resources["run"]["dir"]).absolute(), devices["devices"] * devices["num_nodes"])
@@ -98,37 +105,40 @@ def _prepare(step: Step, began_s: float) -> _Prepared:
     if rank.of_this_process() == 0:
         recorder.cut_after(resumed[1] if resumed else 0)
     io = StreamingCheckpointIO(devices["background_checkpoints"])
-    fit = step.settings["fit"]
+    fit = step.settings.fit
     checkpoints = Checkpoints(
-        step.out / "checkpoints", fit["checkpoint_every_steps"], fit["keep_checkpoints"], _sharded(devices), io
+        step.out / "checkpoints", fit.checkpoint_every_steps, fit.keep_checkpoints, _sharded(devices), io
     )
     if resumed:
         data.start_step = resumed[1]
-        console.info(f"  continues after step {resumed[1]} of {fit['steps']}")
+        console.info(f"  continues after step {resumed[1]} of {step.settings.steps}")
     return _Prepared(step, module, data, bill, recorder, checkpoints, io, board, resumed)
 
 
-def _module(step: Step, source: Path) -> DistillModule:
-    fit, fidelity, devices = step.settings["fit"], step.settings["fidelity"], step.resources["trainer"]
-    losses = {name: build(node, name=name) for name, node in step.settings["losses"].items()}
+def _module(step: Step[Settings], source: Path) -> DistillModule:
+    fit, fidelity, devices = step.settings.fit, step.settings.fidelity, step.resources["trainer"]
+    losses = {name: build(node, name=name) for name, node in step.settings.losses.items()}
     for loss in losses.values():  # a run that is too short for one is refused before the weights are read
-        loss.begin(fit["steps"])
-    student = load_student(source, dtype=torch.float32 if fidelity["master_weights"] else torch.bfloat16)
+        loss.begin(step.settings.steps)
+    student = load_student(source, dtype=torch.float32 if fidelity.master_weights else torch.bfloat16)
     check_finite(student, source, "make the initialisation again, from sound weights")
-    use_attention(student, fit["attention"], device_of(devices["accelerator"]))
+    if "start" in step.inputs:
+        trained = step.inputs["start"] / "student.safetensors"
+        load_trained(student, load_file(trained), trained)
+    use_attention(student, fit.attention, device_of(devices["accelerator"]))
     make_lean(student)
     return DistillModule(
         student=student,
         losses=losses,
         fit=fit,
         fidelity=fidelity,
-        precision=fit["precision"],
+        precision=fit.precision,
         seed=step.seed,
         gradient_sync=devices["gradient_sync"],
     )
 
 
-def _resumed(step: Step) -> tuple[Path, int] | None:
+def _resumed(step: Step[Settings]) -> tuple[Path, int] | None:
     """Where an interrupted fit goes on."""
     resumed, strategy = checkpoint.latest(step.out / "checkpoints"), step.resources["trainer"]["strategy"]
     if resumed and resumed[0].is_dir() and strategy != "fsdp2":
@@ -163,12 +173,12 @@ def _sharded(trainer: dict[str, Any]) -> bool:
     return trainer["strategy"] == "fsdp2" and trainer["checkpoints"] == "sharded"
 
 
-def _priced(step: Step, data: DistillData, source: Path, board: Board) -> tuple[Step, Bill | None]:
+def _priced(step: Step[Settings], data: DistillData, source: Path, board: Board) -> tuple[Step[Settings], Bill | None]:
     """Tokenise, plan, and price the plan; where a budget decides the steps, all ranks work them out from one table.
 
     A record that cannot be used is found here, before any weight is loaded.
     """
-    limited = step.settings["fit"]["compute"] is not None
+    limited = step.settings.fit.compute is not None
     tokenised = f"{step.label}-tokenised"
     if rank.of_this_process() == 0:
         data.prepare_data()
@@ -180,47 +190,50 @@ def _priced(step: Step, data: DistillData, source: Path, board: Board) -> tuple[
     data.open()
     bill = bill_of(step, data, source)
     step = with_steps(step, bill)
-    data.steps = step.settings["fit"]["steps"]
+    data.steps = step.settings.fit.steps
     data.setup()
     return step, bill
 
 
-def _data(step: Step, source: Path) -> DistillData:
-    fit = step.settings["fit"]
+def _data(step: Step[Settings], source: Path) -> DistillData:
+    fit = step.settings.fit
     renderer = ChatRenderer(load_tokenizer(source))
     return DistillData(
         cache=step.inputs["cache"],
         renderer=renderer,
         tokens_dir=step.out / "tokens",
-        steps=fit["steps"],
-        batch=fit["batch"],
-        max_tokens=fit["max_tokens"],
-        accumulate=fit["accumulate"],
-        curriculum=build(fit["curriculum"]),
-        overlong=fit["overlong"],
+        steps=fit.steps,
+        batch=fit.batch.model_dump(),
+        max_tokens=fit.max_tokens,
+        accumulate=fit.accumulate,
+        curriculum=build(fit.curriculum),
+        overlong=fit.overlong,
         seed=step.seed,
         workers=step.resources["trainer"]["workers"],
     )
 
 
-def _recorder(step: Step, data: DistillData, student: Any, began_s: float) -> Recorder:
-    fit, shape = step.settings["fit"], shape_of(student)
+def _recorder(step: Step[Settings], data: DistillData, student: Any, began_s: float) -> Recorder:
+    fit, shape = step.settings.fit, shape_of(student)
     accounting = Accounting(
         body_parameters=shape.body_parameters,
         head_parameters=shape.embedding_entries,
-        precision=fit["precision"],
+        precision=fit.precision,
         peak_tflops=step.resources["trainer"]["peak_tflops"],
         began_s=began_s,
     )
-    spikes = SpikeWatch(MetricsFile(step.out / "spikes.jsonl"), **fit["spike"], records_of=records_of_step(data))
-    return Recorder(MetricsFile(step.out / "metrics.jsonl"), fit["log_every_steps"], fit["steps"], accounting, spikes)
+    spikes = SpikeWatch(
+        MetricsFile(step.out / "spikes.jsonl"), **fit.spike.model_dump(), records_of=records_of_step(data)
+    )
+    logged = MetricsFile(step.out / "metrics.jsonl")
+    return Recorder(logged, fit.log_every_steps, step.settings.steps, accounting, spikes)
 
 
 def _write_weights(prepared: _Prepared, trainer: Trainer) -> None:
     """Every rank takes part; rank 0 writes."""
     checkpoints, student = prepared.checkpoints, prepared.module.student
     if checkpoints.sharded:
-        steps = prepared.step.settings["fit"]["steps"]
+        steps = prepared.step.settings.steps
         if checkpoints.saved != steps:
             checkpoints.save(trainer, steps)
         gathered = {}
@@ -235,16 +248,17 @@ def _write_weights(prepared: _Prepared, trainer: Trainer) -> None:
 def _write_result(prepared: _Prepared) -> None:
     step, module, bill, recorder = prepared.step, prepared.module, prepared.bill, prepared.recorder
     assert bill is not None
-    fit, data, losses = step.settings["fit"], bill.data, module.loss_summaries()
-    if recorder.steps_done != fit["steps"]:
-        raise RuntimeError(f"the fit ended after step {recorder.steps_done} of {fit['steps']}")
+    fit, data, losses = step.settings.fit, bill.data, module.loss_summaries()
+    if recorder.steps_done != step.settings.steps:
+        raise RuntimeError(f"the fit ended after step {recorder.steps_done} of {step.settings.steps}")
     assert data.plan is not None
     spent = measured(bill.of(data.plan), recorder.accounting.totals)
-    check_spent(spent, fit["compute"], fit["steps"])
+    check_spent(spent, fit.compute, step.settings.steps)
+    write_drawn(step, bill.drawn(data.plan))
     write_json(
         step.out / "summary.json",
         {
-            "steps": fit["steps"],
+            "steps": step.settings.steps,
             "parameters": count_parameters(module.student),
             "accelerator": step.resources["trainer"]["accelerator"],
             "device_name": step.resources["trainer"]["device_name"],
@@ -254,7 +268,7 @@ def _write_result(prepared: _Prepared) -> None:
             "spikes": recorder.spikes.count if recorder.spikes else 0,
             "data": data.summary(),
             "losses": losses,
-            "compute": spent.as_dict(fit["compute"]),
+            "compute": spent.as_dict(fit.compute.model_dump() if fit.compute else None),
         },
     )
     if (note := recorder.accounting.note) is not None:
@@ -267,8 +281,8 @@ def _write_result(prepared: _Prepared) -> None:
     _tidy(step)
 
 
-def _tidy(step: Step) -> None:
+def _tidy(step: Step[Settings]) -> None:
     """Remove what only a fit in progress needs."""
-    if not step.settings["fit"]["keep_checkpoints"]:
+    if not step.settings.fit.keep_checkpoints:
         shutil.rmtree(step.out / "checkpoints", ignore_errors=True)
     shutil.rmtree(step.out / "tokens", ignore_errors=True)

@@ -11,13 +11,14 @@ from dante.fit.record.progress import ProgressLine
 from dante.fit.safety.heartbeat import Heartbeat
 from dante.fit.safety.return_freed import ReturnFreed
 from dante.fit.safety.stop import StopBetweenSteps, leave_signals_alone
+from dante.fit.settings import Settings
 from dante.fit.strategy import build_strategy
 from dante.run.precision import device_of
 from dante.run.step import Step
 
 
 def build_trainer(
-    step: Step, recorder: Recorder, checkpoints: Checkpoints, io: StreamingCheckpointIO, beats: Path
+    step: Step[Settings], recorder: Recorder, checkpoints: Checkpoints, io: StreamingCheckpointIO, beats: Path
 ) -> Trainer:
     """The Trainer for a step's resources.
 
@@ -28,7 +29,7 @@ def build_trainer(
         io: how they are written.
         beats: folder in which ranks tell each other that they are alive.
     """
-    devices, steps = step.resources["trainer"], step.settings["fit"]["steps"]
+    devices, steps = step.resources["trainer"], step.settings.steps
     trainer = Trainer(
         accelerator=device_of(devices["accelerator"]),
         devices=devices["devices"],

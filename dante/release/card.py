@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from dante.look.page import environment
+from dante.release.settings import Settings
 from dante.run.step import Step
 
 
-def model_card(step: Step, parameters: int) -> str:
+def model_card(step: Step[Settings], parameters: int) -> str:
     """README.md of the release: YAML front matter with `model-index`, then recipe, compute, limits and licences.
 
     Args:
@@ -16,11 +17,11 @@ def model_card(step: Step, parameters: int) -> str:
         parameters: number of parameters of the released model, a tied head counted once.
     """
     facts = {
-        "name": step.settings["name"],
-        "dtype": step.settings["dtype"],
+        "name": step.settings.name,
+        "dtype": step.settings.dtype,
         "parameters": parameters,
         "fingerprint": step.fingerprint,
-        "experiment": step.settings["experiment"],
+        "experiment": step.settings.experiment,
         "teacher": _read(step.inputs["teacher"] / "teacher.json"),
         "init": _read(step.inputs["init"] / "init.json"),
         "cache": _read(step.inputs["cache"] / "manifest.json"),

@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 from dante.errors import DanteError
 from dante.release.card import model_card, trained_seed
 from dante.release.model import write_model
+from dante.release.settings import Settings
 from dante.run.step import Step
 from dante.students.load import DTYPES, count_parameters
 
 
-def run(step: Step) -> None:
+def run(step: Step[Settings]) -> None:
     """Writes the released model into `step.out`.
 
     Settings: `dtype` (of the released weights: bfloat16, float16 or float32), `name` (title of the model card),
@@ -25,14 +26,14 @@ def run(step: Step) -> None:
     Raises:
         DanteError: unknown dtype, or the fit's tensors do not match the initialisation's architecture.
     """
-    dtype = step.settings["dtype"]
+    dtype = step.settings.dtype
     if dtype not in DTYPES:
         raise DanteError(f"unknown dtype {dtype!r}", where="release: dtype", allowed=", ".join(DTYPES))
     shutil.rmtree(step.out, ignore_errors=True)  # a half-written folder of an interrupted attempt is not worth keeping
     file = step.inputs["fit"] / "student.safetensors"
     model = write_model(step.inputs["init"] / "model", load_file(file), file, DTYPES[dtype], step.out)
     provenance = {
-        "name": step.settings["name"],
+        "name": step.settings.name,
         "fingerprint": step.fingerprint,
         "seed": trained_seed(step.inputs["fit"]),
     }

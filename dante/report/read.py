@@ -15,6 +15,7 @@ from typing import Any
 
 import zstandard
 
+from dante.report.evaluation import read_described, read_items
 from dante.system.files import read_json
 from dante.system.jsonl import parse_lines, read_lines
 
@@ -39,8 +40,8 @@ class Run:
         steps: label → content of its `step.json`.
         files: label → paths of the files below its directory, for links.
         fits: training steps in recipe order.
-        evaluation: `eval.json`, or empty.
-        items: lines of `items.jsonl`.
+        evaluation: `eval.json` with how its metrics read, or empty.
+        items: suite → its joined items, see `dante.report.evaluation`.
         generations: lines of `generations.jsonl`: every prompt that was asked.
         cache: `manifest.json` of the cache the last fit learnt from.
         entropies: `output_entropy` of its records, nats per token.
@@ -55,7 +56,7 @@ class Run:
     files: dict[str, list[str]] = field(default_factory=dict)
     fits: list[Fit] = field(default_factory=list)
     evaluation: Json = field(default_factory=dict)
-    items: list[Json] = field(default_factory=list)
+    items: dict[str, list[Json]] = field(default_factory=dict)
     generations: list[Json] = field(default_factory=list)
     cache: Json = field(default_factory=dict)
     entropies: list[float] = field(default_factory=list)
@@ -82,8 +83,8 @@ def read_run(inputs: dict[str, Path], *, records: bool = True) -> Run:
             metrics = read_lines(folder / "metrics.jsonl")
             found["fits"].append(Fit(label, metrics, _json(folder / "summary.json"), settings))
         if (folder / "eval.json").is_file():
-            found["evaluation"] = _json(folder / "eval.json")
-            found["items"] = read_lines(folder / "items.jsonl")
+            found["evaluation"] = read_described(folder)
+            found["items"] = read_items(folder, found["evaluation"])
             found["generations"] = read_lines(folder / "generations.jsonl")
         if (folder / "manifest.json").is_file():
             found["cache"], found["cache_step"] = _json(folder / "manifest.json"), step

@@ -17,10 +17,11 @@ from dante.report.figures import SECTIONS, all_figures
 from dante.report.one_run.card import card_with_results
 from dante.report.one_run.content import content, file_links
 from dante.report.read import Run, read_run
+from dante.report.settings import Settings
 from dante.run.step import Step
 
 
-def run(step: Step) -> None:
+def run(step: Step[Settings]) -> None:
     """Writes `index.html`, `report.md`, `*.png` and, where there is a release, `model_card.md` into `step.out`.
 
     Settings: `experiment` (name, title, hypothesis, source), `run.name`, `report` (`generations`: most side-by-side
@@ -29,7 +30,7 @@ def run(step: Step) -> None:
     shutil.rmtree(step.out, ignore_errors=True)
     step.out.mkdir(parents=True)
     read = read_run(step.inputs)
-    links = file_links(read, step.inputs, step.out, step.settings["run"]["name"])
+    links = file_links(read, step.inputs, step.out, step.settings.run.name)
     facts = content(read, step.settings, links) | {"figures": _figures(step, read)}
     page = templates(autoescape=True).get_template("index.html.jinja")
     (step.out / "index.html").write_text(page.render(facts), encoding="utf-8")
@@ -40,7 +41,7 @@ def run(step: Step) -> None:
         (step.out / "model_card.md").write_text(card, encoding="utf-8")
 
 
-def _figures(step: Step, read: Run) -> dict[str, list[dict[str, Any]]]:
+def _figures(step: Step[Settings], read: Run) -> dict[str, list[dict[str, Any]]]:
     """Draws what the run has data for, in light and dark: file, title, caption and addresses by section."""
     figures: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS}
     with console.screen().status("drawing figures"):

@@ -1,8 +1,8 @@
 """How numbers, models and metrics are written out; the same in the page, in Markdown and on figures."""
 
-from dataclasses import dataclass
 from typing import Any
 
+from dante.look.metric import Metric
 from dante.report.read import Json
 
 # Order and headings of models in tables; a model that is not here comes last under its own name.
@@ -13,65 +13,12 @@ MODELS = {
     "trigram": "trigram",
     "unigram": "unigram",
 }
-TASKS = {
-    "heldout": "held-out answers of the teacher",
-    "retention": "texts the cache does not hold",
-    "generation": "greedy answers to held-out prompts",
-    "continuation": "choosing the true continuation",
-}
-# What n counts, by the first part of a row's task.
-ITEMS = {"heldout": "answers", "retention": "texts", "generation": "prompts"}
 
 
-@dataclass(frozen=True)
-class Metric:
-    """How a metric reads.
-
-    Attributes:
-        label: its name.
-        share: a share of one, written in per cent.
-        better: `lower`, `higher`, or empty where neither is better as such.
-        meaning: what it says, in one clause.
-    """
-
-    label: str
-    share: bool = False
-    better: str = ""
-    meaning: str = ""
-
-    def value(self, number: int | float, digits: int = 3) -> str:
-        """`0.786`, or `71.2%`."""
-        return f"{100 * number:.{max(digits - 2, 0)}f}%" if self.share else f"{number:.{digits}f}"
-
-    def gap(self, number: int | float) -> str:
-        """A difference without its sign: `0.123`, or `12.3 points`."""
-        return f"{100 * abs(number):.1f} points" if self.share else f"{abs(number):.3f}"
-
-    def signed(self, number: int | float) -> str:
-        """A difference with its sign and a true minus."""
-        text = f"{100 * number:+.1f}" if self.share else f"{number:+.3f}"
-        return text.replace("-", "−")
-
-
-METRICS = {
-    "bits_per_byte": Metric("bits per byte", better="lower", meaning="what it needs to write the text down"),
-    "top1_accuracy": Metric("top-1 accuracy", True, "higher", "the teacher's token is the most likely one"),
-    "teacher_agreement": Metric("agreement with the teacher", True, "higher", "same most likely token as the teacher"),
-    "kl_nats": Metric("KL to the teacher", better="lower", meaning="KL(teacher ‖ model), nats per token"),
-    "entropy_nats": Metric("entropy", meaning="of its next-token distribution, nats per token"),
-    "ece": Metric("calibration error", better="lower", meaning="ECE of the most likely token"),
-    "stop_share": Metric("share that stops by itself", True, "higher", "answers that end their turn within the limit"),
-    "loop_share": Metric("share that loops", True, "lower", "answers that were ended because they repeated themselves"),
-    "repetition": Metric("repetition", True, "lower", "4-grams of an answer that it has already written"),
-    "length_ratio": Metric("length", meaning="bytes of its answers over bytes of the teacher's; 1 is as long"),
-    "acc": Metric("accuracy", True, "higher", "the true continuation has the highest likelihood"),
-    "acc_norm": Metric("length-normalised accuracy", True, "higher", "the same, per character of the continuation"),
-}
-
-
-def metric_of(name: str) -> Metric:
-    """A metric by its key; one that nobody described is shown under its key."""
-    return METRICS.get(name) or Metric(name.replace("_", " "))
+def how(row: Json) -> Metric:
+    """How the metric of a row or of a paired difference reads; one that no suite describes is shown under its key."""
+    found = row.get("how")
+    return found if isinstance(found, Metric) else Metric(row["metric"].replace("_", " "))
 
 
 def the(model: str) -> str:
@@ -82,11 +29,6 @@ def the(model: str) -> str:
 def sentence(text: str) -> str:
     """With a capital at the start; the rest stays as it is."""
     return text[:1].upper() + text[1:]
-
-
-def items_of(task: str) -> str:
-    """What n counts in a task."""
-    return ITEMS.get(task.split("/")[0], "items")
 
 
 def task_name(task: str) -> str:
@@ -102,24 +44,24 @@ def distinct(pair: Json) -> bool:
 
 def interval(pair: Json) -> str:
     """The interval, in the direction that the sentence names; signed where it holds zero."""
-    metric, low, high = metric_of(pair["metric"]), pair["low"], pair["high"]
+    metric, low, high = how(pair), pair["low"], pair["high"]
     if distinct(pair):
         near, far = sorted((abs(low), abs(high)))
         reach = f"{metric.gap(near).removesuffix(' points')} to {metric.gap(far).removesuffix(' points')}"
     else:
         reach = f"{metric.signed(low)} to {metric.signed(high)}"
-    return f"{pair['confidence']:.0%} interval {reach}, {pair['n']} {items_of(pair['task'])}"
+    return f"{pair['confidence']:.0%} interval {reach}, {pair['n']} {pair.get('counts', 'items')}"
 
 
 def change(pair: Json) -> str:
     """`−3.120 [−3.265, −2.988]`."""
-    metric = metric_of(pair["metric"])
+    metric = how(pair)
     return f"{metric.signed(pair['difference'])} [{metric.signed(pair['low'])}, {metric.signed(pair['high'])}]"
 
 
 def pair_sentence(pair: Json) -> str:
     """A paired difference in words, with its interval, and plainly when it is not distinguishable from none."""
-    metric, a, b = metric_of(pair["metric"]), the(pair["a"]), the(pair["b"])
+    metric, a, b = how(pair), the(pair["a"]), the(pair["b"])
     if not distinct(pair):
         return sentence(f"{a} and {b} are not distinguishable in {metric.label} ({interval(pair)})")
     if pair["metric"] == "bits_per_byte":

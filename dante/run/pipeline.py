@@ -210,7 +210,7 @@ class _Recipe:
         return Step(
             label=step.label,
             stage=step.stage,
-            settings=step.settings,
+            settings=STAGES[step.stage].typed(step.settings),
             resources=step.resources,
             inputs={name: self.by_label[label].directory for name, label in step.inputs.items()},
             out=step.partial,

@@ -17,6 +17,25 @@ def present(steps: Mapping[str, Any]) -> Steps:
     return left
 
 
+def changed(steps: Steps) -> Steps:
+    """With every step's `changes` merged over its `settings`: what a step has of its own beside the nodes it shares.
+
+    A part (a node with a `_target_`) that names another class is replaced as a whole: its arguments belong to it.
+    """
+    return {
+        label: step | {"settings": merged(step["settings"], step["changes"])} if step.get("changes") else step
+        for label, step in steps.items()
+    }
+
+
+def key_of(step: Mapping[str, Any], label: str, key: str) -> str:
+    """What to type for a key of a step's settings: its own change where it has one, else the node that steps share."""
+    node: Any = step.get("changes") or {}
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return key if node is None else f"steps.{label}.changes.{key}"
+
+
 def ordered(steps: Steps) -> Steps:
     """Every step behind those that it reads; otherwise as they are written.
 
@@ -49,6 +68,15 @@ def ordered(steps: Steps) -> Steps:
     for label in steps:
         visit(label, [])
     return {label: steps[label] for label in order}
+
+
+def merged(node: Any, change: Any) -> Any:
+    """A node with a change in it, key by key; see `changed`."""
+    if not (isinstance(node, Mapping) and isinstance(change, Mapping)):
+        return change
+    if "_target_" in change and change["_target_"] != node.get("_target_"):
+        return dict(change)
+    return {**node, **{key: merged(node.get(key), value) for key, value in change.items()}}
 
 
 def _given(node: Mapping[str, Any]) -> dict[str, Any]:

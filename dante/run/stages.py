@@ -1,6 +1,7 @@
 """The stages that a step may name, one row each."""
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ class Stage:
         version: of what it writes: raise it when the same settings give another result.
         every_rank: every rank of a distributed run takes part; the other stages run on rank 0 while the rest wait.
         identity: module with `content_identity(settings)`, where settings name files outside the run.
+        prepare: function of plain settings → plain settings, where what steps share says more than one step reads.
     """
 
     module: str
@@ -22,20 +24,34 @@ class Stage:
     version: int = 1
     every_rank: bool = False
     identity: str | None = None
+    prepare: str | None = None
+
+    def prepared(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """A step's settings as they enter its fingerprint."""
+        return _found(self.prepare)(settings) if self.prepare else settings
+
+    def typed(self, settings: Mapping[str, Any]) -> Any:
+        """A step's checked settings as what the stage reads."""
+        return self.settings_class().model_validate(settings)
 
     def settings_class(self) -> Any:
         """The pydantic model of a step's settings."""
-        module, _, name = self.settings.rpartition(".")
-        return getattr(importlib.import_module(module), name)
+        return _found(self.settings)
 
 
+def _found(name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+_OF_MODEL = "dante.evaluate.settings.of_model"
 STAGES = {
     "teacher": Stage("dante.teachers.stage", "dante.teachers.settings.Settings", identity="dante.teachers.stage"),
     "cache": Stage("dante.cache.stage", "dante.cache.settings.Settings", identity="dante.cache.stage"),
     "init": Stage("dante.students.stage", "dante.students.settings.Settings", identity="dante.models.source"),
     "fit": Stage("dante.fit.stage", "dante.fit.settings.Settings", every_rank=True),
     "release": Stage("dante.release.stage", "dante.release.settings.Settings"),
-    "score": Stage("dante.evaluate.score_stage", "dante.evaluate.settings.Score"),
-    "eval": Stage("dante.evaluate.stage", "dante.evaluate.settings.Eval", version=2),
+    "score": Stage("dante.evaluate.score_stage", "dante.evaluate.settings.Score", version=2, prepare=_OF_MODEL),
+    "eval": Stage("dante.evaluate.stage", "dante.evaluate.settings.Eval", version=3, prepare=_OF_MODEL),
     "report": Stage("dante.report.stage", "dante.report.settings.Settings"),
 }

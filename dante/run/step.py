@@ -2,30 +2,32 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from dante.run import store
 from dante.system.files import STEP_FILE
 
+Settings = TypeVar("Settings")
+
 
 @dataclass(frozen=True)
-class Step:
+class Step(Generic[Settings]):
     """What a stage is given: its settings, the finished directories it reads, and the directory it writes.
 
     Attributes:
         label: unique name in the recipe (`fit`, `fit-low_t`).
         stage: which stage runs it.
-        settings: resolved plain containers; part of the fingerprint.
+        settings: of the class that the stage's row in `dante.run.stages` names.
         resources: resolved plain containers; devices, interpreters, loggers: not part of the fingerprint.
         inputs: finished step directories by input name.
         out: the `.partial` directory to write; may hold what an interrupted attempt left.
         fingerprint: identity of settings and inputs.
-        seed: `settings["seed"]`, or 0 for a step whose settings name none.
+        seed: `settings.seed`, or 0 for a step whose settings name none.
     """
 
     label: str
     stage: str
-    settings: dict[str, Any]
+    settings: Settings
     resources: dict[str, Any]
     inputs: dict[str, Path]
     out: Path
@@ -35,7 +37,12 @@ class Step:
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """A step of a recipe before it runs. `directory` is where it will lie, or lies, when complete."""
+    """A step of a recipe before it runs.
+
+    Attributes:
+        settings: resolved plain containers, as typed: what the fingerprint is of.
+        directory: where it will lie, or lies, when complete.
+    """
 
     label: str
     stage: str

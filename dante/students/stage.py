@@ -20,6 +20,7 @@ from transformers import (
 from dante.errors import DanteError
 from dante.models.folder import refuse_quantised
 from dante.models.pretrained import STUDENT_SOURCE, Source, check_config
+from dante.run.config.schema import Student
 from dante.run.step import Step
 from dante.students.finite import check_finite
 from dante.students.init.keep_layers import keep_layers
@@ -29,7 +30,7 @@ from dante.text.chat import ChatRenderer
 from dante.text.tokenizer import load_tokenizer
 
 
-def run(step: Step) -> None:
+def run(step: Step[Student]) -> None:
     """Writes `model/` and `init.json`.
 
     Settings: `name`; `source` ("teacher", a hub id or a folder) and `revision`; `layers` to keep (null: all);
@@ -45,20 +46,20 @@ def run(step: Step) -> None:
     settings = step.settings
     shutil.rmtree(step.out, ignore_errors=True)  # a half-written folder of an interrupted attempt is not worth keeping
     step.out.mkdir(parents=True)
-    dtype = _choice(settings["dtype"], DTYPES, "student.dtype")
-    randomise = _choice(settings["weights"], {"pretrained": False, "random": True}, "student.weights")
+    dtype = _choice(settings.dtype, DTYPES, "student.dtype")
+    randomise = _choice(settings.weights, {"pretrained": False, "random": True}, "student.weights")
     source, revision = _source(settings, step.inputs)
 
     refuse_quantised(source, check_config(Source(source, STUDENT_SOURCE, revision)).to_dict(), STUDENT_SOURCE)
     tokenizer = load_tokenizer(source, revision)
-    bake_template_variables(tokenizer, settings.get("chat") or {})
+    bake_template_variables(tokenizer, settings.chat)
     renderer = ChatRenderer(tokenizer)  # refuses a template that cannot be masked before any weight is read
     model = load_pretrained(source, dtype, revision)
-    check_architecture(settings.get("architecture") or {}, model)
-    if settings["layers"] is not None:
-        keep_layers(model, settings["layers"])
+    check_architecture(settings.architecture or {}, model)
+    if settings.layers is not None:
+        keep_layers(model, settings.layers)
     if randomise:
-        model = reinitialise(model, settings.get("seed", step.seed))
+        model = reinitialise(model, settings.seed)
     _check_vocabulary(model, tokenizer)
     check_finite(model, source, "take other weights: a tensor like this turns every loss into NaN")
     model.generation_config = chat_generation_config(model, renderer)
@@ -66,14 +67,14 @@ def run(step: Step) -> None:
     model.save_pretrained(step.out / "model")
     tokenizer.save_pretrained(step.out / "model")
     record = {
-        "name": settings["name"],
-        "source": settings["source"],
+        "name": settings.name,
+        "source": settings.source,
         "revision": revision,
-        "layers": settings["layers"],
-        "weights": settings["weights"],
+        "layers": settings.layers,
+        "weights": settings.weights,
         "parameters": count_parameters(model),
         "non_embedding_parameters": count_parameters(model, embeddings=False),
-        "licence": settings["licence"],
+        "licence": settings.licence,
     }
     (step.out / "init.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
@@ -135,10 +136,10 @@ def _jinja_literal(name: str, value: Any) -> str:
     )
 
 
-def _source(settings: Mapping[str, Any], inputs: Mapping[str, Path]) -> tuple[str, str | None]:
+def _source(settings: Student, inputs: Mapping[str, Path]) -> tuple[str, str | None]:
     """Folder or hub id of the weights, and the revision to ask for."""
-    if settings["source"] != "teacher":
-        return str(settings["source"]), settings["revision"]
+    if settings.source != "teacher":
+        return settings.source, settings.revision
     teacher = load_teacher(inputs["teacher"])
     return teacher.location(inputs["teacher"]), None if teacher.local else teacher.revision
 

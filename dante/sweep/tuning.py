@@ -24,7 +24,7 @@ def validation_bits_per_byte(run_dir: Path) -> float:
     Raises:
         DanteError: the run has not scored any.
     """
-    path = run_dir / "eval" / "student" / "validation.jsonl"
+    path = run_dir / "eval" / "student" / "heldout" / "validation.jsonl"
     lines = read_lines(path) if path.is_file() else []
     if not lines:
         raise DanteError(

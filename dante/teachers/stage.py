@@ -4,6 +4,7 @@ from typing import Any
 
 from dante.run.parts import build
 from dante.run.step import Step
+from dante.teachers.settings import Settings
 
 
 def content_identity(settings: dict[str, Any]) -> Any:
@@ -12,7 +13,7 @@ def content_identity(settings: dict[str, Any]) -> Any:
     return maker.identity() if hasattr(maker, "identity") else None
 
 
-def run(step: Step) -> None:
-    """Builds `settings["make"]` and lets it write `teacher.json` (and `model/`) into `step.out`."""
+def run(step: Step[Settings]) -> None:
+    """Builds `settings.make` and lets it write `teacher.json` (and `model/`) into `step.out`."""
     step.out.mkdir(parents=True, exist_ok=True)
-    build(step.settings["make"]).make(step.out)
+    build(step.settings.make).make(step.out)

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 from dante.experiments.findings import publish, runs_by_arm
 from dante.look.theme import LIGHT, panel, png
+from dante.report.evaluation import details
 from dante.system.files import read_json
 
 HERE = Path(__file__).parent
@@ -20,9 +21,9 @@ FEWEST_TOKENS = 50
 
 def pooled(evaluations: list[dict[str, Any]]) -> np.ndarray:
     """[tokens, Σ confidence, Σ correct] per bin over all seeds."""
-    sums = np.zeros((3, len(evaluations[0]["calibration"]["student"]["bins"])))
+    sums = np.zeros((3, len(details(evaluations[0], "calibration")["student"]["bins"])))
     for evaluation in evaluations:
-        for place, one in enumerate(evaluation["calibration"]["student"]["bins"]):
+        for place, one in enumerate(details(evaluation, "calibration")["student"]["bins"]):
             if one["tokens"]:
                 sums[:, place] += one["tokens"] * np.array([1.0, one["confidence"], one["accuracy"]])
     return sums
@@ -65,7 +66,7 @@ def main() -> int:
     ]
     for arm, found in evaluations.items():
         tokens, confident, right = arms[arm].sum(axis=1)
-        ece = [one["calibration"]["student"]["ece"] for one in found]
+        ece = [details(one, "calibration")["student"]["ece"] for one in found]
         wanted = (("heldout", "entropy_nats"), ("generation", "stop_share"), ("generation", "loop_share"))
         entropy, stops, loops = (np.mean([value(one, *which) for one in found]) for which in wanted)
         lines.append(

@@ -12,6 +12,7 @@ from dante.experiments.new import write_configuration, write_results
 from dante.experiments.runs import made_with, read_config, wall_s
 from dante.experiments.schema import Difference, Results
 from dante.look.theme import png
+from dante.report.evaluation import parts
 from dante.report.figures.effects import forest
 from dante.statistics.bootstrap import seeds_difference
 from dante.statistics.ratio import Ratio
@@ -20,11 +21,11 @@ from dante.system.jsonl import read_lines
 HERE = Path(__file__).parent
 RUNS = HERE.parents[1] / "runs"
 ARMS, RATES, SEEDS = ("off", "calibrated", "card"), ("2e-4", "1e-3"), (1, 2, 3)
-# What is looked at: file of the evaluation, and which of its lines.
+# What is looked at: suite of the evaluation, and which slice of it.
 TEXTS = {
-    "ten languages": ("retention.jsonl", lambda line: line["kind"] == "language"),
-    "four programming languages": ("retention.jsonl", lambda line: line["kind"] == "code"),
-    "held-out answers": ("items.jsonl", lambda line: True),
+    "ten languages": ("retention", "language"),
+    "four programming languages": ("retention", "code"),
+    "held-out answers": ("heldout", None),
 }
 RESAMPLES, CONFIDENCE = 10_000, 0.95
 
@@ -36,13 +37,13 @@ def run_of(rate: str, arm: str, seed: int) -> Path:
 
 def measured(rate: str, arm: str, seed: int, texts: str, model: str = "student") -> Ratio | None:
     """Bits per byte of one run on one kind of text; None where the run is missing."""
-    file, wanted = TEXTS[texts]
-    lines = read_lines(run_of(rate, arm, seed) / "eval" / file)
-    chosen = sorted((line for line in lines if wanted(line)), key=lambda line: line["id"])
+    suite, part = TEXTS[texts]
+    items = read_lines(run_of(rate, arm, seed) / "eval" / suite / "items.jsonl")
+    chosen = sorted((item for item in items if part is None or part in item["slices"]), key=lambda item: item["id"])
     if not chosen:
         return None
-    bits = np.array([line["bits"][model] for line in chosen])
-    return Ratio(bits, np.array([line["bytes"] for line in chosen], dtype=np.float64))
+    bits, size = np.array(parts(chosen, model, "bits_per_byte"), dtype=np.float64).T
+    return Ratio(bits, size)
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dante.report.evaluation import parts
 from dante.system.files import read_json
 from dante.system.jsonl import read_lines
 
@@ -49,12 +50,12 @@ def pocket(folder: Path) -> None:
 
 def store(path: Path, known: dict[str, Any], runs: Sequence[Path], digits: int) -> None:
     """Writes bits of every run and answer, and the answers' bytes; all runs scored the same texts."""
-    tables = [sorted(read_lines(run / "eval" / "items.jsonl"), key=lambda item: item["id"]) for run in runs]
+    tables = [sorted(read_lines(run / "eval" / "heldout" / "items.jsonl"), key=lambda item: item["id"]) for run in runs]
     first = tables[0]
-    assert all([i["text_sha256"] for i in one] == [i["text_sha256"] for i in first] for one in tables), "other texts"
+    assert all([i["text"] for i in one] == [i["text"] for i in first] for one in tables), "other texts"
     content = {"made by": "experiments/statistics_calibration/pool.py", **known}
-    content["bytes"] = [item["bytes"] for item in first]
-    content["bits"] = [[round(item["bits"]["student"], digits) for item in one] for one in tables]
+    content["bytes"] = [round(size) for _, size in parts(first, "student", "bits_per_byte")]
+    content["bits"] = [[round(bits, digits) for bits, _ in parts(one, "student", "bits_per_byte")] for one in tables]
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(content, separators=(",", ":")) + "\n", encoding="utf-8")
     print(f"wrote {path}: {len(runs)} runs of {len(first)} answers")

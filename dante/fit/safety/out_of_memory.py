@@ -4,7 +4,6 @@ Before training the estimate is compared with what the machine has; a fit that w
 refused, because an estimate is one.
 """
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from dante.cost.machine import memory_bytes
 from dante.cost.memory import Memory, Shape, memory_of
 from dante.errors import DanteError, causes
 from dante.losses.base import Loss
+from dante.run.config.schema import Fidelity, Fit
 from dante.system.files import GIB
 
 KILLED = "often by the kernel because memory ran out (dmesg tells); see fit.max_tokens, fit.gradient_checkpointing"
@@ -30,6 +30,7 @@ _SIGNS = (
     "killed by signal: killed",  # a data loader's worker
 )
 _LEAST_SAVING_GIB = 0.01
+_Changed = tuple[Fit, Fidelity, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,7 @@ class Budget:
         )
 
 
-def budget_of(
-    shape: Shape, fit: dict[str, Any], fidelity: dict[str, Any], trainer: dict[str, Any], losses: Sequence[Loss]
-) -> Budget:
+def budget_of(shape: Shape, fit: Fit, fidelity: Fidelity, trainer: dict[str, Any], losses: Sequence[Loss]) -> Budget:
     """Estimate, supply and advice for a fit that is about to start on this machine."""
     on_cpu = trainer["accelerator"] == "cpu" or not torch.cuda.is_available()
     supply = memory_bytes(torch.device("cpu" if on_cpu else "cuda"))
@@ -106,7 +105,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _advice(
-    shape: Shape, fit: dict[str, Any], fidelity: dict[str, Any], trainer: dict[str, Any], losses: Sequence[Loss]
+    shape: Shape, fit: Fit, fidelity: Fidelity, trainer: dict[str, Any], losses: Sequence[Loss]
 ) -> Iterator[str]:
     """What to type, by what it saves; what saves nothing here is left out."""
     before = memory_of(shape, fit, fidelity, trainer, losses).total
@@ -119,23 +118,21 @@ def _advice(
         yield f"{text} (≈ −{saved_gib:.1f} GiB)" if saved_gib >= 0.1 else f"{text} (≈ −{saved_gib * 1024:.0f} MiB)"
 
 
-def _alternatives(
-    fit: dict[str, Any], fidelity: dict[str, Any], trainer: dict[str, Any]
-) -> Iterator[tuple[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]]:
+def _alternatives(fit: Fit, fidelity: Fidelity, trainer: dict[str, Any]) -> Iterator[tuple[str, _Changed]]:
     """(what to type, the config with it), one change each."""
 
-    def with_fit(**values: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        return {**copy.deepcopy(fit), **values}, fidelity, trainer
+    def with_fit(**values: Any) -> _Changed:
+        return fit.model_copy(update=values), fidelity, trainer
 
-    half = fit["max_tokens"] // 2
+    half = fit.max_tokens // 2
     yield f"fit.max_tokens={half}", with_fit(max_tokens=half)
-    if fit["accumulate"] is not None:
+    if fit.accumulate is not None:
         yield "fit.accumulate=null", with_fit(accumulate=None)
     yield "fit.tile_tokens=64", with_fit(tile_tokens=64)
-    for more in ("selective", "full")[("none", "selective", "full").index(fit["gradient_checkpointing"]) :]:
+    for more in ("selective", "full")[("none", "selective", "full").index(fit.gradient_checkpointing) :]:
         cost = {"selective": "some recomputation", "full": "a third slower"}[more]
         yield f"fit.gradient_checkpointing={more}, {cost}", with_fit(gradient_checkpointing=more)
-    if fidelity["master_weights"] and fit["precision"] == "bf16":
-        yield "fidelity=card, bf16 weights", (fit, {**fidelity, "master_weights": False}, trainer)
+    if fidelity.master_weights and fit.precision == "bf16":
+        yield "fidelity=card, bf16 weights", (fit, fidelity.model_copy(update={"master_weights": False}), trainer)
     if trainer["devices"] * trainer["num_nodes"] > 1 and trainer["strategy"] != "fsdp2":
         yield "trainer.strategy=fsdp2", (fit, fidelity, {**trainer, "strategy": "fsdp2"})

@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from dante.look.metric import Metric
 from dante.report.comparison.runs.arms import Arm
 from dante.report.comparison.runs.measured import Key, Measured
 from dante.report.comparison.tables import Group
-from dante.report.words import MODELS, Metric, metric_of
+from dante.report.words import MODELS
 from dante.statistics.bootstrap import seeds_difference
 from dante.statistics.correction import benjamini_hochberg, holm
 from dante.statistics.crossed import Effect, compare_ratios, compare_values
@@ -76,6 +77,7 @@ class Result:
     Attributes:
         task, metric: as in `eval.json`.
         how: how its numbers read.
+        asked: what was asked, in words.
         primary: whether it is the one that judges.
         settings: how the baseline's numbers were made.
         references: model → value of what was not trained here, unranked.
@@ -85,6 +87,7 @@ class Result:
     task: str
     metric: str
     how: Metric
+    asked: str
     primary: bool
     settings: dict[str, str]
     references: dict[str, float]
@@ -125,7 +128,16 @@ def _result(group: Group, key: Key) -> Result:
         cells.append(_compared(arm, _of(arm, key), of_base, settings))
     known = {model: rows[key] for model, rows in base.first.evaluation.others.items() if key in rows}
     references = {m: known[m] for m in [*(m for m in MODELS if m in known), *(m for m in known if m not in MODELS)]}
-    return Result(*key, metric_of(key[1]), key == PRIMARY, settings, references, tuple(cells))
+    evaluation = base.first.evaluation
+    return Result(
+        *key,
+        evaluation.how[key],
+        evaluation.headings[key[0].split("/")[0]],
+        key == PRIMARY,
+        settings,
+        references,
+        tuple(cells),
+    )
 
 
 def _of(arm: Arm, key: Key) -> dict[int, Measured]:

@@ -15,7 +15,7 @@ from dante.report.comparison.runs.find import Found, Json
 from dante.report.comparison.tables import Group
 from dante.report.comparison.tuning import edges
 from dante.report.comparison.words import digits, direction, made, probability, signed, span, title, unit
-from dante.report.words import MODELS, TASKS, compact, duration, hours, task_name
+from dante.report.words import MODELS, compact, duration, hours, task_name
 
 Judged = tuple[Group, list[Result]]
 
@@ -182,13 +182,12 @@ def _by_task(results: Sequence[Result]) -> list[Json]:
     """Differences of all arms, a line per metric, grouped by what was asked."""
     groups: dict[str, list[Json]] = {}
     for result in results:
-        kind = result.task.split("/")[0]
         name = f"{task_name(result.task)}, {result.how.label}" if "/" in result.task else result.how.label
         places = max(3, min(4, digits(result)))
         cells = {cell.arm: _short(result, cell, places) for cell in result.others}
         line = {"name": name, "better": result.how.better, "cells": cells, "n": result.settings.get("n", ""),
                 "baseline": result.how.value(result.baseline.mean, places)}  # fmt: skip
-        groups.setdefault(TASKS.get(kind, kind), []).append(line)
+        groups.setdefault(result.asked, []).append(line)
     return [{"heading": heading, "lines": lines} for heading, lines in groups.items()]
 
 

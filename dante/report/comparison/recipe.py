@@ -13,8 +13,8 @@ def command(run: Trained) -> str:
     """As it was typed, from the overrides that a sweep stores; otherwise with what a run's report spells out."""
     if run.point.overrides is None:
         config = run.config
-        where = {"scale": config.get("where", {}).get("scale", "pocket"), "seed": run.seed}
-        return recipe.command(run.files, config["experiment"], run.name, where)
+        scale = config.get("where", {}).get("scale", "pocket")
+        return recipe.command(run.files, run.name, config["experiment"]["name"], scale, run.seed)
     given = list(run.point.overrides)
     named = {word.lstrip("+").partition("=")[0] for word in given}
     words = ["python", "train.py"]

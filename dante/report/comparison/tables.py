@@ -1,13 +1,15 @@
 """What may be ranked together: arms with the same teacher, the same student, the same train data, the same texts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dante.errors import DanteError, did_you_mean
 from dante.report.comparison.runs.arms import Arm
 from dante.report.comparison.runs.find import Found
 
-CONTROL = "sft"
+# The experiment that was the control when configurations did not say so.
+_FIRST_CONTROL = "sft"
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,14 @@ def separate(arms: Sequence[Arm], found: Found, baseline: str | None) -> list[Gr
 
 
 def _baseline(arms: Sequence[Arm], wanted: Sequence[str | None]) -> Arm:
-    """The arm asked for, else a sweep's, else plain fine-tuning, else the first."""
+    """The arm asked for, else a sweep's, else the first whose configuration says `control: true`, else the first."""
     for name in wanted:
         for arm in arms:
             if name is not None and arm.name == name:
                 return arm
-    control = (arm for arm in arms if arm.first.config.get("experiment", {}).get("name") == CONTROL)
-    return next(control, arms[0])
+    return next((arm for arm in arms if _is_control(arm.first.config)), arms[0])
+
+
+def _is_control(config: Mapping[str, Any]) -> bool:
+    by_name = config.get("experiment", {}).get("name") == _FIRST_CONTROL
+    return bool(config.get("control", by_name))

@@ -2,8 +2,9 @@
 
 import math
 
+from dante.look.metric import Metric
 from dante.report.comparison.judge import Result
-from dante.report.words import TASKS, Metric, task_name
+from dante.report.words import task_name
 
 
 def digits(result: Result) -> int:
@@ -37,9 +38,8 @@ def probability(p: float | None) -> str:
 
 def title(result: Result) -> str:
     """`bits per byte, held-out answers of the teacher`; with the part for a slice."""
-    kind = result.task.split("/")[0]
     part = f": {task_name(result.task)}" if "/" in result.task else ""
-    return f"{result.how.label}, {TASKS.get(kind, kind)}{part}"
+    return f"{result.how.label}, {result.asked}{part}"
 
 
 def direction(how: Metric) -> str:

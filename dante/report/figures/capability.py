@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from dante.look.numbers import flops
 from dante.look.theme import SIZE_IN, Theme, panel
+from dante.report.evaluation import MAIN, total
 from dante.report.figures.curves import is_noisy, smooth
 from dante.report.one_run.recipe import curriculum
 from dante.report.one_run.results import scores
@@ -64,13 +65,14 @@ def learning_curve(run: Run) -> tuple[Float64[np.ndarray, "points"], Float64[np.
         return None
     fit = run.fits[0]
     rows = [r for r in fit.metrics if isinstance(r.get("ce_nats"), int | float) and r.get("supervised_tokens")]
-    tokens = sum(item.get("tokens", {}).get("student", 0) for item in run.items)
+    items = run.items.get(MAIN, [])
+    _, tokens = total(items, "student", "top1_accuracy")
     if len(rows) < 2 or not tokens or not fit.summary.get("flops"):
         return None
     steps = np.array([row["step"] for row in rows], dtype=np.float64)
     work = np.cumsum(np.array([r["supervised_tokens"] for r in rows]) * np.diff(steps, prepend=0.0))
     ce = np.array([row["ce_nats"] for row in rows], dtype=np.float64)
-    bits = (smooth(ce) if is_noisy(ce) else ce) / np.log(2) * tokens / sum(item["bytes"] for item in run.items)
+    bits = (smooth(ce) if is_noisy(ce) else ce) / np.log(2) * tokens / total(items, "student", "bits_per_byte")[1]
     return work / work[-1] * float(fit.summary["flops"]), bits
 
 

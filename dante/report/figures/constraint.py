@@ -8,6 +8,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from dante.look.numbers import number
 from dante.look.theme import SIZE_IN, Theme, panel, panels
+from dante.report.evaluation import details
 from dante.report.figures.curves import Row, series, stack
 from dante.report.figures.training import suffix
 from dante.report.one_run.constraint import Constraint, Spread, of_fit
@@ -79,7 +80,7 @@ def difficult(one: Constraint, theme: Theme) -> Axes | None:
 
 def heldout(run: Run, theme: Theme) -> Axes | None:
     """Share of held-out tokens above each entropy, all and wrong ones, of every model."""
-    blocks = run.evaluation.get("entropy") or {}
+    blocks = details(run.evaluation, "entropy")
     read = {m: Spread.of(blocks[m].get("edges"), blocks[m]) for m in ("init", "teacher", "student") if m in blocks}
     found = {model: spread for model, spread in read.items() if spread is not None}
     if not found:

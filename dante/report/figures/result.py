@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from dante.look.theme import SIZE_IN, Theme, panel
+from dante.report.evaluation import MAIN, details, parts
 from dante.report.one_run.results import find_pair, scores
 from dante.report.read import Json, Run
 from dante.report.words import MODELS, distinct, task_name
@@ -51,10 +52,11 @@ def retention(run: Run, theme: Theme) -> Axes | None:
 
 def per_item(run: Run, theme: Theme) -> Axes | None:
     """Every held-out answer before and after training: below the diagonal it became likelier."""
-    points = np.array([[i["bits"]["init"] / i["bytes"], i["bits"]["student"] / i["bytes"]] for i in run.items
-                       if {"init", "student"} <= i["bits"].keys()], dtype=np.float64)  # fmt: skip
-    if len(points) < 2:
+    both = [item for item in run.items.get(MAIN, []) if {"init", "student"} <= item["models"].keys()]
+    if len(both) < 2:
         return None
+    before, after = (np.array(parts(both, model, "bits_per_byte"), dtype=np.float64) for model in ("init", "student"))
+    points = np.stack([before[:, 0] / before[:, 1], after[:, 0] / after[:, 1]], axis=1)
     better = float((points[:, 1] < points[:, 0]).mean())
     title = f"Each held-out answer: {better:.0%} became likelier"
     axes = panel(theme, title, "initialisation (bits per byte)", "student (bits per byte)")
@@ -71,7 +73,7 @@ def per_item(run: Run, theme: Theme) -> Axes | None:
 
 def reliability(run: Run, theme: Theme) -> Axes | None:
     """How often the most likely token was right, against how sure the model was of it."""
-    calibration: Json = run.evaluation.get("calibration", {})
+    calibration: Json = details(run.evaluation, "calibration")
     if not calibration:
         return None
     title, own = "Calibration of the most likely token", calibration.get("student")

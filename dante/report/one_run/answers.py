@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from dante.report.evaluation import details
 from dante.report.read import Json, Run
 from dante.report.words import MODELS, sentence, the
 
@@ -20,7 +21,7 @@ def shown(run: Run, count: int) -> list[Json]:
 
 def summary(run: Run) -> list[str]:
     """One sentence per model: how many of all asked prompts it ended by itself, and why the others did not end."""
-    limit = run.evaluation.get("generation", {}).get("max_new_tokens")
+    limit = details(run.evaluation, "max_new_tokens").get("student")
     within = f" within {limit} tokens" if limit else ""
     texts = []
     for model in dict.fromkeys(name for line in run.generations for name in line["answers"]):
@@ -49,8 +50,7 @@ def looped(answer: Json) -> bool | None:
 def what_loops(run: Run) -> str:
     """What counts as a loop: the rule that the evaluation ended answers by, or the threshold that stands in for it."""
     if any("looped" in answer for line in run.generations for answer in line["answers"].values()):
-        rules = (step.get("settings", {}).get("loop") for step in run.steps.values())
-        rule = next((rule for rule in rules if rule), None)
+        rule = next(iter(details(run.evaluation, "loop").values()), None)
         if rule is None:
             return "An answer that repeated itself was ended there and counts as looping."
         return (

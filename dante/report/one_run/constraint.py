@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from dante.look.numbers import is_number, number
+from dante.report.evaluation import details
 from dante.report.one_run.results import rows_of
 from dante.report.read import Fit, Json, Run
-from dante.report.words import MODELS, metric_of, sentence
+from dante.report.words import MODELS, how, sentence
 
 MULTIPLIER = "multiplier"
 # What the end of training is: this share of the steps whose constraint was measured.
@@ -204,7 +205,7 @@ def _difficult(one: Constraint) -> str:
 
 
 def _calibration(run: Run) -> str:
-    found = run.evaluation.get("calibration") or {}
+    found = details(run.evaluation, "calibration")
     if "student" not in found:
         return ""
     text = f"the student's calibration error on held-out answers is {found['student']['ece']:.3f}"
@@ -231,9 +232,10 @@ def _better(mine: Json, theirs: Json) -> str:
 def _generation(run: Run) -> str:
     parts = []
     for metric, verb in (("stop_share", "stop by themselves"), ("loop_share", "loop")):
-        rows = {row["model"]: row["value"] for row in rows_of(run, "generation", metric)}
+        rows = {row["model"]: row for row in rows_of(run, "generation", metric)}
         if "student" in rows:
-            others = [f"{MODELS[m]} {metric_of(metric).value(rows[m])}" for m in ("init", "teacher") if m in rows]
+            shown = {model: how(row).value(row["value"]) for model, row in rows.items()}
+            others = [f"{MODELS[m]} {shown[m]}" for m in ("init", "teacher") if m in rows]
             beside = f" ({', '.join(others)})" if others else ""
-            parts.append(f"{metric_of(metric).value(rows['student'])} {verb}{beside}")
+            parts.append(f"{shown['student']} {verb}{beside}")
     return f"Of the student's greedy answers, shown above, {' and '.join(parts)}." if parts else ""

@@ -6,20 +6,21 @@ from typing import Any
 
 from dante.report.one_run import answers, constraint, cost, recipe, results
 from dante.report.read import Json, Run
+from dante.report.settings import Settings
 from dante.report.words import MODELS, flat, plain
 
 CACHE_FACTS = ("counts", "decoding", "engine", "filters", "licences")
 
 
-def content(run: Run, settings: Json, links: list[Json]) -> dict[str, Any]:
+def content(run: Run, settings: Settings, links: list[Json]) -> dict[str, Any]:
     """Everything the templates show, as plain values: they only lay it out.
 
     Args:
         run: what was read.
-        settings: the report step's: `experiment`, `run`, `report`.
+        settings: the report step's.
         links: see `file_links`.
     """
-    experiment, name, options = settings["experiment"], settings["run"]["name"], settings["report"]
+    experiment, name, options = settings.experiment, settings.run.name, settings.report
     cached: Json = {key: run.cache[key] for key in CACHE_FACTS if key in run.cache}
     return {
         "name": name,
@@ -27,20 +28,20 @@ def content(run: Run, settings: Json, links: list[Json]) -> dict[str, Any]:
         "headline": results.headline(run),
         "undecided": results.undecided(run),
         "recipe": recipe.sentences(run),
-        "command": recipe.command(run, experiment, name, options),
+        "command": recipe.command(run, name, experiment.name, options.scale, options.seed),
         "tiles": results.tiles(run),
         "models": [(model, MODELS.get(model, model)) for model in results.models(run)],
         "table": results.main_table(run),
         "pairs": results.pair_sentences(run),
         "interval_note": results.confidence_note(run),
-        "slices": results.slices(run, "heldout"),
+        "slices": results.all_slices(run),
         "retention": results.slices(run, "retention"),
         "retention_sentences": results.retention_sentences(run),
         "notes": run.evaluation.get("notes", []),
-        "heldout": run.evaluation.get("heldout", {}),
+        "heldout": results.scored(run),
         "precision": run.evaluation.get("precision", ""),
         "commands": run.evaluation.get("commands", {}),
-        "generations": answers.shown(run, options["generations"]),
+        "generations": answers.shown(run, options.generations),
         "asked": len(run.generations),
         "stop_sentences": answers.summary(run),
         "what_loops": answers.what_loops(run),
@@ -50,7 +51,7 @@ def content(run: Run, settings: Json, links: list[Json]) -> dict[str, Any]:
         "steps": cost.step_table(run),
         "total": cost.total(run),
         "generation_cost": cost.generation_sentence(run),
-        "published": cost.published_sentence(run, options["published"]),
+        "published": cost.published_sentence(run, options.published),
         "who": who(run),
         "settings": [(fit.label, flat(fit.settings)) for fit in run.fits if fit.settings],
         "cache": flat(cached),

@@ -4,6 +4,8 @@ from typing import Any
 
 from dante.cost.compute import forward_flops
 from dante.look.numbers import flops
+from dante.report.evaluation import MAIN
+from dante.report.evaluation import total as total_of
 from dante.report.read import Json, Run
 from dante.report.words import compact, duration, hours, size
 
@@ -112,9 +114,12 @@ def generation_flops(run: Run) -> float | None:
 
 
 def _drawn(run: Run) -> Json | None:
-    """What the last fit says of the answers that it drew, if it knows their FLOPs."""
-    found: Json = (run.fits[-1].summary.get("compute") or {}).get("generation", {}) if run.fits else {}
-    return found if found.get("flops") and found.get("tokens") else None
+    """Tokens and FLOPs of the answers that the fits drew, each once, if they know them."""
+    every = [(fit.summary.get("compute") or {}).get("generation", {}) for fit in run.fits]
+    if not all(part.get("flops") is not None for part in every):
+        return None
+    found = {unit: sum(part.get(unit) or 0 for part in every) for unit in ("tokens", "flops")}
+    return found if found["flops"] and found["tokens"] else None
 
 
 def evaluation_flops(run: Run) -> float | None:
@@ -123,10 +128,10 @@ def evaluation_flops(run: Run) -> float | None:
     parameters["student"] = parameters["init"]
     work = 0.0
     for model, count in parameters.items():
-        scored = sum(item.get("tokens", {}).get(model, 0) for item in run.items)
+        _, scored = total_of(run.items.get(MAIN, []), model, "top1_accuracy")
         answers = (line["answers"].get(model, {}) for line in run.generations)
         written = sum(answer.get("tokens") or 0 for answer in answers) if model != "teacher" else 0
-        work += forward_flops(count or 0, scored + written)
+        work += forward_flops(count or 0, round(scored) + written)
     return work or None
 
 

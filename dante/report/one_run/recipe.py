@@ -17,19 +17,19 @@ def sentences(run: Run) -> list[str]:
     return found + [text for text in dict.fromkeys(told) if text]
 
 
-def command(run: Run, experiment: Json, name: str, report: Json) -> str:
+def command(run: Run, name: str, experiment: str, scale: str, seed: int) -> str:
     """The command that repeats the run, with what its settings say spelt out.
 
     Further overrides are not part of what the steps store one by one; `config.yaml` of the run holds them all.
     """
-    words = ["python", "train.py", f"+experiment={experiment['name']}"]
-    words += [f"scale={report['scale']}", f"seed={report['seed']}"]
+    words = ["python", "train.py", f"+experiment={experiment}"]
+    words += [f"scale={scale}", f"seed={seed}"]
     if len(run.fits) == 1:
         settings = run.fits[0].settings
         fidelity, fit = settings.get("fidelity", {}), settings.get("fit", {})
         words += [f"fidelity={fidelity['name']}"] if "name" in fidelity else []
         words += _length(fit) + ([f"fit.lr={fit['lr']:g}"] if "lr" in fit else [])
-    if name != f"{experiment['name']}-{report['scale']}-s{report['seed']}":
+    if name != f"{experiment}-{scale}-s{seed}":
         words.append(f"run.name={name}")
     return shlex.join(words)
 
@@ -43,16 +43,20 @@ def _length(fit: Json) -> list[str]:
 
 
 def anchors(run: Run) -> list[tuple[str, Json]]:
-    """Losses of the last fit that measure how far weights moved: name and last logged line."""
-    metrics = run.fits[-1].metrics if run.fits else []
-    last = metrics[-1] if metrics else {}
-    return [(key.split("/")[0], last) for key in last if key.endswith("/drift_frobenius")]
+    """Losses that measure how far weights moved: name and the last line that its fit logged."""
+    last = [fit.metrics[-1] for fit in run.fits if fit.metrics]
+    return [(key.split("/")[0], line) for line in last for key in line if key.endswith("/drift_frobenius")]
 
 
 def curriculum(fit: Fit) -> str:
     """`sorted once repeat`: the curriculum's class name in words, with its arguments."""
-    node = fit.settings.get("fit", {}).get("curriculum") or {}
-    arguments = ", ".join(f"{key} {plain(value)}" for key, value in node.items() if key != "_target_")
+    return _part(fit.settings.get("fit", {}).get("curriculum") or {})
+
+
+def _part(node: Json) -> str:
+    """A part with its arguments, which may be parts: `part (whole sorted once repeat, start 0, end 0.5)`."""
+    words = {k: _part(v) if isinstance(v, dict) else plain(v) for k, v in node.items() if k != "_target_"}
+    arguments = ", ".join(f"{key} {value}" for key, value in words.items())
     return words_of(node.get("_target_", "")) + (f" ({arguments})" if arguments else "")
 
 

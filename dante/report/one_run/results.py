@@ -3,21 +3,23 @@
 from typing import Any
 
 from dante.look.numbers import flops, number
+from dante.report.evaluation import MAIN, heading, total
 from dante.report.one_run.recipe import anchors
 from dante.report.read import Json, Run
 from dante.report.words import (
     MODELS,
-    TASKS,
     change,
     distinct,
     duration,
+    how,
     interval,
-    metric_of,
     pair_sentence,
     sentence,
     task_name,
     the,
 )
+
+RETENTION = "retention"
 
 
 def headline(run: Run) -> str:
@@ -46,17 +48,26 @@ def tiles(run: Run) -> list[tuple[str, str, str]]:
         closed = (level["init"] - level["student"]) / (level["init"] - level["teacher"])
         found.append((f"{closed:.0%}", "of the gap to the teacher closed", "from the initialisation on"))
     if {"student", "trigram"} <= level.keys():
-        gap = metric_of("bits_per_byte").signed(level["student"] - level["trigram"])
+        gap = how(value["student"]).signed(level["student"] - level["trigram"])
         found.append((gap, "bits per byte against a trigram", "fitted on the same train answers"))
     stops = [r for r in rows_of(run, "generation", "stop_share") if r["model"] == "student"]
     if stops:
         found.append((f"{stops[0]['value']:.0%}", "of answers stop by themselves", f"{stops[0]['n']} prompts"))
-    for fit in run.fits[-1:]:
-        if "wall_s" in fit.summary:
-            device = f"{fit.summary['devices']} × {fit.summary['device_name']}" if "device_name" in fit.summary else ""
-            found.append((duration(fit.summary["wall_s"]), f"of {fit.label}", device))
-        if "flops" in fit.summary:
-            found.append((flops(fit.summary["flops"]), "training FLOPs", f"{fit.summary.get('steps', '?')} steps"))
+    return found + _training(run)
+
+
+def _training(run: Run) -> list[tuple[str, str, str]]:
+    """Tiles of what all fits together took."""
+    summaries = [fit.summary for fit in run.fits]
+    found = []
+    if summaries and all("wall_s" in summary for summary in summaries):
+        last = summaries[-1]
+        device = f"{last['devices']} × {last['device_name']}" if "device_name" in last else ""
+        what = f"of {run.fits[0].label}" if len(run.fits) == 1 else f"of {len(run.fits)} fits"
+        found.append((duration(sum(summary["wall_s"] for summary in summaries)), what, device))
+    if summaries and all("flops" in summary for summary in summaries):
+        steps = sum(summary.get("steps", 0) for summary in summaries)
+        found.append((flops(sum(summary["flops"] for summary in summaries)), "training FLOPs", f"{steps} steps"))
     return found
 
 
@@ -89,7 +100,7 @@ def main_table(run: Run) -> list[Json]:
     for task, metric in keys:
         line = _line(run, task, metric)
         groups.setdefault((task, line["n"], line["harness"]), []).append(line)
-    return [_group(lines) for lines in groups.values()]
+    return [_group(lines, heading(run.evaluation, lines[0]["task"])) for lines in groups.values()]
 
 
 def slices(run: Run, kind: str) -> list[Json]:
@@ -99,14 +110,27 @@ def slices(run: Run, kind: str) -> list[Json]:
         if row["task"].startswith(prefix) and row["task"] not in metrics.setdefault(row["metric"], []):
             metrics[row["metric"]].append(row["task"])
     return [
-        {"metric": metric_of(metric), "lines": [_line(run, task, metric) for task in tasks]}
+        {"metric": how(rows_of(run, tasks[0], metric)[0]), "lines": [_line(run, task, metric) for task in tasks]}
         for metric, tasks in metrics.items()
     ]
 
 
+def all_slices(run: Run) -> list[Json]:
+    """The slices of every suite but the retention texts, which have a section of their own."""
+    suites = dict.fromkeys(row["task"].split("/")[0] for row in run.evaluation.get("rows", []))
+    return [table for suite in suites if suite != RETENTION for table in slices(run, suite)]
+
+
+def scored(run: Run) -> Json:
+    """How many held-out answers were scored, and their bytes; empty without items."""
+    items = run.items.get(MAIN, [])
+    first = next(iter(items[0]["models"])) if items else ""
+    return {"records": len(items), "bytes": round(total(items, first, "bits_per_byte")[1])} if items else {}
+
+
 def pair_sentences(run: Run) -> list[str]:
     """Paired differences on whole tasks, in words."""
-    return [pair_sentence(pair) for pair in _pairs(run) if "/" not in pair["task"] and pair["task"] != "retention"]
+    return [pair_sentence(pair) for pair in _pairs(run) if "/" not in pair["task"] and pair["task"] != RETENTION]
 
 
 def confidence_note(run: Run) -> str:
@@ -155,31 +179,32 @@ def _kept(run: Run, kind: str) -> str:
     return text
 
 
-def _group(lines: list[Json]) -> Json:
+def _group(lines: list[Json], asked: str) -> Json:
     """A heading for lines on the same items; how one of them was made beyond the others stands with its meaning."""
     first = lines[0]
-    heading = f"{TASKS.get(first['task'], first['task'])}, n = {first['n']}; {first['harness']}"
+    title = f"{asked}, n = {first['n']}; {first['harness']}"
     if not first["decoding"]:
-        return {"heading": heading, "lines": lines}
+        return {"heading": title, "lines": lines}
     for line in lines:
         extra = line["decoding"].removeprefix(first["decoding"]).strip(", ")
         line["meaning"] = ", ".join(part for part in (line["meaning"], extra) if part)
-    return {"heading": f"{heading}, {first['decoding']}", "lines": lines}
+    return {"heading": f"{title}, {first['decoding']}", "lines": lines}
 
 
 def _line(run: Run, task: str, metric: str) -> Json:
     found = {row["model"]: row for row in rows_of(run, task, metric)}
-    how, of_student = metric_of(metric), found.get("student") or next(iter(found.values()))
+    of_student = found.get("student") or next(iter(found.values()))
+    reads = how(of_student)
     fewer = [f"{MODELS.get(m, m)} {row['n']}" for m, row in found.items() if row["n"] != of_student["n"]]
     pair = find_pair(run, task, metric, "init")
     return {
         "task": task,
         "name": task_name(task) if "/" in task else task,
-        "metric": how,
-        "meaning": how.meaning,
+        "metric": reads,
+        "meaning": reads.meaning,
         "n": f"{of_student['n']} ({', '.join(fewer)})" if fewer else str(of_student["n"]),
-        "values": {model: how.value(row["value"]) for model, row in found.items()},
-        "stderrs": {m: how.value(r["stderr"]).removesuffix("%") for m, r in found.items() if r["stderr"] is not None},
+        "values": {model: reads.value(row["value"]) for model, row in found.items()},
+        "stderrs": {m: reads.value(r["stderr"]).removesuffix("%") for m, r in found.items() if r["stderr"] is not None},
         "decoding": of_student.get("decoding") or "",
         "change": change(pair) if pair else "–",
         "harness": f"{of_student['harness']} {of_student['harness_version']}",

@@ -6,8 +6,10 @@ called with arguments of its signature, and combinations that make no sense are 
 """
 
 import copy
+import difflib
+import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -23,7 +25,8 @@ from dante.errors import DanteError, did_you_mean
 from dante.run import precision
 from dante.run.config.schema import Config, fields_at
 from dante.run.parts import build, walk_targets
-from dante.run.recipe import ordered, present
+from dante.run.recipe import Steps, changed, key_of, ordered, present
+from dante.run.shares import shared_out
 from dante.run.stages import STAGES
 
 
@@ -57,9 +60,10 @@ def check(cfg: DictConfig) -> dict[str, Any]:
     plain = _resolve(cfg)
     _validate(plain, Config)
     plain = _with_decisions(cfg, plain)
-    plain["steps"] = ordered(plain["steps"])
+    plain["steps"] = _prepared(changed(ordered(plain["steps"])))
     for label, step in plain["steps"].items():
         _validate(step["settings"], STAGES[step["stage"]].settings_class(), f"steps.{label}.settings")
+    plain["steps"] = shared_out(plain["steps"])
     # The recipe's steps repeat other nodes by interpolation: name the node where the user would correct it.
     walk_targets({key: node for key, node in plain.items() if key != "steps"})
     walk_targets(plain["steps"], "steps")
@@ -67,6 +71,13 @@ def check(cfg: DictConfig) -> dict[str, Any]:
         rule(plain)
     _build_parts(plain)
     return plain
+
+
+def _prepared(steps: Steps) -> Steps:
+    """The steps with the settings that their stages read."""
+    return {
+        label: step | {"settings": STAGES[step["stage"]].prepared(step["settings"])} for label, step in steps.items()
+    }
 
 
 def _with_decisions(cfg: DictConfig, plain: dict[str, Any]) -> dict[str, Any]:
@@ -108,10 +119,10 @@ def _validate(node: dict[str, Any], schema: type[BaseModel], where: str = "") ->
     try:
         schema.model_validate(node)
     except ValidationError as error:
-        raise _schema_error(error, schema, where) from None
+        raise _schema_error(error, node, schema, where) from None
 
 
-def _schema_error(error: ValidationError, schema: type[BaseModel], where: str) -> DanteError:
+def _schema_error(error: ValidationError, node: dict[str, Any], schema: type[BaseModel], where: str) -> DanteError:
     """The first of pydantic's complaints about a node, in this lab's words."""
     # An unknown key says more than the missing one that it usually stands for.
     complaints = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
@@ -120,7 +131,7 @@ def _schema_error(error: ValidationError, schema: type[BaseModel], where: str) -
     key = ".".join([where, *location] if where else location)
     if first["type"] == "extra_forbidden":
         known = sorted(fields_at(location[:-1], schema))
-        guess = did_you_mean(location[-1], known)
+        guess = did_you_mean(location[-1], known) or _guess_below(node, location)
         return DanteError(f"unknown key {key!r}", where=key, allowed=", ".join(known), fix=guess or f"remove {key}")
     if first["type"] == "missing":
         return DanteError(f"{key} is missing", where=key, fix=f"set it: {key}=VALUE")
@@ -129,6 +140,20 @@ def _schema_error(error: ValidationError, schema: type[BaseModel], where: str) -
     return DanteError(
         f"{key}={value!r} is not accepted", where=key, allowed=message, fix=f"set {key} to what is allowed"
     )
+
+
+def _guess_below(node: Any, location: list[str]) -> str:
+    """A key one or two levels further down that the unknown one may have meant: `suites.generation`."""
+    for part in location[:-1]:
+        node = node.get(part, {}) if isinstance(node, dict) else {}
+    below: dict[str, str] = {}
+    for first, child in node.items() if isinstance(node, dict) else ():
+        for second, grandchild in child.items() if isinstance(child, dict) else ():
+            below.setdefault(str(second), f"{first}.{second}")
+            for third in grandchild if isinstance(grandchild, dict) else ():
+                below.setdefault(str(third), f"{first}.{second}.{third}")
+    close = difflib.get_close_matches(location[-1], below, n=1)
+    return f"did you mean {below[close[0]]!r}?" if close else ""
 
 
 def _only_names_steps(cfg: dict[str, Any]) -> None:
@@ -152,19 +177,33 @@ def labels_of(only: str | list[str]) -> list[str]:
     return [only] if isinstance(only, str) else only
 
 
+def _fits(cfg: dict[str, Any]) -> Iterator[tuple[Any, Callable[[str], str]]]:
+    """Every fit's settings, and what to type for a key of them."""
+    for label, step in cfg["steps"].items():
+        if step["stage"] == "fit":
+            yield STAGES["fit"].typed(step["settings"]), functools.partial(key_of, step, label)
+
+
 def _batch_fits(cfg: dict[str, Any]) -> None:
-    fit = cfg["fit"]
-    if fit["batch"]["unit"] == "tokens" and fit["batch"]["size"] < fit["max_tokens"]:
-        raise DanteError(
-            f"a step of {fit['batch']['size']} tokens is smaller than one pack of {fit['max_tokens']}",
-            where="fit.batch.size",
-            allowed=f"at least fit.max_tokens={fit['max_tokens']}",
-            fix=f"fit.batch.size={fit['max_tokens']}",
-        )
+    for settings, key in _fits(cfg):
+        fit = settings.fit
+        if fit.batch.unit == "tokens" and fit.batch.size < fit.max_tokens:
+            where = key("fit.batch.size")
+            raise DanteError(
+                f"a step of {fit.batch.size} tokens is smaller than one pack of {fit.max_tokens}",
+                where=where,
+                allowed=f"at least fit.max_tokens={fit.max_tokens}",
+                fix=f"{where}={fit.max_tokens}",
+            )
 
 
 def _steps_or_compute(cfg: dict[str, Any]) -> None:
-    steps, compute = cfg["fit"]["steps"], cfg["fit"]["compute"]
+    for settings, _ in _fits(cfg):
+        _is_one(settings.fit.steps, settings.fit.compute)
+
+
+def _is_one(steps: int | None, compute: Any) -> None:
+    """A fit's length is said, and said once."""
     if steps is None and compute is None:
         raise DanteError(
             "neither a number of steps nor a compute budget says how long the fit is",
@@ -174,11 +213,11 @@ def _steps_or_compute(cfg: dict[str, Any]) -> None:
         )
     if steps is not None and compute is not None:
         raise DanteError(
-            f"fit.steps={steps} and a compute budget of {compute['amount']:g} {compute['unit']} contradict each other: "
+            f"fit.steps={steps} and a compute budget of {compute.amount:g} {compute.unit} contradict each other: "
             "the budget decides how many steps there are",
             where="fit.steps, budget.compute",
             allowed="one of the two",
-            fix=f"leave fit.steps out and choose budget={compute['unit']}, or set budget.compute=null",
+            fix=f"leave fit.steps out and choose budget={compute.unit}, or set budget.compute=null",
         )
 
 
@@ -216,13 +255,22 @@ def _devices_need_a_strategy(cfg: dict[str, Any]) -> None:
 
 
 def _master_weights_match_precision(cfg: dict[str, Any]) -> None:
-    if not cfg["fidelity"]["master_weights"] and cfg["fit"]["precision"] == "fp32":
-        raise DanteError(
-            "fidelity=card keeps its weights in bf16, and fit.precision=fp32 would train them in fp32",
-            where="fit.precision",
-            allowed="bf16 with fidelity=card; bf16 or fp32 with fidelity=sound",
-            fix="fit.precision=bf16",
-        )
+    for settings, key in _fits(cfg):
+        where = key("fit.precision")
+        if settings.fit.precision == precision.AUTO:
+            raise DanteError(
+                f"{where}=auto is decided for the whole run, not for one fit",
+                where=where,
+                allowed="bf16, fp32",
+                fix=f"take {where} away: trainer.precision=auto decides",
+            )
+        if not settings.fidelity.master_weights and settings.fit.precision == "fp32":
+            raise DanteError(
+                "fidelity=card keeps its weights in bf16, and fit.precision=fp32 would train them in fp32",
+                where=where,
+                allowed="bf16 with fidelity=card; bf16 or fp32 with fidelity=sound",
+                fix=f"{where}=bf16",
+            )
 
 
 def _template_variables_have_one_home(cfg: dict[str, Any]) -> None:
@@ -238,11 +286,13 @@ def _template_variables_have_one_home(cfg: dict[str, Any]) -> None:
 
 def _build_parts(cfg: dict[str, Any]) -> None:
     """Construct every part once: constructors are cheap and know which of their arguments make sense."""
-    for name, node in cfg["losses"].items():
-        loss = build(node, name=name)
-        if cfg["fit"]["steps"] is not None:  # else a budget decides, when the plan is priced
-            loss.begin(cfg["fit"]["steps"])
-    for node in (cfg["fit"]["curriculum"], cfg["teacher"]["make"], cfg["cache"]["source"]):
+    for settings, _ in _fits(cfg):
+        for name, node in settings.losses.items():
+            loss = build(node, name=name)
+            if settings.fit.steps is not None:  # else a budget decides, when the plan is priced
+                loss.begin(settings.fit.steps)
+        build(settings.fit.curriculum)
+    for node in (cfg["teacher"]["make"], cfg["cache"]["source"]):
         build(node)
 
 

@@ -35,6 +35,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 Confidence = Annotated[float, Field(gt=0, lt=1)]
 Text = Annotated[str, Field(min_length=1)]
 Losses = Annotated[dict[str, Target], Field(min_length=1)]
+Suites = Annotated[dict[str, Target | None], Field(min_length=1)]  # null: not measured
 
 
 class Strict(BaseModel):
@@ -183,24 +184,22 @@ class Student(Strict):
     architecture: dict[str, Any] | None
 
 
-class Measure(Strict):
-    """How any model is measured."""
+class Eval(Strict):
+    """What is measured: `suites`, and the keys of theirs that are typed often and that `conf/suite` refers to."""
 
+    suites: Suites
     seed: Index
     precision: Literal["auto", "bf16", "fp32"]
     heldout: Count | None
     validation: bool
     retention: bool
     generations: Index
-    choices: Index
-    choice_characters: Count
-    bins: Count
-
-
-class Eval(Measure):
     init_generations: Index
     max_new_tokens: Count
     loop: Target
+    choices: Index
+    choice_characters: Count
+    bins: Count
     bootstrap: Count
     confidence: Confidence
 
@@ -223,9 +222,18 @@ class Settled(Strict):
 
 
 class StepConfig(Strict):
+    """One step of a recipe.
+
+    Attributes:
+        changes: merged over `settings`: what this step has of its own, where steps share a node.
+        share: of a fit: its part of the run's budget; needed where a recipe has several fits.
+    """
+
     stage: Literal[tuple(STAGES)]  # type: ignore[valid-type]
     inputs: dict[str, str] = {}
     settings: dict[str, Any]
+    changes: dict[str, Any] = {}
+    share: Annotated[float, Field(gt=0, le=1)] | None = None
     resources: dict[str, Any] = {}
 
 
@@ -241,6 +249,7 @@ class Config(Strict):
     """Every key that a composed config may hold."""
 
     experiment: Experiment
+    control: bool
     seed: Index
     run: Run
     only: str | list[str] | None

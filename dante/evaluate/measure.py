@@ -1,0 +1,98 @@
+"""Everything that is measured of one model, written into one directory; teacher, initialisation and student alike.
+
+    scores.json             the suites that were measured, rows, notes and commands
+    SUITE/suite.json        what the suite measures, in words, and its details
+    SUITE/items.jsonl       per item its numerators and denominators
+    SUITE/items-MODEL.jsonl the same of a model that the suite makes by itself
+    SUITE/answers.jsonl     texts of the model, where the suite asked for some
+
+and whatever a suite leaves beside them. A directory holds nothing of another model, so a teacher's and an
+initialisation's are shared by all runs with them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dante.evaluate.progress import Bars
+from dante.evaluate.rows import Line, other_rows, rows_of
+from dante.evaluate.subject import Subject
+from dante.evaluate.suite import Item, Measurement, NotMeasured, Suite
+from dante.run.parts import build
+from dante.system.files import write_json
+from dante.system.jsonl import write_lines
+from dante.system.threads import use_threads
+
+
+def build_suites(nodes: Mapping[str, dict[str, Any] | None]) -> list[Suite]:
+    """The suites of an evaluation, in the order of its config; one that is null is left out."""
+    return [build(node, name=name) for name, node in nodes.items() if node is not None]
+
+
+def measure(subject: Subject, suites: list[Suite], out: Path, threads: int | None) -> None:
+    """Measure one model and write its directory.
+
+    Args:
+        subject: the model.
+        suites: what is measured of it.
+        out: directory to write.
+        threads: CPU threads; None: all.
+    """
+    use_threads(threads)
+    out.mkdir(parents=True, exist_ok=True)
+    scores: dict[str, Any] = {"model": subject.name, "suites": [], "rows": [], "others": [], "notes": []}
+    commands: dict[str, str] = {}
+    with Bars(subject.name) as bars:
+        for suite in suites:
+            folder = out / suite.name
+            folder.mkdir(exist_ok=True)
+            try:
+                found = suite.measure(subject, folder, bars)
+            except NotMeasured as reason:
+                scores["notes"].append(str(reason))
+                continue
+            if found is None:
+                continue
+            _write(suite, found, folder)
+            scores["suites"].append(suite.name)
+            scores["rows"] += rows_of(suite, found, subject.name, subject.seed)
+            scores["others"] += other_rows(suite, found, subject.seed)
+            scores["notes"] += found.notes
+            commands |= {suite.name: found.command} if found.command else {}
+    write_json(out / "scores.json", scores | {"commands": commands, "precision": subject.precision})
+
+
+def _write(suite: Suite, found: Measurement, folder: Path) -> None:
+    write_json(
+        folder / "suite.json",
+        {
+            "heading": suite.heading,
+            "counts": suite.counts,
+            "metrics": {key: asdict(metric) for key, metric in suite.metrics.items()},
+            "contrasts": [list(pair) for pair in suite.contrasts],
+            "slices": list(found.slices),
+            "details": found.details,
+        },
+    )
+    write_lines(folder / "items.jsonl", [as_line(item) for item in found.items])
+    for model, items in found.others.items():
+        write_lines(folder / f"items-{model}.jsonl", [as_line(item) for item in items])
+    if found.answers:
+        write_lines(folder / "answers.jsonl", list(found.answers))
+
+
+def as_line(item: Item) -> Line:
+    """An item as a line of `items.jsonl`."""
+    return {
+        "id": item.id,
+        "text": item.text,
+        "slices": list(item.slices),
+        "values": {k: list(v) for k, v in item.values.items()},
+    }
+
+
+def as_item(line: Line) -> Item:
+    """A line of `items.jsonl` as an item."""
+    values = {key: (float(above), float(below)) for key, (above, below) in line["values"].items()}
+    return Item(line["id"], line["text"], values, tuple(line["slices"]))

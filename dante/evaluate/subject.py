@@ -1,0 +1,82 @@
+"""The model that suites measure, and what they may ask of it. What takes time is made when first asked for."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from dante.cache import Record, read_records
+from dante.cache.records.record import Split
+from dante.evaluate import items
+from dante.run.precision import dtype_of
+from dante.students.load import load_student
+from dante.text.chat import ChatRenderer
+from dante.text.tokenizer import load_tokenizer
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model that is measured, and what it is measured beside.
+
+    Attributes:
+        name: `teacher`, `init` or `student`.
+        folder: Hugging Face folder.
+        seed: that results carry.
+        cache: finished cache directory.
+        precision: of weights and activations, `bf16` or `fp32`.
+        heldout: at most so many held-out records; None: all.
+        draw_seed: of whatever a suite draws: the same for every model.
+        chat: variables of the chat template.
+        teacher_scores: the teacher's finished directory of scores, or None.
+        teacher_folder: its Hugging Face folder, or None.
+    """
+
+    name: str
+    folder: Path
+    seed: int
+    cache: Path
+    precision: str
+    heldout: int | None
+    draw_seed: int
+    chat: dict[str, Any]
+    teacher_scores: Path | None = None
+    teacher_folder: Path | None = None
+
+    @property
+    def is_teacher(self) -> bool:
+        return self.name == "teacher"
+
+    @property
+    def is_student(self) -> bool:
+        """It is what the run has trained."""
+        return self.name == "student"
+
+    @property
+    def device(self) -> str:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return dtype_of(self.precision)
+
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        """The model on its device, in evaluation mode."""
+        return torch.nn.Module.to(load_student(self.folder, dtype=self.dtype), self.device).eval()
+
+    @cached_property
+    def renderer(self) -> ChatRenderer:
+        """Its tokenizer and chat template."""
+        return ChatRenderer(load_tokenizer(self.folder), **self.chat)
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """The held-out records that are scored, the same for every model that shares the cache."""
+        return items.select(self.read("heldout"), self.heldout)
+
+    def read(self, split: Split) -> list[Record]:
+        """All records of one split of the cache."""
+        return read_records(self.cache, split)

@@ -1,0 +1,33 @@
+"""What a fit has written, back in a model."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from dante.errors import DanteError
+from dante.students.finite import check_finite
+
+
+def load_trained(model: PreTrainedModel, trained: Mapping[str, Tensor], where: Path) -> None:
+    """Loads trained tensors into a model, in place, strictly: every parameter is given once, a tied one only once.
+
+    Raises:
+        DanteError: tensors are missing, unexpected or of another shape.
+    """
+    own = model.state_dict()
+    needed = {name for name, _ in [*model.named_parameters(), *model.named_buffers()]} & own.keys()  # a tied head once
+    missing = sorted(needed - trained.keys())
+    unexpected = sorted(trained.keys() - own.keys())
+    shapes = [name for name in trained.keys() & own.keys() if trained[name].shape != own[name].shape]
+    if missing or unexpected or shapes:
+        raise DanteError(
+            f"the trained weights do not fit the model: missing {missing[:5]}, unexpected {unexpected[:5]}, "
+            f"other shape {sorted(shapes)[:5]}",
+            where=str(where),
+            allowed="exactly the parameters of the initialisation",
+            fix="rerun the fit from this initialisation",
+        )
+    check_finite(trained.items(), where, "lower fit.lr or use fidelity=sound (fp32 master weights), and repeat the fit")
+    model.load_state_dict(trained, strict=False)  # names were compared above, tied ones included
