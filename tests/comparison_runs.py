@@ -21,7 +21,7 @@ CONFIG: Json = {
     "experiment": {"name": "sft", "title": "SFT", "hypothesis": "none", "source": "none"},
     "fit": {"lr": 1e-3, "steps": 20, "curriculum": {"_target_": "dante.data.curriculum.Shuffled"}},
     "losses": {"ce": {"_target_": "dante.losses.ce.CE", "weight": {"value": 1.0}}},
-    "student": {"name": "small", "weights": "pretrained", "seed": 0},
+    "student": {"name": "small", "init": {"_target_": "x.KeepLayers", "layers": None}},
     "teacher": {"name": "big"},
     "cache": {"seed": 0},
     "eval": {"seed": 0},

@@ -355,11 +355,12 @@ SETTINGS: dict[str, Any] = {**FIT, "max_tokens": 1024, "attention": "documents"}
 def test_the_shape_of_a_model_is_the_plan_s() -> None:
     model = student(torch.float32)
     shape = shape_of(model)
+    kept = {"_target_": "dante.students.init.keep_layers.KeepLayers", "layers": [0, 3]}
     architecture = {
         "model_type": "llama", "vocab_size": 53, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4,
         "num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": True,
     }  # fmt: skip
-    assert student_shape({"architecture": architecture, "layers": [0, 3]}) == shape
+    assert student_shape({"architecture": architecture, "init": kept}) == shape
     assert shape.body_parameters == sum(p.numel() for p in model.parameters()) - 53 * 16
     untied = shape_of(student(torch.float32, tied=False))
     assert untied.body_parameters == shape.body_parameters

@@ -33,7 +33,7 @@ WRONG = {
     "node without a target": (["+experiment=sft", "+losses.kl.weight=1"], "`_target_` is needed"),
     "broken syntax": (["+experiment=sft", "fit.lr=["], "key=value"),
     "missing value": (["+experiment=sft", "cache=given"], "cache.source.path"),
-    "layers out of order": (["+experiment=sft", "student.layers=[3,1]"], "student.layers=[1,3]"),
+    "layers out of order": (["+experiment=sft", "student.init.layers=[3,1]"], "student.init.layers=[1,3]"),
     "step smaller than a pack": (
         ["+experiment=sft", "fit.batch.unit=tokens", "fit.batch.size=10"],
         "fit.batch.size=1024",

@@ -34,7 +34,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
         "control": write_arm(root, "control"),
         "good": write_arm(root, "good", shift=-0.2, experiment="dante", config=TEA),
         "same": write_arm(root, "same", shift=1e-5, experiment="dante", config={"fit.lr": 2e-3}),
-        "bad": write_arm(root, "bad", shift=0.1, experiment="dante", config={"student.weights": "random"}),
+        "bad": write_arm(root, "bad", shift=0.1, experiment="dante", config={"student.init._target_": "x.DrawAnew"}),
     }
 
 
@@ -87,7 +87,7 @@ def test_what_differs_is_said_once_per_part(page: Path) -> None:
     arms = json.loads((page.parent / "comparison.json").read_text())["tables"][0]["arms"]
     differs = {name: arm["differs_from_baseline"] for name, arm in arms.items()}
     assert differs == {"control": [], "good": ["+ losses.tea"], "same": ["fit.lr: 0.002"],
-                       "bad": ["student.weights: random"]}  # fmt: skip
+                       "bad": ["student.init: DrawAnew"]}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_unlike_runs_stand_in_tables_of_their_own(tmp_path: Path, unlike: dict[s
 
 
 def test_another_start_or_number_format_is_the_same_student(tmp_path: Path) -> None:
-    changes = {"config": {"student.weights": "random"}, "shape": {"dtype": "float32", "_name_or_path": "x"}}
+    changes = {"config": {"student.init._target_": "x.DrawAnew"}, "shape": {"dtype": "float32", "_name_or_path": "x"}}
     tables, _ = compare(write_arm(tmp_path, "control") + write_arm(tmp_path, "scratch", **changes))
     assert len(tables) == 1
 

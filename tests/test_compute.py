@@ -229,7 +229,7 @@ def fitted(runs: Path, name: str, *overrides: str) -> dict[str, Any]:
 
 UNLIKE = {
     "as it is": [],
-    "deeper": ["student.layers=[0,1,2,3]"],
+    "deeper": ["student.init.layers=[0,1,2,3]"],
     "larger steps": ["fit.batch.size=9"],
     "packs": ["fit.batch.unit=packs", "fit.batch.size=2", "fit.max_tokens=200"],
     "tokens": ["fit.batch.unit=tokens", "fit.batch.size=600"],
@@ -485,11 +485,13 @@ def test_a_loss_that_reads_scores_is_charged_for_them(
 ) -> None:
     cfg = composed("+experiment=sft", "scale=smoke", f"run.dir={tmp_path}/run")
     plain = estimate(cfg, pipeline.plan_steps(cfg)).compute
-    monkeypatch.setattr(CE, "needs_scoring", True)
+    monkeypatch.setattr(CE, "needs", frozenset({"sparse"}))
     scored = estimate(cfg, pipeline.plan_steps(cfg)).compute
     assert plain.scoring == Work(0, 0.0)
     assert scored.scoring == scored.generation == plain.generation
     assert scored.estimated == ("training", "generation", "scoring")
+    monkeypatch.setattr(CE, "needs_scoring", True)
+    monkeypatch.setattr(CE, "needs", frozenset())  # nothing is read: what it costs is asked
     block = fitted(runs, "scored", "fit.steps=2")["compute"]
     assert block["scoring"] == block["generation"]
     assert block["total"]["tokens"] == block["training"]["tokens"] + 2 * block["generation"]["tokens"]

@@ -35,11 +35,12 @@ def test_every_experiment_composes_and_is_planned_at_every_scale(experiment: str
     cfg = composed(f"+experiment={experiment}", f"scale={scale}", f"run.dir={tmp_path}/run")
     steps = pipeline.plan_steps(cfg)
     cost = estimate(cfg, steps)
+    fits = ["fit"] * len(cost.fits)
     assert [s.stage for s in steps] == [
         "teacher",
         "cache",
         "init",
-        "fit",
+        *fits,
         "release",
         "score",
         "score",
@@ -89,7 +90,8 @@ def test_experiments_differ_in_what_they_say_and_in_nothing_else() -> None:
     assert control["fit"]["curriculum"] == {"_target_": "dante.data.curriculum.Shuffled"}
     assert {**control["fit"], "curriculum": None} == {**dante["fit"], "curriculum": None}
     assert control["student"] == dante["student"]
-    assert (scratch["student"]["weights"], scratch["student"]["seed"]) == ("random", scratch["seed"])
+    init = scratch["student"]["init"]
+    assert (init["_target_"].rpartition(".")[2], init["seed"]) == ("DrawAnew", scratch["seed"])
     assert (scratch["losses"], scratch["fit"]) == (dante["losses"], dante["fit"])
 
 
@@ -125,11 +127,12 @@ def test_every_teacher_composes(teacher: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "wrong", "fix"),
     [
-        ("++steps.eval.settings.generation=3", "unknown key 'steps.eval.settings.generation'", "'generations'"),
+        ("++steps.eval.settings.generation=3", "unknown key 'steps.eval.settings.generation'", "'suites.generation'"),
         ("++steps.fit.settings.fit.lrr=1", "unknown key 'steps.fit.settings.fit.lrr'", "'lr'"),
         ("++steps.release.settings.dtype=bf16", "steps.release.settings.dtype='bf16'", "steps.release.settings.dtype"),
         ("~steps.fit.settings.seed", "steps.fit.settings.seed is missing", "steps.fit.settings.seed=VALUE"),
-        ("~steps.eval-init.settings.loop", "steps.eval-init.settings", "steps.eval-init.settings"),
+        ("~steps.eval-init.settings.seed", "steps.eval-init.settings.seed is missing", "settings.seed=VALUE"),
+        ("~eval.suites.generation.prompts", "eval.suites.generation.prompts is missing", "prompts=VALUE"),
     ],
 )
 def test_a_step_s_own_settings_are_checked_like_every_other(typed: str, wrong: str, fix: str) -> None:

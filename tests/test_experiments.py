@@ -392,7 +392,7 @@ def test_shared_and_changed_configuration_give_every_run_s_own_back() -> None:
         "sft": {s: composed("+experiment=sft", f"seed={s}", "fit.lr=2e-3") for s in (1, 2)},
     }
     found = configuration(runs, "recorded")
-    assert found.seeds == {"scratch": {1: {"student.seed": 1}, 2: {"student.seed": 2}}}
+    assert found.seeds == {"scratch": {1: {"student.init.seed": 1}, 2: {"student.init.seed": 2}}}
     assert found.arms["sft"]["fit.lr"] == 2e-3
     for arm, seeds in runs.items():
         for seed, cfg in seeds.items():

@@ -285,7 +285,7 @@ def test_a_fit_that_runs_out_of_memory_says_what_helps(tmp_path: Path) -> None:
     AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "large")
     smoke_tokenizer().save_pretrained(tmp_path / "large")
     values = ",".join(f"{key}:{str(value).lower()}" for key, value in architecture.items())
-    large = (f"student.source={tmp_path}/large", "student.layers=null", f"student.architecture={{{values}}}")
+    large = (f"student.source={tmp_path}/large", "student.init.layers=null", f"student.architecture={{{values}}}")
     run = Run(tmp_path / "runs" / "run", ("+experiment=sft", "scale=smoke", *large))
     run.finish("only=[teacher,cache,init]")
     probe = "import dante.fit.stage, train; print(open('/proc/self/status').read())"

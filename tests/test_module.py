@@ -373,9 +373,9 @@ def test_untied_head_gets_its_own_gradient():
     assert norm_of([gradients[names.index("lm_head.weight")]]) > 0
 
 
-def test_a_recipe_without_a_token_loss_is_refused():
-    with pytest.raises(DanteError, match="losses"):
-        module(losses={"tea": tea()})
+def test_a_recipe_without_a_loss_is_refused():
+    with pytest.raises(DanteError, match="there is no loss"):
+        DistillModule(student(), {}, fit_settings.fit(**FIT), fit_settings.fidelity(**SOUND), "fp32", 0, "last")
 
 
 @pytest.mark.slow
@@ -385,3 +385,25 @@ def test_compiled_blocks_give_the_same_gradient():
     compiled, _ = token_gradient(module(student(torch.float32), compile=True), step_batch(ONE_ROW))
     for a, b in zip(plain, compiled, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_a_fit_without_a_loss_on_the_text_moves_what_its_losses_name_and_nothing_else():
+    """The anchor alone, away from its reference: it pulls the embedding back, and no token goes through the student."""
+    model = student()
+    anchor = tea(reduction="row_mean", calibrate=False, weight=Constant(1.0))
+    trained = module(model, {"tea": anchor}, weight_decay=0.0)
+    reference = model.get_input_embeddings().weight.detach().clone()
+    with torch.no_grad():
+        model.get_input_embeddings().weight += 0.1
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    collect = Collect()
+    run_steps(trained, [step_batch([[0, 1]], step) for step in range(STEPS)], [collect])
+    after = dict(model.named_parameters())
+    moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert moved == {"model.embed_tokens.weight"}
+    assert (after["model.embed_tokens.weight"] - reference).norm() < (
+        before["model.embed_tokens.weight"] - reference
+    ).norm()
+    losses = [row["loss"] for row in collect.rows]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[0] > 0

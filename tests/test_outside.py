@@ -220,13 +220,13 @@ def test_a_folder_of_the_user_s_is_planned_from_its_config(folder: Path, tmp_pat
     whole = estimate(cfg, pipeline.plan_steps(cfg)).parameters
     stated = composed("+experiment=sft", "scale=smoke", "student=smoke_full", f"run.dir={tmp_path}/a")
     assert whole == estimate(stated, pipeline.plan_steps(stated)).parameters
-    pruned = local(folder, tmp_path, "student.layers=[0,3]")
+    pruned = local(folder, tmp_path, "student.init.layers=[0,3]")
     half = composed("+experiment=sft", "scale=smoke", f"run.dir={tmp_path}/a")
     assert estimate(pruned, pipeline.plan_steps(pruned)).parameters == estimate(half, []).parameters
 
 
 def test_a_folder_of_the_user_s_becomes_a_student(folder: Path, tmp_path: Path) -> None:
-    typed = ("student.layers=[1,2]", "student.dtype=bfloat16", f"run.dir={tmp_path}/runs/a", "only=[teacher,init]")
+    typed = ("student.init.layers=[1,2]", "student.dtype=bfloat16", f"run.dir={tmp_path}/runs/a", "only=[teacher,init]")
     cfg = local(folder, tmp_path, *typed)
     run = pipeline.run(cfg)
     config = json.loads((run / "init" / "model" / "config.json").read_text())
@@ -241,6 +241,6 @@ def test_what_a_local_student_lacks_is_named(folder: Path, tmp_path: Path) -> No
     with pytest.raises(DanteError, match=r"not known before it is made.*student=smollm2_135m"):
         composed("+experiment=sft", "scale=smoke", "student=local", "student.source=teacher")
     for broken, words in ((tmp_path / "nothing", "does not exist"), (folder, "layer 4 does not exist")):
-        cfg = local(broken, tmp_path, "student.layers=[0,4]")
+        cfg = local(broken, tmp_path, "student.init.layers=[0,4]")
         with pytest.raises(DanteError, match=words):
             estimate(cfg, pipeline.plan_steps(cfg))

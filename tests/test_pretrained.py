@@ -20,6 +20,7 @@ from dante.errors import DanteError
 from dante.models import pretrained
 from dante.models.folder import check_folder, local_folder, refuse_quantised
 from dante.models.pretrained import Source, check_config, load_causal_lm, why_not_here
+from dante.students.init.keep_layers import KeepLayers
 from dante.students.load import load_pretrained, load_student, meta_of
 
 torch.set_num_threads(1)
@@ -301,7 +302,7 @@ def test_a_folder_is_local_whatever_its_name_looks_like(tmp_path: Path, monkeypa
 def test_a_home_relative_folder_loads(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(saved))
     assert equal(load_student("~/tied"), load_student(saved / "tied"))
-    assert meta_of("~/tied", [0, 2]).config.num_hidden_layers == 2
+    assert meta_of("~/tied", KeepLayers([0, 2])).config.num_hidden_layers == 2
 
 
 def test_memory_that_runs_out_is_not_blamed_on_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ def test_the_smollm3_test_model_depends_on_its_per_layer_list():
 def test_wrong_layers_are_named(layers, said):
     with pytest.raises(DanteError, match=said) as caught:
         keep_layers(tiny(), layers)
-    assert caught.value.where == "student.layers"
+    assert caught.value.where == "student.init.layers"
 
 
 def test_parameters_on_meta_equal_those_in_memory_and_tied_ones_count_once():
@@ -162,14 +162,16 @@ def teacher(tmp_path: Path) -> Path:
     return folder
 
 
+KEEP = {"_target_": "dante.students.init.keep_layers.KeepLayers"}
+DRAW = {"_target_": "dante.students.init.draw_anew.DrawAnew"}
+
+
 def init_step(teacher: Path, **change: Any) -> Step:
     settings = {
         "name": "tiny-4of6",
         "source": "teacher",
         "revision": None,
-        "layers": [0, 2, 3, 5],
-        "weights": "pretrained",
-        "seed": 0,
+        "init": KEEP | {"layers": [0, 2, 3, 5]},
         "dtype": "float32",
         "licence": "MIT",
         "architecture": {"model_type": "smollm3", **SHAPE},
@@ -217,9 +219,7 @@ def test_random_weights_keep_the_shape_and_follow_the_seed(teacher):
     generator = torch.random.get_rng_state()
     pretrained, first, again, other = (
         weights(),
-        weights(weights="random"),
-        weights(weights="random"),
-        weights(weights="random", seed=1),
+        *(weights(init=DRAW | {"layers": [0, 2, 3, 5], "seed": seed}) for seed in (0, 0, 1)),
     )
     assert torch.equal(generator, torch.random.get_rng_state())
     name = "model.layers.2.self_attn.q_proj.weight"
@@ -230,7 +230,7 @@ def test_random_weights_keep_the_shape_and_follow_the_seed(teacher):
 
 
 def test_dtype_is_stored(teacher):
-    step = init_step(teacher, dtype="bfloat16", layers=None)
+    step = init_step(teacher, dtype="bfloat16", init=KEEP | {"layers": None})
     run(step)
     assert AutoModelForCausalLM.from_pretrained(step.out / "model", dtype="auto").dtype == torch.bfloat16
     assert load_student(step.out / "model").dtype == torch.float32
@@ -254,9 +254,8 @@ def test_template_variables_are_baked_in(teacher):
         ({"architecture": {"model_type": "smollm3", **SHAPE, "hidden_size": 64}}, r"hidden_size: 64.*hidden_size: 32"),
         ({"architecture": {"model_type": "llama", **SHAPE}}, r"model_type: llama.*smollm3"),
         ({"dtype": "fp8"}, r"'fp8'.*student\.dtype"),
-        ({"weights": "rand"}, r"'rand'.*student\.weights"),
         ({"source": "nobody/nothing"}, r"nobody/nothing.*HF_HUB_OFFLINE"),
-        ({"layers": [0, 9]}, "layer 9 does not exist"),
+        ({"init": KEEP | {"layers": [0, 9]}}, "layer 9 does not exist"),
         ({"chat": {"think": [1]}}, r"no value for a template variable.*chat\.think"),
     ],
 )

@@ -47,7 +47,10 @@ def names(settings: SweepSettings, found: Listed) -> list[str]:
         (["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], None),
         (["-m", "fit.lr=choice(1,2)", "fit.clip=range(1,3)", "fit.eps=interval(1,2)"], None),
         (["-m", "~losses.tea", "run.name=", "--config-dir", "x"], None),
-        (["-m", "student.layers=null"], ["-m", "student.layers=choice(__null__)"]),  # Hydra takes no choice of null
+        (
+            ["-m", "student.init.layers=null"],
+            ["-m", "student.init.layers=choice(__null__)"],
+        ),  # Hydra takes no choice of null
         (["-m", "fit.lr=["], None),  # Hydra says what is wrong with it
     ],
 )
@@ -56,7 +59,7 @@ def test_what_is_fixed_is_left_to_the_points(typed: list[str], seen: list[str] |
 
 
 def test_lifted_values_are_the_ones_that_were_typed() -> None:
-    texts = ["loss=[cwce,tea]", "run.name='a b'", "fit.lr=1e-3", "student.layers=null", "+x={a: 1, b: [2]}"]
+    texts = ["loss=[cwce,tea]", "run.name='a b'", "fit.lr=1e-3", "student.init.layers=null", "+x={a: 1, b: [2]}"]
     for text in texts:
         [override] = OverridesParser.create().parse_overrides([text])
         [key] = listed(text).values

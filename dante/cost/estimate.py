@@ -163,7 +163,7 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
             cache = step["inputs"]["cache"]
             fits.append(_fit(cfg, label, shape, by_label, paid.get(cache, 0.0)))
             records = fits[-1].records or math.inf
-            paid[cache] = min(paid.get(cache, 0.0) + fits[-1].draws, records)
+            paid[cache] = float(min(paid.get(cache, 0.0) + fits[-1].draws, records))
     if not fits:
         raise DanteError(
             "the recipe trains nothing: no step has the stage `fit`",
@@ -251,12 +251,10 @@ def student_shape(student: dict[str, Any]) -> Shape:
     """The shape of a checked `student` node, from its architecture's values."""
     from dante.students.load import build_meta, meta_of
 
+    init = build(student["init"])
     if student["architecture"] is None:
-        return shape_of(meta_of(student["source"], student["layers"]))
-    architecture = dict(student["architecture"])
-    if student["layers"] is not None:
-        architecture["num_hidden_layers"] = len(student["layers"])
-    return shape_of(build_meta(architecture))
+        return shape_of(meta_of(student["source"], init))
+    return shape_of(build_meta(student["architecture"], init))
 
 
 def _cache_facts(cfg: dict[str, Any], fit: Fit, cache: PlannedStep | None) -> tuple[int | None, float, float, bool]:

@@ -17,6 +17,7 @@ from jaxtyping import Int32, Int64
 from torch import Tensor
 
 from dante.data.table import RECORD_FIELDS
+from dante.losses.tokens import TeacherSide
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class MicroBatch:
         document_tokens: tokens of each document of the row, on the host: attention is laid out by them; empty: not
             told, which is enough for sdpa.
         document_ends: the same as offsets into the row, 0 first; on the row's device, where varlen kernels read them.
+        teacher: what losses need of the teacher at the supervised tokens.
     """
 
     input_ids: Int64[Tensor, "1 row_tokens"]
@@ -49,6 +51,7 @@ class MicroBatch:
     record_ids: list[str]
     document_tokens: tuple[int, ...] = ()
     document_ends: Int32[Tensor, " documents_and_zero"] | None = None
+    teacher: TeacherSide = TeacherSide()
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MicroBatch:
         """The same batch on `device`."""
@@ -69,6 +72,7 @@ class MicroBatch:
             record_ids=self.record_ids,
             document_tokens=self.document_tokens,
             document_ends=function(self.document_ends) if self.document_ends is not None else None,
+            teacher=self.teacher.map(function),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from dante.cache.records.reader import Policy
-from dante.data.batch import StepBatch, assemble
+from dante.data.batch import MicroBatch, StepBatch, assemble
 from dante.data.curriculum import Curriculum
 from dante.data.packing import Plan, make_plan
 from dante.data.table import column, names_of, rows_of, tokenised_train_records
 from dante.errors import DanteError
+from dante.supervision.provided import Supervision
 from dante.system.interrupt import ignore_in_worker
 from dante.text.chat import ChatRenderer
 
@@ -34,16 +36,18 @@ class PlannedSteps(Dataset[StepBatch]):
         rank: int,
         world_size: int,
         accumulate: int | None,
+        supervision: Supervision,
     ) -> None:
         self.table, self.rows, self.plan = table, rows, plan
         self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
+        self.supervision = supervision
 
     def __len__(self) -> int:
         return self.plan.steps
 
     def __getitem__(self, step: int) -> StepBatch:
         groups = self.plan.micro_batches(step, self.rank, self.world_size, self.accumulate)
-        micro_batches = [assemble(list(rows_of(self.table, self.rows[group].tolist()))) for group in groups]
+        micro_batches = [self._supervised(list(rows_of(self.table, self.rows[group].tolist()))) for group in groups]
         return StepBatch(
             micro_batches=micro_batches,
             tokens=int(self.plan.tokens[step]),
@@ -51,6 +55,12 @@ class PlannedSteps(Dataset[StepBatch]):
             records=int(self.plan.records[step]),
             step=step,
         )
+
+    def _supervised(self, records: list[dict[str, Any]]) -> MicroBatch:
+        """One row, with the teacher's side of its supervised tokens."""
+        batch = assemble(records)
+        tokens = [int(record["supervised_tokens"]) for record in records]
+        return replace(batch, teacher=self.supervision.of(batch.record_ids, tokens))
 
 
 class DistillData(LightningDataModule):
@@ -76,6 +86,7 @@ class DistillData(LightningDataModule):
         world_size: number of data-parallel ranks; None: the trainer's.
         policy: what an unreadable record does: `error` or `skip`.
         workers: processes that build batches ahead; 0: none.
+        supervision: provides what losses need of the teacher beside its text.
     """
 
     def __init__(
@@ -96,6 +107,7 @@ class DistillData(LightningDataModule):
         world_size: int | None = None,
         policy: Policy = "error",
         workers: int = 0,
+        supervision: Supervision | None = None,
     ) -> None:
         super().__init__()
         if overlong not in ("error", "drop"):
@@ -105,6 +117,7 @@ class DistillData(LightningDataModule):
         self.max_tokens, self.accumulate, self.overlong = max_tokens, accumulate, overlong
         self.start_step, self.rank, self.world_size = start_step, rank, world_size
         self.policy, self.workers = policy, workers
+        self.supervision = supervision or Supervision()
         self.plan: Plan | None = None
         self.dropped_overlong = 0
 
@@ -150,7 +163,7 @@ class DistillData(LightningDataModule):
         """Steps `start_step` to the last."""
         assert self.plan is not None, "setup() has not run"
         rank, world_size = self._place()
-        dataset = PlannedSteps(self.table, self.rows, self.plan, rank, world_size, self.accumulate)
+        dataset = PlannedSteps(self.table, self.rows, self.plan, rank, world_size, self.accumulate, self.supervision)
         return DataLoader(
             dataset,
             batch_size=None,

@@ -24,6 +24,7 @@ from dante.data.table import column
 from dante.errors import DanteError
 from dante.fit.drawn import drawn_before
 from dante.fit.settings import Settings
+from dante.losses.base import LinearLoss
 from dante.run.config.schema import ComputeBudget
 from dante.run.parts import build
 from dante.run.step import Step
@@ -46,6 +47,7 @@ class Bill:
         teacher: size of who wrote the answers; None: unknown.
         scored: whether the answers were scored, too.
         same_tokens: whether teacher and student share tokenizer and template, so that prompts have equal lengths.
+        reads_text: whether a loss sends the answers through the student.
         paid: rows of the table whose answers an earlier fit of the recipe is charged for.
     """
 
@@ -54,6 +56,7 @@ class Bill:
     teacher: Size | None
     scored: bool
     same_tokens: bool
+    reads_text: bool = True
     paid: Int64[np.ndarray, " rows"] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def of(self, plan: Plan) -> Compute:
@@ -72,11 +75,16 @@ class Bill:
         exact = exact and (self.teacher is None or self.teacher.counted)
         parts = ("generation", "scoring") if self.scored else ("generation",)
         return Compute(
-            training=compute.training(self.shape.body_parameters, self.shape.embedding_entries, tokens, supervised),
+            training=self._training(tokens, supervised),
             generation=work,
             scoring=work if self.scored else compute.NOTHING,
             estimated=() if exact else parts,
         )
+
+    def _training(self, tokens: int, supervised: int) -> Work:
+        if not self.reads_text:
+            return Work(tokens, 0.0)
+        return compute.training(self.shape.body_parameters, self.shape.embedding_entries, tokens, supervised)
 
     def drawn(self, plan: Plan) -> Int64[np.ndarray, " rows"]:
         """Rows of the table that a plan draws, ascending."""
@@ -105,6 +113,7 @@ def bill_of(step: Step[Settings], data: DistillData, source: Path) -> Bill:
         teacher=size_of_writer(step, manifest.get("teacher")),
         scored=any(loss.needs_scoring for loss in losses),
         same_tokens=(manifest.get("tokenizer") or {}) == own,
+        reads_text=any(isinstance(loss, LinearLoss) for loss in losses),
         paid=drawn_before(step),
     )
 

@@ -88,7 +88,7 @@ class DistillModule(LightningModule):
         gradient_sync: under FSDP2, sum gradients over devices after the `last` or `every` micro-batch of a step.
 
     Raises:
-        DanteError: no linear loss, or an LM head that the vocabulary pass does not reproduce.
+        DanteError: no loss, or an LM head that the vocabulary pass does not reproduce.
     """
 
     skipped: Tensor
@@ -117,8 +117,8 @@ class DistillModule(LightningModule):
             loss.begin(self.settings.steps)
         self.linear_losses = [loss for loss in losses.values() if isinstance(loss, LinearLoss)]
         self.parameter_losses = [loss for loss in losses.values() if isinstance(loss, ParameterLoss)]
-        if not self.linear_losses:
-            raise DanteError("no loss on the teacher's text", where="losses", fix="add one, for example /loss: [ce]")
+        if not losses:
+            raise DanteError("there is no loss", where="losses", fix="add one, for example loss=[ce]")
         for anchor in self.parameter_losses:
             anchor.attach(student, self._embedding().detach().clone())
         self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
@@ -182,7 +182,11 @@ class DistillModule(LightningModule):
             "skipped_updates": self.skipped.clone(),
         }
         self._outcomes.add(
-            batch.step + 1, self.skipped_in_a_row, signal, losses, [micro.record_ids for micro in batch.micro_batches]
+            batch.step + 1,
+            self.skipped_in_a_row,
+            signal,
+            losses,
+            [micro.record_ids for micro in batch.micro_batches[: len(losses)]],
         )
         self._settle()
 
@@ -196,8 +200,13 @@ class DistillModule(LightningModule):
         weights = {loss.name: loss.weight(progress) for loss in self.linear_losses}
         sums: dict[str, Tensor] = asked_to_stop(self.skipped.device)
         losses: list[Tensor] = []
-        for index, micro in enumerate(batch.micro_batches):
-            tokens = SupervisedTokens(micro.labels, micro.record, micro.fields, batch.supervised_tokens, batch.records)
+        if not self.linear_losses:  # nothing reads the text: no token goes through the student
+            self._embedding().grad = torch.zeros_like(self._embedding())
+            sums["loss"] = torch.zeros((), device=self.skipped.device)
+        for index, micro in enumerate(batch.micro_batches if self.linear_losses else []):
+            tokens = SupervisedTokens(
+                micro.labels, micro.record, micro.fields, batch.supervised_tokens, batch.records, micro.teacher
+            )
             self._seed_randomness(batch.step, micro)
             with self._gradient_sync(index == len(batch.micro_batches) - 1):
                 result = self.network(micro, self.linear_losses, weights, tokens)

@@ -39,6 +39,7 @@ from dante.students.finite import check_finite
 from dante.students.lean_norm import make_lean
 from dante.students.load import count_parameters, load_student
 from dante.students.trained import load_trained
+from dante.supervision.provided import supervision_for
 from dante.system import rank
 from dante.system.files import write_json
 from dante.system.threads import use_threads
@@ -101,7 +102,7 @@ def _prepare(step: Step[Settings], began_s: float) -> _Prepared:
     step, bill = _priced(step, data, source, board)
     module = _module(step, source)
     resumed = _resumed(step)
-    recorder = _recorder(step, data, module.student, began_s)
+    recorder = _recorder(step, data, module, began_s)
     if rank.of_this_process() == 0:
         recorder.cut_after(resumed[1] if resumed else 0)
     io = StreamingCheckpointIO(devices["background_checkpoints"])
@@ -198,6 +199,7 @@ def _priced(step: Step[Settings], data: DistillData, source: Path, board: Board)
 def _data(step: Step[Settings], source: Path) -> DistillData:
     fit = step.settings.fit
     renderer = ChatRenderer(load_tokenizer(source))
+    losses = [build(node, name=name) for name, node in step.settings.losses.items()]
     return DistillData(
         cache=step.inputs["cache"],
         renderer=renderer,
@@ -210,14 +212,15 @@ def _data(step: Step[Settings], source: Path) -> DistillData:
         overlong=fit.overlong,
         seed=step.seed,
         workers=step.resources["trainer"]["workers"],
+        supervision=supervision_for(losses, step.inputs["cache"], renderer),
     )
 
 
-def _recorder(step: Step[Settings], data: DistillData, student: Any, began_s: float) -> Recorder:
-    fit, shape = step.settings.fit, shape_of(student)
+def _recorder(step: Step[Settings], data: DistillData, module: DistillModule, began_s: float) -> Recorder:
+    fit, shape = step.settings.fit, shape_of(module.student)
     accounting = Accounting(
-        body_parameters=shape.body_parameters,
-        head_parameters=shape.embedding_entries,
+        body_parameters=shape.body_parameters if module.linear_losses else 0,  # else nothing goes through it
+        head_parameters=shape.embedding_entries if module.linear_losses else 0,
         precision=fit.precision,
         peak_tflops=step.resources["trainer"]["peak_tflops"],
         began_s=began_s,

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dante.losses.schedule import Schedule
-from dante.losses.tokens import SupervisedTokens
+from dante.losses.tokens import Need, SupervisedTokens
 from dante.losses.vocabulary.tile import HiddenStates, Tile
 
 
@@ -32,13 +32,18 @@ class Loss(nn.Module):
     """
 
     kind: ClassVar[str]
-    #: Whether it reads what the teacher had to run over its answers once more for (sparse logits): that has a price.
-    needs_scoring: ClassVar[bool] = False
+    #: What it reads of the teacher besides the text (`SupervisedTokens.teacher`); `dante.supervision` provides it.
+    needs: ClassVar[frozenset[Need]] = frozenset()
 
     def __init__(self, weight: Schedule, name: str = "") -> None:
         super().__init__()
         self.name = name or type(self).__name__.lower()
         self.weight = weight
+
+    @property
+    def needs_scoring(self) -> bool:
+        """Whether it reads what the teacher had to run over its answers once more for: that has a price."""
+        return "sparse" in self.needs
 
     def begin(self, steps: int) -> None:
         """Told once, before the first step, how many optimizer steps the run has.

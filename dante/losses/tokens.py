@@ -1,13 +1,58 @@
 """What a loss is shown: the supervised tokens of a step, and what is known of each."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from dante.errors import DanteError
+
+#: What a loss may ask of the teacher beside its text: logits of the live teacher, kept sparse ones, activations of its
+#: blocks, spans of its tokens in the student's. Of these `sparse` is provided today.
+Need = Literal["teacher_logits", "sparse", "blocks", "spans"]
+
+
+@dataclass(frozen=True)
+class SparseTargets:
+    """What was kept of the teacher's distribution at each supervised token.
+
+    Attributes:
+        ids: kept token ids; −1 fills rows that keep fewer.
+        probabilities: theirs; 0 where there is no id.
+        tail: mass of all other tokens; 0 where the kept ones are a whole distribution.
+    """
+
+    ids: Int64[Tensor, "tokens kept"]
+    probabilities: Float[Tensor, "tokens kept"]
+    tail: Float[Tensor, " tokens"]
+
+    def rows(self, chosen: slice) -> "SparseTargets":
+        """Those of some tokens, such as a tile's (`Tile.rows`)."""
+        return SparseTargets(self.ids[chosen], self.probabilities[chosen], self.tail[chosen])
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "SparseTargets":
+        """The same with every tensor put through a function: to a device, into pinned memory."""
+        return SparseTargets(function(self.ids), function(self.probabilities), function(self.tail))
+
+
+@dataclass(frozen=True)
+class TeacherSide:
+    """The teacher's side of the supervised tokens: what the losses of the fit declared as `needs`, and nothing else."""
+
+    maybe_sparse: SparseTargets | None = None
+
+    @property
+    def sparse(self) -> SparseTargets:
+        """Present when a loss of the fit declares `needs` with `sparse`."""
+        assert self.maybe_sparse is not None, "a loss that reads sparse targets must declare needs = {'sparse'}"
+        return self.maybe_sparse
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "TeacherSide":
+        """See `SparseTargets.map`."""
+        return TeacherSide(self.maybe_sparse.map(function) if self.maybe_sparse is not None else None)
 
 
 @dataclass(frozen=True)
@@ -20,6 +65,7 @@ class SupervisedTokens:
         fields: per-record values, each of shape [records of this micro-batch].
         step_tokens: supervised tokens of the optimizer step, over all micro-batches and ranks.
         step_records: records of the optimizer step, over all micro-batches and ranks.
+        teacher: what losses declared that they need of the teacher, token by token.
     """
 
     labels: Int64[Tensor, " tokens"]
@@ -27,6 +73,7 @@ class SupervisedTokens:
     fields: Mapping[str, Tensor]
     step_tokens: int
     step_records: int
+    teacher: TeacherSide = TeacherSide()
 
     def per_token(self, field: str) -> Float[Tensor, " tokens"]:
         """A record's field, repeated for each of its tokens; float64, as coefficients are.

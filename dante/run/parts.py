@@ -1,11 +1,13 @@
 """Nodes with a `_target_`: find them, check their arguments against the signature, instantiate them.
 
 Hydra calls a `_target_` with whatever it is given and shows the mistake as a stack of frames, late. Here every node is
-checked beforehand: importable, inside this package, arguments known, required ones present, values of their type.
+checked beforehand: importable, inside the lab or an extension of it, arguments known, required ones present, values of
+their type.
 """
 
 import importlib
 import inspect
+import re
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +19,8 @@ from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, Val
 from dante.errors import DanteError, did_you_mean
 from dante.run.renamed import name_now
 
-# A config names parts of the lab, never arbitrary code.
-ALLOWED_PREFIX = "dante."
+# A config names parts of the lab and of packages that are called as its extensions, never arbitrary code.
+ALLOWED = re.compile(r"dante(_\w+)?\.")
 
 
 def is_target(node: Any) -> bool:
@@ -61,9 +63,11 @@ def locate(name: Any, path: str = "") -> Callable[..., Any]:
         DanteError: it is not a part of this lab, or does not exist.
     """
     where = f"{path}._target_"
-    if not isinstance(name, str) or not name.startswith(ALLOWED_PREFIX):
+    if not isinstance(name, str) or not ALLOWED.match(name):
         raise DanteError(
-            f"{where}={name!r} is not a part of this lab", where=where, allowed=f"names in {ALLOWED_PREFIX}*"
+            f"{where}={name!r} is not a part of this lab",
+            where=where,
+            allowed="names in dante.*, or in a package of yours that is called dante_*",
         )
     module_name, _, attribute = name.rpartition(".")
     try:

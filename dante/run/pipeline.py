@@ -49,7 +49,7 @@ def plan_steps(cfg: dict[str, Any]) -> list[PlannedStep]:
             resources=step.get("resources") or {},
             inputs=inputs,
             fingerprint=identity,
-            directory=steps_dir / f"{step['stage']}-{identity}",
+            directory=steps_dir / f"{step['stage'].replace('.', '_')}-{identity}",
         )
     return list(planned.values())
 

@@ -20,11 +20,30 @@ _FIRST = {
 }
 
 
+# How a student began before that was a part.
+_FIRST_WEIGHTS = {
+    "dante.students.init.keep_layers.KeepLayers": "pretrained",
+    "dante.students.init.draw_anew.DrawAnew": "random",
+}
+
+
 def first_names(node: Any) -> Any:
-    """A copy of plain content in which every `_target_` has its part's first name."""
+    """A copy of plain content in which every `_target_` has its part's first name, and every part its first form."""
+    if isinstance(node, dict) and "_target_" in (init := _dict(node.get("init"))) and _student(node, init):
+        node = _student(node, init)
     if isinstance(node, dict):
         return {key: _first(child) if key == "_target_" else first_names(child) for key, child in node.items()}
     return [first_names(child) for child in node] if isinstance(node, list | tuple) else node
+
+
+# Keys of the configuration that lie elsewhere now.
+_KEYS = {"student.layers": "student.init.layers", "student.seed": "student.init.seed"}
+_KEYS["student.weights"] = "student.init._target_"
+
+
+def key_now(key: str) -> str | None:
+    """Where a configuration's key lies now; None where it lies there still."""
+    return _KEYS.get(key)
 
 
 def name_now(target: str) -> str | None:
@@ -33,6 +52,19 @@ def name_now(target: str) -> str | None:
         if target.startswith(first):
             return now + target.removeprefix(first)
     return None
+
+
+def _dict(node: Any) -> dict[str, Any]:
+    return node if isinstance(node, dict) else {}
+
+
+def _student(node: dict[str, Any], init: dict[str, Any]) -> dict[str, Any]:
+    """A student in the keys that it had before `init` was a part; empty for one that could not be said in them."""
+    weights = _FIRST_WEIGHTS.get(init["_target_"])
+    if weights is None:
+        return {}
+    own = {"layers": init["layers"], "weights": weights, "seed": init.get("seed", 0)}
+    return {key: value for key, value in node.items() if key != "init"} | own
 
 
 def _first(target: Any) -> Any:

@@ -1,6 +1,11 @@
-"""The stages that a step may name, one row each."""
+"""The stages that a step may name, one row each.
+
+A package of the user's that is called `dante_*` may bring a stage, too: a step names its module, `dante_mine.count`,
+and the module holds its row as `STAGE`.
+"""
 
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -45,13 +50,40 @@ def _found(name: str) -> Any:
 
 
 _OF_MODEL = "dante.evaluate.settings.of_model"
-STAGES = {
-    "teacher": Stage("dante.teachers.stage", "dante.teachers.settings.Settings", identity="dante.teachers.stage"),
-    "cache": Stage("dante.cache.stage", "dante.cache.settings.Settings", identity="dante.cache.stage"),
-    "init": Stage("dante.students.stage", "dante.students.settings.Settings", identity="dante.models.source"),
-    "fit": Stage("dante.fit.stage", "dante.fit.settings.Settings", every_rank=True),
-    "release": Stage("dante.release.stage", "dante.release.settings.Settings"),
-    "score": Stage("dante.evaluate.score_stage", "dante.evaluate.settings.Score", version=2, prepare=_OF_MODEL),
-    "eval": Stage("dante.evaluate.stage", "dante.evaluate.settings.Eval", version=3, prepare=_OF_MODEL),
-    "report": Stage("dante.report.stage", "dante.report.settings.Settings"),
-}
+_EXTENSION = re.compile(r"dante_\w+(\.\w+)+")
+
+
+class _Stages(dict[str, Stage]):
+    """The lab's own stages; those of extensions are found when they are named."""
+
+    def __missing__(self, name: str) -> Stage:
+        if not _EXTENSION.fullmatch(name):
+            raise KeyError(name)
+        self[name] = stage = importlib.import_module(name).STAGE
+        return stage
+
+
+STAGES = _Stages(
+    {
+        "teacher": Stage("dante.teachers.stage", "dante.teachers.settings.Settings", identity="dante.teachers.stage"),
+        "cache": Stage("dante.cache.stage", "dante.cache.settings.Settings", identity="dante.cache.stage"),
+        "init": Stage("dante.students.stage", "dante.students.settings.Settings", identity="dante.models.source"),
+        "fit": Stage("dante.fit.stage", "dante.fit.settings.Settings", every_rank=True),
+        "release": Stage("dante.release.stage", "dante.release.settings.Settings"),
+        "score": Stage("dante.evaluate.score_stage", "dante.evaluate.settings.Score", version=2, prepare=_OF_MODEL),
+        "eval": Stage("dante.evaluate.stage", "dante.evaluate.settings.Eval", version=3, prepare=_OF_MODEL),
+        "report": Stage("dante.report.stage", "dante.report.settings.Settings"),
+    }
+)
+
+
+def stage_error(name: str) -> str | None:
+    """What is wrong with the name of a stage, or None."""
+    own = ", ".join(key for key in STAGES if "." not in key)
+    try:
+        STAGES[name]
+    except KeyError:
+        return f"a stage of the lab ({own}), or a module of yours, dante_*.NAME"
+    except (ImportError, AttributeError) as error:
+        return f"a module that can be imported and holds STAGE ({error})"
+    return None

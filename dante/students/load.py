@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from transformers import (
 from dante.errors import DanteError, did_you_mean
 from dante.models.mkl_linear import avoid_emulation
 from dante.models.pretrained import STUDENT_SOURCE, Source, load_causal_lm, read_config
-from dante.students.init.keep_layers import check_layers, prune_config
+from dante.students.init.base import Init
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -76,30 +76,32 @@ def config_from(architecture: Mapping[str, Any]) -> PreTrainedConfig:
     return AutoConfig.for_model(model_type, **values)
 
 
-def build_meta(architecture: Mapping[str, Any]) -> PreTrainedModel:
+def build_meta(architecture: Mapping[str, Any], init: Init | None = None) -> PreTrainedModel:
     """The student on the meta device, from config values alone: no network, no memory.
 
     Args:
-        architecture: `model_type` and config values; for a pruned student with the number of layers that is kept.
+        architecture: `model_type` and config values, of the source.
+        init: how the student begins; None: as the source is.
     """
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config_from(architecture))
+    return _meta(config_from(architecture), init)
 
 
-def meta_of(folder: str | Path, layers: Sequence[int] | None = None) -> PreTrainedModel:
+def meta_of(folder: str | Path, init: Init | None = None) -> PreTrainedModel:
     """The model that a folder holds, on the meta device: its config is read, its weights are not.
 
     Args:
         folder: Hugging Face folder or hub id.
-        layers: those to keep; None: all.
+        init: how the student begins; None: as it is.
 
     Raises:
-        DanteError: it is not on this machine and cannot be fetched, or it has no such layers.
+        DanteError: it is not on this machine and cannot be fetched, or it cannot be brought into that shape.
     """
-    config = read_config(Source(folder, STUDENT_SOURCE))
-    if layers is not None:
-        text = config.get_text_config(decoder=True)
-        prune_config(text, check_layers(layers, text.num_hidden_layers))
+    return _meta(read_config(Source(folder, STUDENT_SOURCE)), init)
+
+
+def _meta(config: PreTrainedConfig, init: Init | None) -> PreTrainedModel:
+    if init is not None:
+        init.reshape(config.get_text_config(decoder=True))
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config)
 

@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import (
-    AutoModelForCausalLM,
     GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
@@ -21,9 +19,10 @@ from dante.errors import DanteError
 from dante.models.folder import refuse_quantised
 from dante.models.pretrained import STUDENT_SOURCE, Source, check_config
 from dante.run.config.schema import Student
+from dante.run.parts import build
 from dante.run.step import Step
 from dante.students.finite import check_finite
-from dante.students.init.keep_layers import keep_layers
+from dante.students.init.base import Init
 from dante.students.load import DTYPES, config_from, count_parameters, load_pretrained
 from dante.teachers.teacher import load_teacher
 from dante.text.chat import ChatRenderer
@@ -33,9 +32,8 @@ from dante.text.tokenizer import load_tokenizer
 def run(step: Step[Student]) -> None:
     """Writes `model/` and `init.json`.
 
-    Settings: `name`; `source` ("teacher", a hub id or a folder) and `revision`; `layers` to keep (null: all);
-    `weights`: "pretrained" or "random" (the same shape, initialised with `seed`: the control that asks what the
-    inherited weights are worth); `architecture`: config values of the source before pruning, which the plan is computed
+    Settings: `name`; `source` ("teacher", a hub id or a folder) and `revision`; `init`, a part
+    (`dante.students.init`); `architecture`: config values of the source before pruning, which the plan is computed
     from, so they must be true; `dtype` of the stored weights; `licence`; optionally `chat`, variables
     that are baked into the stored chat template as defaults.
 
@@ -47,7 +45,7 @@ def run(step: Step[Student]) -> None:
     shutil.rmtree(step.out, ignore_errors=True)  # a half-written folder of an interrupted attempt is not worth keeping
     step.out.mkdir(parents=True)
     dtype = _choice(settings.dtype, DTYPES, "student.dtype")
-    randomise = _choice(settings.weights, {"pretrained": False, "random": True}, "student.weights")
+    init: Init = build(settings.init)
     source, revision = _source(settings, step.inputs)
 
     refuse_quantised(source, check_config(Source(source, STUDENT_SOURCE, revision)).to_dict(), STUDENT_SOURCE)
@@ -56,10 +54,7 @@ def run(step: Step[Student]) -> None:
     renderer = ChatRenderer(tokenizer)  # refuses a template that cannot be masked before any weight is read
     model = load_pretrained(source, dtype, revision)
     check_architecture(settings.architecture or {}, model)
-    if settings.layers is not None:
-        keep_layers(model, settings.layers)
-    if randomise:
-        model = reinitialise(model, settings.seed)
+    model = init.begin(model)
     _check_vocabulary(model, tokenizer)
     check_finite(model, source, "take other weights: a tensor like this turns every loss into NaN")
     model.generation_config = chat_generation_config(model, renderer)
@@ -70,21 +65,12 @@ def run(step: Step[Student]) -> None:
         "name": settings.name,
         "source": settings.source,
         "revision": revision,
-        "layers": settings.layers,
-        "weights": settings.weights,
+        **init.described(),
         "parameters": count_parameters(model),
         "non_embedding_parameters": count_parameters(model, embeddings=False),
         "licence": settings.licence,
     }
     (step.out / "init.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-def reinitialise(model: PreTrainedModel, seed: int) -> PreTrainedModel:
-    """A model of the same shape and dtype whose weights are drawn as its architecture prescribes."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        fresh = AutoModelForCausalLM.from_config(model.config, dtype=torch.float32, attn_implementation="sdpa")
-    return fresh.to(model.dtype)
 
 
 def check_architecture(architecture: Mapping[str, Any], model: PreTrainedModel) -> None:

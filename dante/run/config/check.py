@@ -221,17 +221,6 @@ def _is_one(steps: int | None, compute: Any) -> None:
         )
 
 
-def _layers_ascend(cfg: dict[str, Any]) -> None:
-    layers = cfg["student"]["layers"]
-    if layers is not None and (not layers or sorted(set(layers)) != layers):
-        raise DanteError(
-            f"student.layers={layers} is not a list of ascending, different layers",
-            where="student.layers",
-            allowed="for example [0,2,5,8]; null keeps all",
-            fix=f"student.layers={sorted(set(layers)) or 'null'}".replace(" ", ""),
-        )
-
-
 def _architecture_is_known(cfg: dict[str, Any]) -> None:
     student = cfg["student"]
     if student["architecture"] is None and student["source"] == "teacher":
@@ -292,7 +281,7 @@ def _build_parts(cfg: dict[str, Any]) -> None:
             if settings.fit.steps is not None:  # else a budget decides, when the plan is priced
                 loss.begin(settings.fit.steps)
         build(settings.fit.curriculum)
-    for node in (cfg["teacher"]["make"], cfg["cache"]["source"]):
+    for node in (cfg["teacher"]["make"], cfg["cache"]["source"], cfg["student"]["init"]):
         build(node)
 
 
@@ -300,7 +289,6 @@ _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _only_names_steps,
     _batch_fits,
     _steps_or_compute,
-    _layers_ascend,
     _architecture_is_known,
     _devices_need_a_strategy,
     _master_weights_match_precision,

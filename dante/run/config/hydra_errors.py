@@ -9,6 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dante.errors import DanteError, did_you_mean
 from dante.run.config.schema import Config, fields_at
+from dante.run.renamed import key_now
 
 # Groups that only a generated cache has.
 OF_THE_TEACHER = ("prompts", "engine")
@@ -26,6 +27,13 @@ def as_dante_error(error: Exception, arguments: list[str], conf: Path) -> DanteE
         )
     if isinstance(error, ConfigCompositionException):
         return _cannot_override(str(error), arguments, conf)
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return DanteError(
+            f"a file of the configuration is not YAML: {error.problem}",
+            where=f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}",
+            fix="correct that line; a value with brackets, braces or a question mark is quoted",
+        )
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return DanteError(_first_line(error), where="configuration")
     return None
@@ -76,6 +84,9 @@ def _cannot_override(message: str, arguments: list[str], conf: Path) -> DanteErr
     if "No match in the defaults list" in message or "experiment" not in " ".join(arguments):
         fix = did_you_mean(key, list(Config.model_fields)) or "choose an experiment first: +experiment=dante_mosaic"
         return DanteError(f"nothing named {key!r} can be overridden", where="command line", fix=fix)
+    moved = key_now(key)
+    if moved is not None:
+        return DanteError(f"{key} lies elsewhere now", where="command line", fix=f"write {moved}=VALUE")
     parents, _, last = key.rpartition(".")
     if parents == "chat":
         return DanteError(f"{key} is new: the templates' variables are free", where="command line", fix=f"+{key}=VALUE")

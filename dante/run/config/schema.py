@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from dante.run.parts import is_target
-from dante.run.stages import STAGES
+from dante.run.stages import stage_error
 
 
 def _is_target(value: Any) -> Any:
@@ -14,7 +14,15 @@ def _is_target(value: Any) -> Any:
     return value
 
 
+def _is_stage(name: str) -> str:
+    error = stage_error(name)
+    if error:
+        raise ValueError(error)
+    return name
+
+
 Target = Annotated[dict[str, Any], AfterValidator(_is_target)]
+StageName = Annotated[str, AfterValidator(_is_stage)]
 
 
 Count = Annotated[int, Field(strict=True, gt=0)]
@@ -175,9 +183,7 @@ class Student(Strict):
     name: Text
     source: Text
     revision: str | None
-    layers: list[Index] | None
-    weights: Literal["pretrained", "random"]
-    seed: Index
+    init: Target
     dtype: Literal["float32", "bfloat16"]
     licence: Text
     chat: dict[str, Any]
@@ -229,7 +235,7 @@ class StepConfig(Strict):
         share: of a fit: its part of the run's budget; needed where a recipe has several fits.
     """
 
-    stage: Literal[tuple(STAGES)]  # type: ignore[valid-type]
+    stage: StageName
     inputs: dict[str, str] = {}
     settings: dict[str, Any]
     changes: dict[str, Any] = {}

@@ -15,9 +15,43 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from dante.errors import DanteError
+from dante.students.init.base import Init
 
+WHERE = "student.init.layers"
 # Lists of layer numbers rather than lists with one entry per layer.
 LAYER_NUMBER_LISTS = ("mlp_only_layers",)
+
+
+class KeepLayers(Init):
+    """The source's weights, of all layers or of some.
+
+    Args:
+        layers: ascending indices of the layers to keep; None: all.
+
+    Raises:
+        DanteError: the indices are none, or do not ascend.
+    """
+
+    def __init__(self, layers: list[int] | None) -> None:
+        if layers is not None and (not layers or sorted(set(layers)) != layers):
+            ascending = str(sorted(set(layers)) or "null").replace(" ", "")
+            raise DanteError(
+                f"{WHERE}={layers} is not a list of ascending, different layers",
+                where=WHERE,
+                allowed="for example [0,2,5,8]; null keeps all",
+                fix=f"{WHERE}={ascending}",
+            )
+        self.layers = layers
+
+    def reshape(self, config: PreTrainedConfig) -> None:
+        if self.layers is not None:
+            prune_config(config, check_layers(self.layers, config.num_hidden_layers))
+
+    def begin(self, model: PreTrainedModel) -> PreTrainedModel:
+        return model if self.layers is None else keep_layers(model, self.layers)
+
+    def described(self) -> dict[str, Any]:
+        return {"layers": self.layers, "weights": "pretrained"}
 
 
 def keep_layers(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
@@ -35,8 +69,8 @@ def keep_layers(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedMode
     if not isinstance(blocks, nn.ModuleList):
         raise DanteError(
             f"{type(model).__name__} keeps its blocks in no `layers` list, so none can be dropped",
-            where="student.layers",
-            fix="set student.layers to null",
+            where=WHERE,
+            fix=f"{WHERE}=null",
         )
     kept = check_layers(layers, len(blocks))
     decoder.layers = nn.ModuleList([blocks[index] for index in kept])
@@ -51,7 +85,7 @@ def keep_layers(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedMode
 def check_layers(layers: Sequence[int], available: int) -> list[int]:
     """`layers` as a list, if it names existing layers in ascending order without repetition."""
     kept = list(layers)
-    where, allowed = "student.layers", f"ascending layer indices from 0 to {available - 1}, each once"
+    where, allowed = WHERE, f"ascending layer indices from 0 to {available - 1}, each once"
     if not kept:
         raise DanteError("no layer is kept", where=where, allowed=allowed)
     outside = [index for index in kept if not 0 <= index < available]

@@ -121,7 +121,7 @@ def _student(files: Run, folders: dict[str, Path], config: Json) -> tuple[str, s
     if not released:
         student = config.get("student", {})
         shape = student.get("architecture") or student.get("source")
-        return _hash([shape, student.get("layers")]), str(student.get("name", "unknown"))
+        return _hash([shape, student.get("init") or student.get("layers")]), str(student.get("name", "unknown"))
     return _released(released[-1].resolve(), files.init.get("parameters"))
 
 

@@ -1,0 +1,178 @@
+"""What losses need of the teacher besides its text: declared, joined by record id, shown tile by tile."""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dante.cache import CacheWriter, Record
+from dante.cache.sparse import SparseLogits, TopKTail
+from dante.cache.sparse.sidecar import Header, file_name, write_file
+from dante.data.curriculum import Shuffled
+from dante.data.datamodule import DistillData
+from dante.errors import DanteError
+from dante.losses.base import LinearLoss, Loss
+from dante.losses.ce import CE
+from dante.losses.one_pass import vocabulary_pass
+from dante.losses.schedule import Constant
+from dante.losses.tokens import Need, SparseTargets, SupervisedTokens, TeacherSide
+from dante.losses.vocabulary.head import Head
+from dante.losses.vocabulary.tile import Tile
+from dante.supervision.provided import supervision_for
+from dante.supervision.sparse import rendering_of
+from dante.text.chat import ChatRenderer
+from tests.test_data import renderer as chatml
+
+KEPT = 6
+
+
+class TailKL(LinearLoss):
+    """KL(teacher ‖ student) over the kept tokens and one bucket for all others: a loss as a test needs it."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"sparse"})
+
+    def per_token(self, logits_TV: Tensor, tile: Tile) -> Tensor:
+        wanted = tile.tokens.teacher.sparse.rows(tile.rows)
+        log_q = logits_TV.log_softmax(-1).gather(1, wanted.ids)
+        log_rest = torch.log1p(-log_q.exp().sum(-1))
+        kept = torch.special.xlogy(wanted.probabilities, wanted.probabilities) - wanted.probabilities * log_q
+        return kept.sum(-1) + torch.special.xlogy(wanted.tail, wanted.tail) - wanted.tail * log_rest
+
+
+renderer = chatml  # a fixture
+
+
+@pytest.fixture
+def cache(tmp_path: Path, renderer: ChatRenderer) -> Path:
+    """A cache of seven records with sparse logits beside it."""
+    texts = ["Jupiter.", "caffè e più", "It is 60.", "é", "A longer answer, of several words.", "no", "yes, so"]
+    records = [Record(f"id-{i}", f"Question {i}?", text, 1.0) for i, text in enumerate(texts)]
+    CacheWriter(tmp_path / "cache").add(records).seal()
+    vocabulary = len(renderer.tokenizer)
+    header = Header("topk_tail", KEPT, vocabulary, "aa", rendering_of(renderer), 0)
+    write_file(tmp_path / "cache" / file_name("topk_tail", 0), header, [(r, kept(r, renderer)) for r in records])
+    return tmp_path / "cache"
+
+
+def kept(record: Record, renderer: ChatRenderer) -> Any:
+    tokens = sum(renderer.render(record.prompt, record.teacher_text).supervised)
+    vocabulary = len(renderer.tokenizer)
+    rng = np.random.default_rng(len(record.teacher_text))
+    logits = rng.normal(0, 2, (tokens, vocabulary))
+    logprobs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    ids = np.argsort(-logprobs, axis=1)[:, :KEPT].astype(np.int64)
+    return TopKTail(KEPT, vocabulary).keep(np.take_along_axis(logprobs, ids, axis=1), ids)
+
+
+def opened(cache: Path, renderer: ChatRenderer, losses: list[Loss], **more: Any) -> DistillData:
+    data = DistillData(
+        cache, renderer, cache.parent / "tokens", curriculum=Shuffled(), steps=3, batch={"unit": "records", "size": 4},
+        max_tokens=64, accumulate=None, overlong="error", seed=0, rank=0, world_size=1,
+        supervision=supervision_for(losses, cache, renderer), **more,
+    )  # fmt: skip
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_every_supervised_token_of_every_batch_has_the_rows_of_its_record(
+    workers: int, cache: Path, renderer: ChatRenderer
+) -> None:
+    logits = SparseLogits(cache, "topk_tail")
+    by_id = {f"id-{i}": i for i in range(7)}
+    seen = 0
+    data = opened(cache, renderer, [TailKL(Constant(1.0))], workers=workers)
+    records = {record.id: record for record in data.supervision.sparse.records.values()}  # type: ignore[union-attr]
+    for step in data.train_dataloader():
+        for micro in step.micro_batches:
+            rows = [logits.for_record(records[identity]) for identity in micro.record_ids]
+            found = micro.teacher.sparse
+            np.testing.assert_array_equal(found.ids.numpy(), np.concatenate([r.ids for r in rows]))
+            np.testing.assert_allclose(found.tail.numpy(), np.concatenate([r.tail for r in rows]), rtol=1e-6)
+            assert len(found.ids) == len(micro.labels)
+            assert set(micro.record_ids) <= by_id.keys()
+            seen += len(micro.record_ids)
+    assert seen == 12
+
+
+def test_a_loss_without_needs_leaves_batches_as_they_were(cache: Path, renderer: ChatRenderer) -> None:
+    data = opened(cache, renderer, [CE(Constant(1.0))])
+    assert all(m.teacher.maybe_sparse is None for step in data.train_dataloader() for m in step.micro_batches)
+    tokens = SupervisedTokens(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long), {}, 1, 1)
+    with pytest.raises(AssertionError, match="needs"):
+        _ = tokens.teacher.sparse
+
+
+@pytest.mark.parametrize("tile_tokens", [1, 3, 64])
+def test_a_loss_finds_the_teacher_s_side_of_its_tile(tile_tokens: int) -> None:
+    """Against the whole computed at once in float64, for any tiling; and the gradient against a difference quotient."""
+    torch.manual_seed(0)
+    tokens, vocabulary, width = 11, 19, 5
+    weight = torch.randn(vocabulary, width, dtype=torch.float64, requires_grad=True)
+    hidden = torch.randn(tokens, width, dtype=torch.float64, requires_grad=True)
+    teacher = torch.randn(tokens, vocabulary, dtype=torch.float64).softmax(-1)
+    best = teacher.topk(4)
+    tail = 1 - best.values.sum(-1)
+    side = TeacherSide(SparseTargets(best.indices, best.values, tail))
+    place = torch.zeros(tokens, dtype=torch.long)
+    shown = SupervisedTokens(torch.randint(vocabulary, (tokens,)), place, {}, tokens, 1, side)
+    loss = TailKL(Constant(1.0), name="kl")
+    result = vocabulary_pass(
+        hidden, Head(weight, None, 1.0, None), [loss], {"kl": 1.0}, shown, torch.float64, tile_tokens
+    )
+    log_q = (hidden @ weight.T).log_softmax(-1)
+    rest = torch.log1p(-log_q.exp().gather(1, best.indices).sum(-1))
+    by_hand = (best.values * (best.values.log() - log_q.gather(1, best.indices))).sum(-1) + tail * (tail.log() - rest)
+    torch.testing.assert_close(result.values["kl"], by_hand.detach())
+    expected = torch.autograd.grad(by_hand.mean(), [hidden, weight])
+    torch.testing.assert_close(torch.autograd.grad(result.total, [hidden, weight]), expected)
+
+
+class Needy(LinearLoss):
+    needs: ClassVar[frozenset[Need]] = frozenset({"blocks"})
+
+
+class Other(TailKL):
+    sparse_kind = "random_sampling"
+
+
+def test_what_nobody_provides_is_refused_before_the_first_step(cache: Path, renderer: ChatRenderer) -> None:
+    with pytest.raises(DanteError, match=r"loss 'needy' needs 'blocks'.*~losses\.needy"):
+        supervision_for([Needy(Constant(1.0))], cache, renderer)
+    with pytest.raises(DanteError, match="different kinds: random_sampling, topk_tail"):
+        supervision_for([TailKL(Constant(1.0)), Other(Constant(1.0))], cache, renderer)
+    with pytest.raises(DanteError, match="no random_sampling logits beside the cache"):
+        supervision_for([Other(Constant(1.0))], cache, renderer)
+
+
+def changed(renderer: ChatRenderer) -> ChatRenderer:
+    tokenizer = copy.deepcopy(renderer.tokenizer)
+    tokenizer.chat_template = str(tokenizer.chat_template) + "{# another #}"
+    return ChatRenderer(tokenizer)
+
+
+def test_rows_of_another_tokenizer_text_or_cache_are_refused(cache: Path, renderer: ChatRenderer) -> None:
+    loss = TailKL(Constant(1.0))
+    with pytest.raises(DanteError, match="made for the tokenizer and template"):
+        supervision_for([loss], cache, changed(renderer))
+    supervision = supervision_for([loss], cache, renderer)
+    with pytest.raises(DanteError, match="record id-0 has logits of .* tokens, and 99 are supervised"):
+        supervision.of(["id-0"], [99])
+    CacheWriter(cache.parent / "more").add([*supervision.sparse.records.values(), Record("new", "?", "!", 1.0)]).seal()  # type: ignore[union-attr]
+    for file in cache.glob("logits-*"):
+        (cache.parent / "more" / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(DanteError, match=r"1 of 8 train records have no topk_tail logits, new is the first"):
+        supervision_for([loss], cache.parent / "more", renderer)
+
+
+def test_what_scoring_cost_is_asked_for_losses_that_need_it() -> None:
+    assert TailKL(Constant(1.0)).needs_scoring
+    assert not CE(Constant(1.0)).needs_scoring
+    named: Mapping[str, Loss] = {"kl": TailKL(Constant(1.0))}
+    assert any(loss.needs_scoring for loss in named.values())
