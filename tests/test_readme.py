@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to type is what runs here."""
+"""What the README and the pages of docs/ tell a newcomer to type is what runs here, and their links lead somewhere."""
 
 import re
 import shlex
@@ -15,14 +15,41 @@ from tests.test_config import CONF, composed
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-LINES = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
-COMMANDS = [match.group(1) for line in LINES if (match := re.search(r"python train\.py (.*)", line))]
+PAGES = {path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]}
+LINES = [
+    line
+    for text in PAGES.values()
+    for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    for line in block.splitlines()
+]
+TYPED = dict.fromkeys(match.group(1) for line in LINES if (match := re.search(r"python train\.py (.*)", line)))
+# Parts that the pages themselves define are run by tests/test_extending.py.
+COMMANDS = [command for command in TYPED if not re.search(r"focal|my_texts|counted|parrot", command)]
 
 
 def test_ci_runs_the_readme_s_test_command() -> None:
     command = (ROOT / ".ci" / "run").read_text(encoding="utf-8").strip().splitlines()[-1]
     assert command.endswith("&& pytest -n 2 --dist loadfile")
     assert command in LINES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        if "://" in target:
+            continue
+        name, _, heading = target.partition("#")
+        linked = (page.parent / name).resolve() if name else page
+        assert linked.exists(), f"{page.name}: {target}"
+        if heading and linked.suffix == ".md":
+            titles = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+            assert heading in slugs, f"{page.name}: {target}"
+
+
+def test_the_readme_is_read_in_five_minutes() -> None:
+    prose = re.sub(r"```.*?```", "", README, flags=re.DOTALL)
+    assert len(prose.split()) < 900
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if not is_sweep(shlex.split(c, comments=True))])

@@ -54,8 +54,8 @@ def _module(name: str) -> ModuleType:
     try:
         return import_module(COMMANDS[name][0])
     except ModuleNotFoundError as error:
-        own = str(error.name).startswith("dante")
-        fix = "this version does not have it" if own else f"pip install {error.name}"
+        own_module = str(error.name).startswith("dante")
+        fix = "this version does not have it" if own_module else f"pip install {error.name}"
         raise DanteError(f"the command {name!r} needs the module {error.name}", fix=fix) from error
 
 

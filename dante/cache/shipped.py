@@ -42,7 +42,10 @@ class ShippedCache:
     ) -> None:
         self.path = POCKET if path is None else Path(path).expanduser()
         self.heldout, self.validation = heldout, validation
-        self.filters, self.policy = [one for one in filters.values() if one is not None], policy
+        self.filters, self.policy = (
+            [record_filter for record_filter in filters.values() if record_filter is not None],
+            policy,
+        )
 
     def identity(self) -> dict[str, str] | None:
         """SHA-256 of the cache's manifest, or of its JSONL files where it has none; None while it does not exist.

@@ -91,7 +91,7 @@ def split_by_prompt(records: list[Record], heldout: Holdout, validation: Holdout
     free = sorted((key for key, side in sides.items() if side in _FREE), key=ranks.__getitem__)
     named = set(sides.values())
     asked: list[tuple[Split, Holdout]] = [("heldout", heldout), ("validation", validation)]
-    wanted = [(side, prompts_of(one, len(free))) for side, one in asked if side not in named]
+    wanted = [(side, prompts_of(holdout, len(free))) for side, holdout in asked if side not in named]
     if sum(count for _, count in wanted) >= len(free):
         raise DanteError(
             f"{' and '.join(f'{count} prompts ({side})' for side, count in wanted)} are to be held out of {len(free)}",
@@ -124,11 +124,11 @@ def _sides_of(records: Sequence[Record]) -> dict[str, Split | None]:
     torn = []
     for record in records:
         key = prompt_hash(record.prompt)
-        known = first.setdefault(key, record)
-        if known.split is None:
+        first_record = first.setdefault(key, record)
+        if first_record.split is None:
             first[key] = record
-        elif record.split not in (None, known.split):
-            torn.append(f"{known.id} ({known.split}) and {record.id} ({record.split})")
+        elif record.split not in (None, first_record.split):
+            torn.append(f"{first_record.id} ({first_record.split}) and {record.id} ({record.split})")
     if torn:
         raise torn_apart(torn, "cache.source.path")
     return {key: record.split for key, record in first.items()}

@@ -34,8 +34,8 @@ class Work:
     flops: float | None
 
     def __add__(self, other: "Work") -> "Work":
-        known = self.flops is not None and other.flops is not None
-        return Work(self.tokens + other.tokens, (self.flops or 0.0) + (other.flops or 0.0) if known else None)
+        flops_known = self.flops is not None and other.flops is not None
+        return Work(self.tokens + other.tokens, (self.flops or 0.0) + (other.flops or 0.0) if flops_known else None)
 
 
 NOTHING = Work(0, 0.0)
@@ -121,11 +121,11 @@ def most_steps(price: Callable[[int], float | int], amount: float | int) -> int:
     while high - low > 1:
         guess = low + int((high - low) * (amount - low_price) / (high_price - low_price))
         guess = (low + high) // 2 if middle else min(max(guess, low + 1), high - 1)
-        found = float(price(guess))
-        if found <= amount:
-            low, low_price = guess, found
+        guess_price = float(price(guess))
+        if guess_price <= amount:
+            low, low_price = guess, guess_price
         else:
-            high, high_price = guess, found
+            high, high_price = guess, guess_price
         middle = not middle
     return low
 

@@ -87,7 +87,7 @@ def _control_groups(membership: Path, root: Path) -> list[tuple[int, int]]:
         lines = membership.read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
-    found = []
+    memory_limits = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers == "":
@@ -102,11 +102,11 @@ def _control_groups(membership: Path, root: Path) -> list[tuple[int, int]]:
             if limit is not None and used is not None:
                 # Files' pages that nobody has used lately are given back before anything is refused.
                 cached = _statistic(group / "memory.stat", ("total_inactive_file", "inactive_file"))
-                found.append((limit, limit - (used - cached)))
+                memory_limits.append((limit, limit - (used - cached)))
             if group == below:
                 break
             group = group.parent
-    return found
+    return memory_limits
 
 
 def _number(path: Path) -> int | None:
@@ -131,8 +131,8 @@ class Energy:
     """
 
     def __init__(self, device: torch.device, powercap: Path = _POWERCAP) -> None:
-        found = _nvml(device) if device.type == "cuda" else _rapl(powercap)
-        self._counters = [(read, read_range) for read, read_range in found if read() is not None]
+        counters = _nvml(device) if device.type == "cuda" else _rapl(powercap)
+        self._counters = [(read, read_range) for read, read_range in counters if read() is not None]
         self._last = [read() or 0.0 for read, _ in self._counters]
         self._joules = 0.0
 

@@ -66,8 +66,8 @@ def peak_of(device: torch.device, precision: str, given_tflops: float | None, na
 
 def listed_tflops(name: str, precision: str) -> float | None:
     """The vendor's dense rate for a device's name, or None for one that is not in the table."""
-    known = (rates for part, rates in LISTED_TFLOPS.items() if part in name)
-    rates = next(known, None)
+    matching_rates = (rates for part, rates in LISTED_TFLOPS.items() if part in name)
+    rates = next(matching_rates, None)
     return rates[precision] if rates else None
 
 

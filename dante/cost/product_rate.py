@@ -83,12 +83,12 @@ def product_rate(device: torch.device, precision: str, name: str, again: bool = 
     tflops, times = _read().get(key, (0.0, 0))
     if times >= _ENOUGH and not again:
         return Rate(tflops, True)
-    found = measure(device, precision)
-    if found.quiet:
-        _keep(key, max(tflops, found.tflops), times + 1)
-    if tflops >= found.tflops:
+    new_rate = measure(device, precision)
+    if new_rate.quiet:
+        _keep(key, max(tflops, new_rate.tflops), times + 1)
+    if tflops >= new_rate.tflops:
         return Rate(tflops, True)
-    return found
+    return new_rate
 
 
 def _multiply(device: torch.device, precision: str) -> Callable[..., Any]:

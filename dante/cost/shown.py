@@ -128,8 +128,8 @@ def _reasons(decided: dict[str, str]) -> list[str]:
 
 def _instead(cfg: dict[str, Any]) -> str:
     """What to type for a fit that is not emulated."""
-    own = "trainer.precision=auto chooses it here"
-    return own if cfg["fidelity"]["master_weights"] else f"fidelity=sound keeps fp32 weights, and {own}"
+    advice = "trainer.precision=auto chooses it here"
+    return advice if cfg["fidelity"]["master_weights"] else f"fidelity=sound keeps fp32 weights, and {advice}"
 
 
 def _source(rate: ExpectedRate) -> str:

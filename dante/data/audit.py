@@ -79,28 +79,28 @@ def audit(
         examples: how many conversations to show, spread over the cache.
     """
     assert student.renderer is not None
-    found = Audit(student, teacher, len(cache), labels(cache.columns, "split").count("train"))
+    report = Audit(student, teacher, len(cache), labels(cache.columns, "split").count("train"))
     for role, model in (("student", student), ("teacher", teacher)):
         if model is not None:
             problems, notes = findings(model, role)
-            found.problems += problems
-            found.notes += notes
-    _records(found, cache, student.renderer)
-    _lengths(found, max_tokens)
-    _epochs(found, steps, batch_records)
+            report.problems += problems
+            report.notes += notes
+    _records(report, cache, student.renderer)
+    _lengths(report, max_tokens)
+    _epochs(report, steps, batch_records)
     reasons = labels(cache.columns, "finish_reason")
     cut = sum(reason in TRUNCATED for reason in reasons)
     if cut:
-        found.notes.append(
+        report.notes.append(
             f"{cut:,} answers ({cut / len(reasons):.1%}) were cut off (finish reason length or repetition)"
         )
     for index in np.unique(np.linspace(0, len(cache) - 1, min(examples, len(cache))).round().astype(int)):
         record = cache.record(int(index))
         try:
-            found.examples.append(Example(record, segments(student.renderer, record)))
+            report.examples.append(Example(record, segments(student.renderer, record)))
         except DanteError:
             continue  # counted among the refused
-    return found
+    return report
 
 
 def segments(renderer: ChatRenderer, record: Record) -> list[tuple[str, str]]:
@@ -115,20 +115,20 @@ def segments(renderer: ChatRenderer, record: Record) -> list[tuple[str, str]]:
         return text
 
     whole, written = decoded(len(ids)), decoded(start)
-    found = [(written, "prompt")]
+    pieces = [(written, "prompt")]
     for count in range(start + 1, end + 1):
         text = decoded(count)
         if whole.startswith(text) and len(text) > len(written):  # otherwise the token ends inside a character
             kind = "end" if count == end else "target"
-            found.append((text[len(written) :], kind))
+            pieces.append((text[len(written) :], kind))
             written = text
-    return [*found, (whole[len(written) :], "rest")]
+    return [*pieces, (whole[len(written) :], "rest")]
 
 
-def _records(found: Audit, cache: IndexedCache, renderer: ChatRenderer) -> None:
+def _records(report: Audit, cache: IndexedCache, renderer: ChatRenderer) -> None:
     """Renders everything: lengths, masks, tokens per byte, and special tokens of the teacher that stand as text."""
     languages = labels(cache.columns, "language")
-    special = set(found.teacher.tokenizer.all_special_tokens) if found.teacher else set()
+    special = set(report.teacher.tokenizer.all_special_tokens) if report.teacher else set()
     lengths: list[int] = []
     leaked: list[str] = []
     refused: list[str] = []
@@ -138,8 +138,8 @@ def _records(found: Audit, cache: IndexedCache, renderer: ChatRenderer) -> None:
         records = [cache.record(index) for index in range(start, min(start + RECORDS_PER_BATCH, len(cache)))]
         leaked += [r.id for r in records if any(token in r.teacher_text for token in special)]
         rendered = _rendered(records, renderer, refused)
-        theirs = _teacher_tokens(found.teacher, [record for _, record, _ in rendered])
-        for (offset, record, item), teacher_tokens in zip(rendered, theirs, strict=True):
+        teacher_counts = _teacher_tokens(report.teacher, [record for _, record, _ in rendered])
+        for (offset, record, item), teacher_tokens in zip(rendered, teacher_counts, strict=True):
             targets = np.flatnonzero(item["supervised"])
             lengths.append(item["tokens"])
             if item["input_ids"][targets[-1]] != renderer.end_of_turn_id or targets[-1] - targets[0] + 1 != len(
@@ -147,9 +147,9 @@ def _records(found: Audit, cache: IndexedCache, renderer: ChatRenderer) -> None:
             ):
                 open_turns.append(record.id)
             for group in ("all", languages[start + offset]):
-                _add(found.compression, group, item["answer_bytes"], len(targets) - 1, teacher_tokens)
-    found.tokens = np.array(lengths, dtype=np.int64)
-    found.refused, found.closed = len(refused), len(lengths) - len(open_turns)
+                _add(report.compression, group, item["answer_bytes"], len(targets) - 1, teacher_tokens)
+    report.tokens = np.array(lengths, dtype=np.int64)
+    report.refused, report.closed = len(refused), len(lengths) - len(open_turns)
     for what, named in (
         ("records cannot be rendered exactly", refused),
         ("records do not end their mask with the end-of-turn token", open_turns),
@@ -157,7 +157,7 @@ def _records(found: Audit, cache: IndexedCache, renderer: ChatRenderer) -> None:
     ):
         if named:
             more = ", …" if len(named) > NAMED else ""
-            found.problems.append(f"{len(named):,} {what}: {', '.join(named[:NAMED])}{more}")
+            report.problems.append(f"{len(named):,} {what}: {', '.join(named[:NAMED])}{more}")
 
 
 def _rendered(
@@ -167,13 +167,13 @@ def _rendered(
     try:
         return [(*pair, item) for pair, item in zip(enumerate(records), rows(records, renderer), strict=True)]
     except DanteError:
-        found = []
+        rendered = []
     for offset, record in enumerate(records):
         try:
-            found.append((offset, record, row(record, renderer)))
+            rendered.append((offset, record, row(record, renderer)))
         except DanteError as error:
             refused.append(f"{record.id} ({error.what})")
-    return found
+    return rendered
 
 
 def _teacher_tokens(teacher: Model | None, records: list[Record]) -> list[int | None]:
@@ -188,26 +188,26 @@ def _add(
     groups: dict[str, tuple[int, int, int | None]], name: str, size: int, tokens: int, teacher_tokens: int | None
 ) -> None:
     before = groups.get(name, (0, 0, 0))
-    theirs = None if before[2] is None or teacher_tokens is None else before[2] + teacher_tokens
-    groups[name] = (before[0] + size, before[1] + tokens, theirs)
+    teacher_total = None if before[2] is None or teacher_tokens is None else before[2] + teacher_tokens
+    groups[name] = (before[0] + size, before[1] + tokens, teacher_total)
 
 
-def _lengths(found: Audit, max_tokens: int | None) -> None:
-    if max_tokens is None or not len(found.tokens):
+def _lengths(report: Audit, max_tokens: int | None) -> None:
+    if max_tokens is None or not len(report.tokens):
         return
-    count = int((found.tokens > max_tokens).sum())
+    count = int((report.tokens > max_tokens).sum())
     if count:
-        found.problems.append(
-            f"{count:,} records ({count / len(found.tokens):.1%}) are longer than a pack of {max_tokens:,} tokens (the "
-            f"longest has {found.tokens.max():,}): fit.overlong decides whether they stop the fit or are left out"
+        report.problems.append(
+            f"{count:,} records ({count / len(report.tokens):.1%}) are longer than a pack of {max_tokens:,} tokens "
+            f"(the longest has {report.tokens.max():,}): fit.overlong decides whether they stop the fit or are left out"
         )
 
 
-def _epochs(found: Audit, steps: int | None, batch_records: int | None) -> None:
+def _epochs(report: Audit, steps: int | None, batch_records: int | None) -> None:
     if steps is None or batch_records is None:
         return
-    epochs = steps * batch_records / max(found.train, 1)
-    found.notes.append(
-        f"{steps:,} steps of {batch_records:,} records over {found.train:,} training records: {epochs:.2f} epochs"
+    epochs = steps * batch_records / max(report.train, 1)
+    report.notes.append(
+        f"{steps:,} steps of {batch_records:,} records over {report.train:,} training records: {epochs:.2f} epochs"
         + ("; some records are never shown" if epochs < 1 else "")
     )

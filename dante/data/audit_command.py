@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
             raise DanteError(f"{getattr(args, option)}", where=f"--{option.replace('_', '-')}", allowed="at least 1")
     student = load_model(args.student, True, _variables(args.template))
     teacher = load_model(args.teacher, False, {}) if args.teacher else None
-    found = audit(cache, student, teacher, args.max_tokens, args.steps, args.batch, args.count)
-    _print(found, Console(highlight=False))
+    report = audit(cache, student, teacher, args.max_tokens, args.steps, args.batch, args.count)
+    _print(report, Console(highlight=False))
     if args.html:
         from dante.look.page import render
 
@@ -62,14 +62,14 @@ def run(args: argparse.Namespace) -> int:
             __package__,
             "audit.html.jinja",
             title=title,
-            found=found,
-            lengths=lengths(found),
-            compression=compression(found),
+            found=report,
+            lengths=lengths(report),
+            compression=compression(report),
         )
         args.html.parent.mkdir(parents=True, exist_ok=True)
         args.html.write_text(page, encoding="utf-8")
         print(f"wrote {args.html}")
-    return 1 if found.problems else 0
+    return 1 if report.problems else 0
 
 
 def lengths(found: "Audit") -> list[tuple[str, str]]:
@@ -84,34 +84,42 @@ def lengths(found: "Audit") -> list[tuple[str, str]]:
 def compression(found: "Audit") -> list[tuple[str, str, str, str, str]]:
     """Per language: answer bytes, tokens per byte of student and teacher, and the ratio of both token counts."""
     lines = []
-    for name, (size, ours, theirs) in sorted(found.compression.items(), key=lambda item: -item[1][0]):
-        ratio = f"{ours / theirs:.3f}" if theirs else "–"
-        lines.append((name, f"{size:,}", f"{ours / size:.4f}", f"{theirs / size:.4f}" if theirs else "–", ratio))
+    for name, (size, student_tokens, teacher_tokens) in sorted(found.compression.items(), key=lambda item: -item[1][0]):
+        ratio = f"{student_tokens / teacher_tokens:.3f}" if teacher_tokens else "–"
+        lines.append(
+            (
+                name,
+                f"{size:,}",
+                f"{student_tokens / size:.4f}",
+                f"{teacher_tokens / size:.4f}" if teacher_tokens else "–",
+                ratio,
+            )
+        )
     return lines
 
 
 def _variables(pairs: Sequence[str]) -> dict[str, Any]:
-    found = {}
+    variables = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not sign or not key:
             raise DanteError(f"{pair!r}", where="--template", allowed="KEY=VALUE, such as enable_thinking=false")
         try:
-            found[key] = json.loads(value)
+            variables[key] = json.loads(value)
         except ValueError:
-            found[key] = value
-    return found
+            variables[key] = value
+    return variables
 
 
-def _print(found: "Audit", console: Console) -> None:
-    for problem in found.problems:
+def _print(report: "Audit", console: Console) -> None:
+    for problem in report.problems:
         console.print(Text.assemble(("problem  ", "bold red"), visible(problem)))
-    for note in found.notes:
+    for note in report.notes:
         console.print(Text.assemble(("note     ", "yellow"), visible(note)))
-    console.print(f"masks    {found.closed:,} of {found.records:,} records end theirs with the end-of-turn token")
+    console.print(f"masks    {report.closed:,} of {report.records:,} records end theirs with the end-of-turn token")
     models = Table(box=box.SIMPLE_HEAD)
     models.add_column("")
-    shown = [("student", found.student), *([("teacher", found.teacher)] if found.teacher else [])]
+    shown = [("student", report.student), *([("teacher", report.teacher)] if report.teacher else [])]
     for role, model in shown:
         models.add_column(f"{role}: {Path(model.name).name}")
     for facts in zip(*(model.facts() for _, model in shown), strict=True):
@@ -120,11 +128,13 @@ def _print(found: "Audit", console: Console) -> None:
     table = Table(title="tokens per byte of the answers", title_justify="left", box=box.SIMPLE_HEAD)
     for head in ("language", "bytes", "student", "teacher", "student / teacher"):
         table.add_column(head, justify="left" if head == "language" else "right")
-    for line in compression(found):
+    for line in compression(report):
         table.add_row(*line)
     console.print(table)
-    console.print("conversation, student's tokens:  " + "   ".join(f"{name} {value}" for name, value in lengths(found)))
-    for example in found.examples:
+    console.print(
+        "conversation, student's tokens:  " + "   ".join(f"{name} {value}" for name, value in lengths(report))
+    )
+    for example in report.examples:
         text = Text(f"\n{'─' * 72}\n{visible(example.record.id)}\n")
         for piece, kind in example.segments:
             text.append(visible(piece), style=STYLES[kind])

@@ -173,9 +173,9 @@ class Part(Curriculum):
 
     def order(self, entropy: Float[np.ndarray, " records"], draws: int, seed: int) -> Int64[np.ndarray, " draws"]:
         """The `draws` of this stretch, out of a fit that draws 1 / (end − start) times as many."""
-        every = max(draws, round(draws / (self.end - self.start)))
-        first = min(round(every * self.start), every - draws)
-        return self.whole.order(entropy, every, seed)[first : first + draws]
+        whole_draws = max(draws, round(draws / (self.end - self.start)))
+        first = min(round(whole_draws * self.start), whole_draws - draws)
+        return self.whole.order(entropy, whole_draws, seed)[first : first + draws]
 
 
 def _easiest_first(entropy: Float[np.ndarray, " some"]) -> Int64[np.ndarray, " some"]:

@@ -176,8 +176,8 @@ class DistillData(LightningDataModule):
     def summary(self) -> dict[str, float | int]:
         """Totals of the whole fit (see `Plan.summary`), records in the train split, records dropped as too long."""
         assert self.plan is not None, "setup() has not run"
-        found = len(self.rows) + self.dropped_overlong
-        return {**self.plan.summary(), "train_records": found, "dropped_overlong": self.dropped_overlong}
+        train_records = len(self.rows) + self.dropped_overlong
+        return {**self.plan.summary(), "train_records": train_records, "dropped_overlong": self.dropped_overlong}
 
     def _place(self) -> tuple[int, int]:
         trainer = self.trainer

@@ -101,13 +101,13 @@ class Plan:
         packs = self.step_packs(step)
         loads = [int(self.lengths[pack].sum()) for pack in packs]
         ranks = balance(loads, world_size)
-        count = max(len(mine) for mine in ranks)
-        mine = ranks[rank]
+        count = max(len(rank_packs) for rank_packs in ranks)
+        rank_packs = ranks[rank]
         if accumulate is not None:
             count = min(count, accumulate)
-            groups = balance([loads[pack] for pack in mine], count)
-            return [[row for pack in group for row in packs[mine[pack]]] for group in groups]
-        return [packs[pack] for pack in mine] + [[] for _ in range(count - len(mine))]
+            groups = balance([loads[pack] for pack in rank_packs], count)
+            return [[row for pack in group for row in packs[rank_packs[pack]]] for group in groups]
+        return [packs[pack] for pack in rank_packs] + [[] for _ in range(count - len(rank_packs))]
 
 
 def balance(loads: list[int], bins: int) -> list[list[int]]:

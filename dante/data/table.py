@@ -88,8 +88,8 @@ def write_table(records: Sequence[Record], renderer: ChatRenderer, path: Path) -
         with ArrowWriter(path=str(partial), features=FEATURES) as writer:
             starts = range(0, len(records), RECORDS_PER_BATCH)
             for start in track(starts, description="tokenising records", transient=True, disable=len(starts) < 10):
-                found = rows(records[start : start + RECORDS_PER_BATCH], renderer)
-                writer.write_batch({name: [item[name] for item in found] for name in FEATURES})
+                batch = rows(records[start : start + RECORDS_PER_BATCH], renderer)
+                writer.write_batch({name: [item[name] for item in batch] for name in FEATURES})
             writer.finalize()
         os.replace(partial, path)
     finally:

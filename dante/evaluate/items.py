@@ -29,9 +29,9 @@ def slices(records: Sequence[Record]) -> dict[str, Int64[np.ndarray, "_"]]:
     tasks = {"heldout": np.arange(len(records), dtype=np.int64)}
     for field in ("domain", "language"):
         values = [getattr(record, field) for record in records]
-        known = sorted({value for value in values if value is not None})
-        if len(known) > 1:
-            for value in known:
-                rows = [row for row, mine in enumerate(values) if mine == value]
+        distinct_values = sorted({value for value in values if value is not None})
+        if len(distinct_values) > 1:
+            for value in distinct_values:
+                rows = [row for row, row_value in enumerate(values) if row_value == value]
                 tasks[f"heldout/{field}={value}"] = np.array(rows, dtype=np.int64)
     return tasks

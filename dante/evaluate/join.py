@@ -36,12 +36,14 @@ class Joined:
         """Per item of the student's, what every model has of it."""
         tables = {model: {item.id: item for item in items} for model, items in self.models.items()}
         for first in next(iter(self.models.values())) if "student" not in self.models else self.models["student"]:
-            own = {model: table[first.id] for model, table in tables.items() if first.id in table}
+            item_by_model = {model: table[first.id] for model, table in tables.items() if first.id in table}
             yield {
                 "id": first.id,
                 "text": first.text,
                 "slices": list(first.slices),
-                "models": {model: {k: list(v) for k, v in item.values.items()} for model, item in own.items()},
+                "models": {
+                    model: {k: list(v) for k, v in item.values.items()} for model, item in item_by_model.items()
+                },
             }
 
     def pairs(self, interval: Mapping[str, Any]) -> list[Line]:
@@ -60,7 +62,7 @@ def joined(folders: Mapping[str, Path]) -> list[Joined]:
         DanteError: models were asked different things under one id.
     """
     scores = {model: read_json(folder / "scores.json") for model, folder in folders.items()}
-    names = dict.fromkeys(name for one in reversed(scores.values()) for name in one.get("suites", []))
+    names = dict.fromkeys(name for model_scores in reversed(scores.values()) for name in model_scores.get("suites", []))
     return [
         _join(name, {m: f / name for m, f in folders.items() if name in scores[m].get("suites", [])}) for name in names
     ]
@@ -69,11 +71,11 @@ def joined(folders: Mapping[str, Path]) -> list[Joined]:
 def _join(name: str, folders: Mapping[str, Path]) -> Joined:
     models: dict[str, list[Item]] = {}
     others: dict[str, list[Item]] = {}
-    said: Line = {}
+    description: Line = {}
     details, answers = {}, {}
     for model, folder in folders.items():
-        said = read_json(folder / "suite.json")
-        details[model] = said.pop("details")
+        description = read_json(folder / "suite.json")
+        details[model] = description.pop("details")
         models[model] = _items(folder / "items.jsonl")
         for path in sorted(folder.glob("items-*.jsonl")):
             others[path.stem.removeprefix("items-")] = _items(path)
@@ -81,7 +83,7 @@ def _join(name: str, folders: Mapping[str, Path]) -> Joined:
         if answered:
             answers[model] = {line["id"]: line for line in answered}
     _check_alike(name, models)
-    return Joined(name, said, models | others, details, answers)
+    return Joined(name, description, models | others, details, answers)
 
 
 def _items(path: Path) -> list[Item]:

@@ -48,22 +48,22 @@ def measure(subject: Subject, suites: list[Suite], out: Path, threads: int | Non
             folder = out / suite.name
             folder.mkdir(exist_ok=True)
             try:
-                found = suite.measure(subject, folder, bars)
+                measurement = suite.measure(subject, folder, bars)
             except NotMeasured as reason:
                 scores["notes"].append(str(reason))
                 continue
-            if found is None:
+            if measurement is None:
                 continue
-            _write(suite, found, folder)
+            _write(suite, measurement, folder)
             scores["suites"].append(suite.name)
-            scores["rows"] += rows_of(suite, found, subject.name, subject.seed)
-            scores["others"] += other_rows(suite, found, subject.seed)
-            scores["notes"] += found.notes
-            commands |= {suite.name: found.command} if found.command else {}
+            scores["rows"] += rows_of(suite, measurement, subject.name, subject.seed)
+            scores["others"] += other_rows(suite, measurement, subject.seed)
+            scores["notes"] += measurement.notes
+            commands |= {suite.name: measurement.command} if measurement.command else {}
     write_json(out / "scores.json", scores | {"commands": commands, "precision": subject.precision})
 
 
-def _write(suite: Suite, found: Measurement, folder: Path) -> None:
+def _write(suite: Suite, measurement: Measurement, folder: Path) -> None:
     write_json(
         folder / "suite.json",
         {
@@ -71,15 +71,15 @@ def _write(suite: Suite, found: Measurement, folder: Path) -> None:
             "counts": suite.counts,
             "metrics": {key: asdict(metric) for key, metric in suite.metrics.items()},
             "contrasts": [list(pair) for pair in suite.contrasts],
-            "slices": list(found.slices),
-            "details": found.details,
+            "slices": list(measurement.slices),
+            "details": measurement.details,
         },
     )
-    write_lines(folder / "items.jsonl", [as_line(item) for item in found.items])
-    for model, items in found.others.items():
+    write_lines(folder / "items.jsonl", [as_line(item) for item in measurement.items])
+    for model, items in measurement.others.items():
         write_lines(folder / f"items-{model}.jsonl", [as_line(item) for item in items])
-    if found.answers:
-        write_lines(folder / "answers.jsonl", list(found.answers))
+    if measurement.answers:
+        write_lines(folder / "answers.jsonl", list(measurement.answers))
 
 
 def as_line(item: Item) -> Line:

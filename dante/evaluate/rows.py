@@ -15,7 +15,7 @@ Line = dict[str, Any]
 
 def rows_of(suite: Suite, found: Measurement, model: str, seed: int) -> list[Line]:
     """A model's rows: every metric on everything and per slice, then what the suite states."""
-    stated = {one.metric for one in found.stated}
+    stated = {statistic.metric for statistic in found.stated}
     derived = [
         _row(suite, found, model, seed, task, metric, ratio.value, ratio.stderr, len(ratio))
         for task, chosen in tasks(suite.name, found.slices, found.items).items()
@@ -23,7 +23,8 @@ def rows_of(suite: Suite, found: Measurement, model: str, seed: int) -> list[Lin
         if metric not in stated
     ]
     return derived + [
-        _row(suite, found, model, seed, suite.name, one.metric, one.value, one.stderr, one.n) for one in found.stated
+        _row(suite, found, model, seed, suite.name, statistic.metric, statistic.value, statistic.stderr, statistic.n)
+        for statistic in found.stated
     ]
 
 
@@ -56,7 +57,7 @@ def _ratio(items: Sequence[Item], metric: str) -> Ratio:
 
 
 def _row(
-    suite: Suite, found: Measurement, model: str, seed: int, task: str, metric: str, value: float,
+    suite: Suite, measurement: Measurement, model: str, seed: int, task: str, metric: str, value: float,
     stderr: float | None, n: int,
 ) -> Line:  # fmt: skip
     """One result in the form every harness shares."""
@@ -67,10 +68,10 @@ def _row(
         "value": value,
         "stderr": stderr,
         "n": n,
-        "n_shot": found.n_shot,
-        "harness": found.harness,
-        "harness_version": found.harness_version,
-        "decoding": found.decoding or suite.metrics.get(metric, Metric(metric)).decoding,
+        "n_shot": measurement.n_shot,
+        "harness": measurement.harness,
+        "harness_version": measurement.harness_version,
+        "decoding": measurement.decoding or suite.metrics.get(metric, Metric(metric)).decoding,
         "seed": seed,
     }
 
@@ -97,22 +98,22 @@ def pairs_of(
     """
     for task in [name, *(f"{name}/{part}" for part in slices)]:
         for a, b in contrasts if task == name else contrasts[:1]:
-            found = _shared(a, b, task.partition("/")[2], models)
-            if main in found.get(a, {}) and main in found.get(b, {}):
-                yield _pair(a, b, task, main, found, interval)
+            shared_ratios = _shared(a, b, task.partition("/")[2], models)
+            if main in shared_ratios.get(a, {}) and main in shared_ratios.get(b, {}):
+                yield _pair(a, b, task, main, shared_ratios, interval)
     for a, b in contrasts[:1]:
-        found = _shared(a, b, "", models)
-        for metric in found.get(a, {}):
-            if metric != main and metric in found[b]:
-                yield _pair(a, b, name, metric, found, interval)
+        shared_ratios = _shared(a, b, "", models)
+        for metric in shared_ratios.get(a, {}):
+            if metric != main and metric in shared_ratios[b]:
+                yield _pair(a, b, name, metric, shared_ratios, interval)
 
 
 def _shared(a: str, b: str, part: str, models: Mapping[str, Sequence[Item]]) -> dict[str, dict[str, Ratio]]:
     """The ratios of both models over the items that both have, if these are at least two."""
     if a not in models or b not in models:
         return {}
-    theirs = {item.id for item in models[b]}
-    kept = [item for item in models[a] if item.id in theirs and (not part or part in item.slices)]
+    ids_of_b = {item.id for item in models[b]}
+    kept = [item for item in models[a] if item.id in ids_of_b and (not part or part in item.slices)]
     if len(kept) < 2:
         return {}
     other = {item.id: item for item in models[b]}
@@ -120,8 +121,13 @@ def _shared(a: str, b: str, part: str, models: Mapping[str, Sequence[Item]]) -> 
 
 
 def _pair(
-    a: str, b: str, task: str, metric: str, found: Mapping[str, Mapping[str, Ratio]], interval: Mapping[str, Any]
+    a: str,
+    b: str,
+    task: str,
+    metric: str,
+    shared_ratios: Mapping[str, Mapping[str, Ratio]],
+    interval: Mapping[str, Any],
 ) -> Line:
     """A paired difference of one quantity between two models."""
-    difference = asdict(paired_difference(found[a][metric], found[b][metric], **interval))
+    difference = asdict(paired_difference(shared_ratios[a][metric], shared_ratios[b][metric], **interval))
     return {"a": a, "b": b, "task": task, "metric": metric} | difference

@@ -40,12 +40,12 @@ def subject(name: str, inputs: dict[str, Path], seed: int, settings: Measured) -
     folder = Path(teacher.location(inputs["teacher"])) if teacher.local else None
     if name == "teacher":
         assert folder is not None
-        own = folder
+        model_folder = folder
     else:
-        own = inputs["init"] / "model" if name == "init" else inputs["release"]
+        model_folder = inputs["init"] / "model" if name == "init" else inputs["release"]
     return Subject(
         name=name,
-        folder=own,
+        folder=model_folder,
         seed=seed,
         cache=inputs["cache"],
         precision=settings.precision,

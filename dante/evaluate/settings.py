@@ -19,8 +19,8 @@ def of_model(settings: Mapping[str, Any]) -> dict[str, Any]:
     suites = settings.get("suites")
     if not isinstance(suites, Mapping):
         return dict(settings)
-    own = {name: _of(node, model) for name, node in suites.items()}
-    return {**settings, "suites": {name: node for name, node in own.items() if node is not None}}
+    suite_nodes = {name: _of(node, model) for name, node in suites.items()}
+    return {**settings, "suites": {name: node for name, node in suite_nodes.items() if node is not None}}
 
 
 def _of(node: Any, model: str) -> Any:

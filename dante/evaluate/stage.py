@@ -48,15 +48,15 @@ def run(step: Step[Eval]) -> None:
             "rows": [
                 row | {"seed": seed}
                 for part in ("rows", "others")
-                for one in scores.values()
-                for row in one.get(part, [])
+                for model_scores in scores.values()
+                for row in model_scores.get(part, [])
             ],
             "pairs": [pair for suite in suites for pair in suite.pairs(interval)],
             "suites": {suite.name: suite.said for suite in suites},
             "details": {suite.name: suite.details for suite in suites},
             "commands": scores["student"]["commands"],
             "precision": settings.precision,
-            "notes": list(dict.fromkeys(note for one in scores.values() for note in one["notes"])),
+            "notes": list(dict.fromkeys(note for model_scores in scores.values() for note in model_scores["notes"])),
         },
     )
     for suite in suites:

@@ -30,8 +30,8 @@ def check(folder: Path) -> list[DanteError]:
         DanteError: there is no such folder.
     """
     if not folder.is_dir():
-        known = ", ".join(p.name for p in folders(folder.parent)) if folder.parent.is_dir() else ""
-        raise DanteError(f"there is no experiment {folder.name!r}", where=str(folder), allowed=known)
+        experiment_names = ", ".join(p.name for p in folders(folder.parent)) if folder.parent.is_dir() else ""
+        raise DanteError(f"there is no experiment {folder.name!r}", where=str(folder), allowed=experiment_names)
     missing = [name for name in FILES if not (folder / name).is_file()]
     faults = [
         DanteError(f"{folder.name} has no {name}", where=str(folder / name), fix="see experiments/README.md")
@@ -123,21 +123,22 @@ def _results(folder: Path, results: Results, configuration: Configuration | None
             yield DanteError(
                 f"the primary metric {name!r} is no arm's", where=path, allowed=", ".join(sorted(measured))
             )
-    for one in results.differences:
-        unknown = [arm for arm in one.arms or () if arm not in results.arms and arm not in results.references]
+    for difference in results.differences:
+        unknown = [arm for arm in difference.arms or () if arm not in results.arms and arm not in results.references]
         if unknown:
             yield DanteError(
-                f"the difference {one.name!r} is of {unknown[0]!r}, which is no arm",
+                f"the difference {difference.name!r} is of {unknown[0]!r}, which is no arm",
                 where=path,
                 allowed=", ".join([*results.arms, *results.references]),
             )
-        if one.low is not None and one.high is not None and not one.low <= one.high:
-            yield DanteError(f"the interval of {one.name!r} ends before it begins", where=path)
+        if difference.low is not None and difference.high is not None and not difference.low <= difference.high:
+            yield DanteError(f"the interval of {difference.name!r} ends before it begins", where=path)
     if configuration:
-        mine, its = set(results.arms), set(configuration.arms)
-        if mine != its:
+        result_arms, config_arms = set(results.arms), set(configuration.arms)
+        if result_arms != config_arms:
             yield DanteError(
-                f"config.yaml and results.json do not have the same arms: {', '.join(sorted(mine ^ its))} in only one",
+                "config.yaml and results.json do not have the same arms: "
+                f"{', '.join(sorted(result_arms ^ config_arms))} in only one",
                 where=str(folder / "config.yaml"),
             )
 

@@ -63,23 +63,23 @@ def read_comparison(source: Path) -> Comparison:
         )
     content = read_json(path)
     sweep = read_json(source / SWEEP) if (source / SWEEP).is_file() else {}
-    known = {p["run"]: source / p["directory"] for p in sweep.get("points", []) if "directory" in p}
+    run_folders = {p["run"]: source / p["directory"] for p in sweep.get("points", []) if "directory" in p}
     try:
         tables = content["tables"]
         _refuse_doubled_arms(tables, path)
         return Comparison(
             commands=_commands(content, tables),
-            runs={arm: runs for table in tables for arm, runs in _runs(source, table, known).items()},
-            tuning_runs=[_place(source, p["run"], known) for p in sweep.get("points", []) if _tuned(p)],
+            runs={arm: runs for table in tables for arm, runs in _runs(source, table, run_folders).items()},
+            tuning_runs=[_place(source, p["run"], run_folders) for p in sweep.get("points", []) if _tuned(p)],
             arms=_values(tables),
             primary=list(dict.fromkeys(_metric(result) for _, result in _results(tables) if result["primary"])),
             references=_references(tables),
             differences=[
-                *(one for _, result in _results(tables) for one in _differences(result, content)),
-                *(one for table in tables for one in _factors(table, content)),
+                *(difference for _, result in _results(tables) for difference in _differences(result, content)),
+                *(difference for table in tables for difference in _factors(table, content)),
             ],
             tuning=_tuning(sweep.get("tuning")),
-            failed=[f"{one['run']}: {one['why']}" for one in content["absent"]],
+            failed=[f"{absent_run['run']}: {absent_run['why']}" for absent_run in content["absent"]],
             figures=sorted(path.parent.glob("*.png")),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -105,24 +105,24 @@ def _refuse_doubled_arms(tables: list[Json], path: Path) -> None:
 
 def _commands(content: Json, tables: list[Json]) -> list[str]:
     """The sweeps' commands, or else the runs'. Where the script lay on that machine is nobody's business."""
-    found = [sweep["command"] for sweep in content["sweeps"]]
-    found = found or [
+    commands = [sweep["command"] for sweep in content["sweeps"]]
+    commands = commands or [
         run["command"] for table in tables for arm in table["arms"].values() for run in arm["runs"].values()
     ]
-    return [re.sub(r"^python \S*/train\.py", "python train.py", command) for command in found]
+    return [re.sub(r"^python \S*/train\.py", "python train.py", command) for command in commands]
 
 
-def _runs(source: Path, table: Json, known: dict[str, Path]) -> Runs:
+def _runs(source: Path, table: Json, run_folders: dict[str, Path]) -> Runs:
     return {
-        arm: {int(seed): _place(source, run["run"], known) for seed, run in facts["runs"].items()}
+        arm: {int(seed): _place(source, run["run"], run_folders) for seed, run in facts["runs"].items()}
         for arm, facts in table["arms"].items()
     }
 
 
-def _place(source: Path, name: str, known: dict[str, Path]) -> Path:
+def _place(source: Path, name: str, run_folders: dict[str, Path]) -> Path:
     """Where a run lies: as the sweep says, else beside what is read, else in `runs/`."""
-    if name in known:
-        return known[name]
+    if name in run_folders:
+        return run_folders[name]
     beside = source.resolve().parent / name
     return beside if beside.is_dir() else Path("runs") / name
 
@@ -151,13 +151,13 @@ def _values(tables: list[Json]) -> dict[str, dict[str, dict[int, float]]]:
 
 def _references(tables: list[Json]) -> dict[str, dict[str, float]]:
     """By model; with the table's number where several tables have a teacher each."""
-    found: dict[str, dict[str, float]] = {}
+    references: dict[str, dict[str, float]] = {}
     for table, result in _results(tables):
         for model, value in result["references"].items():
             name = model if len(tables) == 1 else f"{model}, table {table['table']}"
             if value is not None:
-                found.setdefault(name, {})[_metric(result)] = float(value)
-    return found
+                references.setdefault(name, {})[_metric(result)] = float(value)
+    return references
 
 
 def _differences(result: Json, content: Json) -> Iterator[Difference]:
@@ -170,28 +170,28 @@ def _differences(result: Json, content: Json) -> Iterator[Difference]:
 def _factors(table: Json, content: Json) -> Iterator[Difference]:
     """Effects of a factorial sweep's factors, over all pairs of arms that differ in nothing else."""
     primary = next((_metric(result) for result in table["results"] if result["primary"]), "")
-    for one in table.get("factors", []):
-        pairs = f" ({one['pairs']} pairs of arms)" if one["pairs"] > 1 else ""
-        name = f"{one['factor']}: {one['level']} − {one['against']}{pairs}"
-        yield _difference(name, primary, one, content, pairs=one["pairs"])
+    for effect in table.get("factors", []):
+        pairs = f" ({effect['pairs']} pairs of arms)" if effect["pairs"] > 1 else ""
+        name = f"{effect['factor']}: {effect['level']} − {effect['against']}{pairs}"
+        yield _difference(name, primary, effect, content, pairs=effect["pairs"])
 
 
 def _difference(
-    name: str, metric: str, one: Json, content: Json, arms: tuple[str, str] | None = None, pairs: int | None = None
+    name: str, metric: str, effect: Json, content: Json, arms: tuple[str, str] | None = None, pairs: int | None = None
 ) -> Difference:
     return Difference(
         name=name,
         metric=metric,
         arms=arms,
-        difference=one["difference"],
-        low=one["low"],
-        high=one["high"],
+        difference=effect["difference"],
+        low=effect["low"],
+        high=effect["high"],
         confidence=content["confidence"],
-        stderr=one["stderr"],
-        n=one["n_items"],
+        stderr=effect["stderr"],
+        n=effect["n_items"],
         pairs=pairs,
-        p=one["p"],
-        p_adjusted=one["p_corrected"],
+        p=effect["p"],
+        p_adjusted=effect["p_corrected"],
     )
 
 

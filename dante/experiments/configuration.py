@@ -22,18 +22,18 @@ def configuration(
         origin: whether the runs recorded them, or they were composed later.
     """
     flat = {arm: {seed: _kept(cfg) for seed, cfg in seeds.items()} for arm, seeds in configs.items()}
-    every = [leaf for seeds in flat.values() for leaf in seeds.values()]
-    keys = list(dict.fromkeys(key for leaf in every for key in leaf))
-    shared = {key: every[0].get(key) for key in keys if _equal([leaf.get(key, _ABSENT) for leaf in every])}
+    all_leaves = [leaf for seeds in flat.values() for leaf in seeds.values()]
+    keys = list(dict.fromkeys(key for leaf in all_leaves for key in leaf))
+    shared = {key: all_leaves[0].get(key) for key in keys if _equal([leaf.get(key, _ABSENT) for leaf in all_leaves])}
     arms: dict[str, dict[str, Any]] = {}
     by_seed: dict[str, dict[int, dict[str, Any]]] = {}
     for arm, seeds in flat.items():
-        own = [key for key in keys if key not in shared]
-        steady = [key for key in own if _equal([leaf.get(key, _ABSENT) for leaf in seeds.values()])]
+        differing_keys = [key for key in keys if key not in shared]
+        steady = [key for key in differing_keys if _equal([leaf.get(key, _ABSENT) for leaf in seeds.values()])]
         first = next(iter(seeds.values()))
         arms[arm] = {key: first[key] for key in steady if key in first}
         for seed, leaf in seeds.items():
-            varying = {key: leaf[key] for key in own if key not in steady and key in leaf}
+            varying = {key: leaf[key] for key in differing_keys if key not in steady and key in leaf}
             if varying:
                 by_seed.setdefault(arm, {})[seed] = varying
     return Configuration(origin=origin, shared=nested(shared), arms=arms, seeds=by_seed)
@@ -61,8 +61,8 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kept(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    every = leaves({key: node for key, node in cfg.items() if key not in _LEFT_OUT})
-    return {key: value for key, value in every if key not in _WORDS}
+    all_leaves = leaves({key: node for key, node in cfg.items() if key not in _LEFT_OUT})
+    return {key: value for key, value in all_leaves if key not in _WORDS}
 
 
 def _equal(values: list[Any]) -> bool:

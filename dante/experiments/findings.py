@@ -12,10 +12,10 @@ def runs_by_arm(paths: Sequence[str]) -> dict[str, list[Path]]:
     Raises:
         DanteError: there is none, as `dante.report.comparison.runs.find`.
     """
-    found: dict[str, list[Path]] = {}
+    folders_by_arm: dict[str, list[Path]] = {}
     for point in find([Path(path) for path in paths]).points:
-        found.setdefault(str(point.arm), []).append(point.path)
-    return found
+        folders_by_arm.setdefault(str(point.arm), []).append(point.path)
+    return folders_by_arm
 
 
 def publish(folder: Path, files: Mapping[str, str | bytes], before: Sequence[str] = ()) -> None:

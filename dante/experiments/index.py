@@ -90,9 +90,9 @@ def replaced(text: str, what: str, generated: str, path: Path) -> str:
         DanteError: it has no such part.
     """
     start, end = marker(what), f"<!-- end of {what} -->"
-    before, found, rest = text.partition(start)
+    before, opening, rest = text.partition(start)
     _, closed, after = rest.partition(end)
-    if not found or not closed:
+    if not opening or not closed:
         raise DanteError(
             f"{path.name} lacks the markers of the generated {what}",
             where=str(path),

@@ -78,22 +78,22 @@ def fill(folder: Path, source: Path) -> list[Path]:
 
 def read(name: str, source: Path) -> Filled:
     """Results and configuration of what a sweep or comparison holds."""
-    found = read_comparison(source)
-    final = [run for seeds in found.runs.values() for run in seeds.values()]
-    every = [*final, *found.tuning_runs]
+    comparison = read_comparison(source)
+    final = [run for seeds in comparison.runs.values() for run in seeds.values()]
+    all_runs = [*final, *comparison.tuning_runs]
     results = Results(
         experiment=name,
-        made_with=made_with(every),
-        wall_s=wall_s(every),
-        tuning=found.tuning,
-        references=found.references,
-        arms=found.arms,
-        differences=found.differences,
-        primary=found.primary,
-        failed=found.failed,
+        made_with=made_with(all_runs),
+        wall_s=wall_s(all_runs),
+        tuning=comparison.tuning,
+        references=comparison.references,
+        arms=comparison.arms,
+        differences=comparison.differences,
+        primary=comparison.primary,
+        failed=comparison.failed,
     )
-    configs = {arm: {seed: read_config(run) for seed, run in seeds.items()} for arm, seeds in found.runs.items()}
-    return Filled(results, configuration(configs, "recorded"), found)
+    configs = {arm: {seed: read_config(run) for seed, run in seeds.items()} for arm, seeds in comparison.runs.items()}
+    return Filled(results, configuration(configs, "recorded"), comparison)
 
 
 def write_configuration(path: Path, content: Configuration) -> None:

@@ -51,8 +51,8 @@ class Readme:
 
     def named_choices(self) -> list[str]:
         """Files in conf/ that its commands choose by `+experiment=` or `+sweep=`."""
-        found = [match for part in self._code() for match in _CHOICE.findall(part)]
-        names = [f"conf/{group}/{name}.yaml" for group, value in found for name in value.split(",") if name]
+        choices = [match for part in self._code() for match in _CHOICE.findall(part)]
+        names = [f"conf/{group}/{name}.yaml" for group, value in choices for name in value.split(",") if name]
         return list(dict.fromkeys(names))
 
     def _code(self) -> Iterator[str]:

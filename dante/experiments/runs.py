@@ -33,14 +33,14 @@ def read_config(run: Path) -> dict[str, Any]:
 def made_with(runs: Iterable[Path]) -> MadeWith:
     """Revision, versions and hardware of the runs. Where they differ, a revision names all and the rest is null."""
     runs = list(runs)
-    found = [manifest.get("environment", {}) for manifest in map(_manifest, runs)]
+    environments = [manifest.get("environment", {}) for manifest in map(_manifest, runs)]
 
     def common(key: str) -> Any:
-        values = [environment.get(key) for environment in found]
+        values = [environment.get(key) for environment in environments]
         return values[0] if values and all(value == values[0] for value in values) else None
 
     hardware = common("hardware")
-    revisions = sorted({environment["git"] for environment in found if environment.get("git")})
+    revisions = sorted({environment["git"] for environment in environments if environment.get("git")})
     return MadeWith(
         git=", ".join(revisions) or None,
         date=_last_day(runs),
@@ -58,8 +58,8 @@ def wall_s(runs: Iterable[Path]) -> float | None:
         for step in _manifest(run).get("steps", {}).values()
         if step.get("complete")
     }
-    known = [seconds for seconds in steps.values() if seconds is not None]
-    return round(sum(known), 1) if known and len(known) == len(steps) else None
+    known_seconds = [seconds for seconds in steps.values() if seconds is not None]
+    return round(sum(known_seconds), 1) if known_seconds and len(known_seconds) == len(steps) else None
 
 
 def _manifest(run: Path) -> dict[str, Any]:

@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from dante.errors import DanteError
+from dante.run.config.complaint import first_of
+from dante.run.config.schema import Strict, Text
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
-Text = Annotated[str, Field(min_length=1)]
 Seed = Annotated[int, Field(ge=0)]
 Date = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 Named = dict[Text, Number]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
 
 
 class Hardware(Strict):
@@ -164,8 +161,7 @@ def validated(model: type[Model], content: Any, path: Path) -> Model:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        # An unknown key says more than the missing one that it usually stands for.
-        first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+        first = first_of(error)
         key = ".".join(str(part) for part in first["loc"]) or "the file as a whole"
         value = "" if first["type"] == "missing" else f", and is {str(first['input'])[:60]!r}"
         raise DanteError(

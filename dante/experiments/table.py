@@ -8,10 +8,12 @@ from dante.experiments.schema import Difference, Results
 
 def results_table(results: Results) -> str:
     """A table per primary metric (arms × seeds, mean, spread over seeds), then one of their differences."""
-    every = list(dict.fromkeys(metric for values in results.arms.values() for metric in values))
-    metrics = results.primary or every
+    all_metrics = list(dict.fromkeys(metric for values in results.arms.values() for metric in values))
+    metrics = results.primary or all_metrics
     parts = [_metric_table(results, metric) for metric in metrics]
-    differences = [one for one in results.differences if not results.primary or one.metric in metrics]
+    differences = [
+        difference for difference in results.differences if not results.primary or difference.metric in metrics
+    ]
     if differences:
         parts.append(_difference_table(differences))
     if results.failed:
@@ -27,35 +29,43 @@ def _metric_table(results: Results, metric: str) -> str:
     rows = [[name, *("" for _ in seeds), number(value), ""] for name, value in references.items()]
     for arm, values in arms.items():
         cells = [number(values[seed]) if seed in values else "–" for seed in seeds]
-        found = list(values.values())
-        rows.append([arm, *cells, number(fmean(found)), f"{stdev(found):.2g}" if len(found) > 1 else "–"])
+        seed_values = list(values.values())
+        rows.append(
+            [arm, *cells, number(fmean(seed_values)), f"{stdev(seed_values):.2g}" if len(seed_values) > 1 else "–"]
+        )
     if len(seeds) == 1 and not references:  # a mean of one value says nothing
         return _markdown(header, [row[:2] for row in rows])
     return _markdown([*header, "mean", "sd"], rows)
 
 
 def _difference_table(differences: Iterable[Difference]) -> str:
-    every = list(differences)
-    tested = [one for one in every if one.p is not None or one.p_adjusted is not None]
+    all_differences = list(differences)
+    tested = [
+        difference for difference in all_differences if difference.p is not None or difference.p_adjusted is not None
+    ]
     # An arm with one seed is not judged: its p is over answers alone, and nobody corrects it.
-    corrected = any(one.p_adjusted is not None for one in tested)
+    corrected = any(difference.p_adjusted is not None for difference in tested)
     heading = ["p, corrected" if corrected else "p, uncorrected"] if tested else []
     rows = []
-    for one in every:
-        interval = "–" if one.low is None or one.high is None else f"{signed(one.low)} to {signed(one.high)}"
-        confidence = "" if one.confidence is None or interval == "–" else f" ({one.confidence * 100:g} %)"
-        row = [one.name, one.metric, signed(one.difference), interval + confidence]
-        rows.append([*row, *([_probability(one, corrected)] if tested else [])])
+    for difference in all_differences:
+        interval = (
+            "–"
+            if difference.low is None or difference.high is None
+            else f"{signed(difference.low)} to {signed(difference.high)}"
+        )
+        confidence = "" if difference.confidence is None or interval == "–" else f" ({difference.confidence * 100:g} %)"
+        row = [difference.name, difference.metric, signed(difference.difference), interval + confidence]
+        rows.append([*row, *([_probability(difference, corrected)] if tested else [])])
     return _markdown(["difference", "metric", "", "interval", *heading], rows)
 
 
-def _probability(one: Difference, corrected: bool) -> str:
+def _probability(difference: Difference, corrected: bool) -> str:
     """The p-value under a heading that says `corrected`, or does not."""
-    if one.p_adjusted is not None:
-        return f"{one.p_adjusted:.3g}"
-    if one.p is None:
+    if difference.p_adjusted is not None:
+        return f"{difference.p_adjusted:.3g}"
+    if difference.p is None:
         return "–"
-    return f"{one.p:.3g} (uncorrected)" if corrected else f"{one.p:.3g}"
+    return f"{difference.p:.3g} (uncorrected)" if corrected else f"{difference.p:.3g}"
 
 
 def _markdown(header: list[str], rows: list[list[str]]) -> str:

@@ -102,7 +102,7 @@ def bill_of(step: Step[Settings], data: DistillData, source: Path) -> Bill:
     """
     manifest = load_manifest(step.inputs["cache"])
     tokenizer = data.renderer.tokenizer
-    own = {
+    tokenizer_identity = {
         "sha256_16": stable_hash(tokenizer.backend_tokenizer.to_str()),
         "chat_template": stable_hash(tokenizer.chat_template),
     }
@@ -112,7 +112,7 @@ def bill_of(step: Step[Settings], data: DistillData, source: Path) -> Bill:
         shape=shape_of(meta_of(source)),
         teacher=size_of_writer(step, manifest.get("teacher")),
         scored=any(loss.needs_scoring for loss in losses),
-        same_tokens=(manifest.get("tokenizer") or {}) == own,
+        same_tokens=(manifest.get("tokenizer") or {}) == tokenizer_identity,
         reads_text=any(isinstance(loss, LinearLoss) for loss in losses),
         paid=drawn_before(step),
     )
@@ -188,8 +188,8 @@ def with_steps(step: Step[Settings], bill: Bill) -> Step[Settings]:
     with console.screen().status("looking for the number of steps that the budget pays for"):
         steps = paid_for(fit.compute, bill)
     spent = bill.of(bill.data.plan_of(steps))
-    told = compute_sentence(spent, fit.compute.unit)
-    console.info(f"  {steps:,} steps for {budget_words(fit.compute)}: {told}")
+    sentence = compute_sentence(spent, fit.compute.unit)
+    console.info(f"  {steps:,} steps for {budget_words(fit.compute)}: {sentence}")
     return replace(step, settings=step.settings.with_steps(steps))
 
 
@@ -202,10 +202,10 @@ def check_spent(spent: Compute, budget: ComputeBudget | None, steps: int) -> Non
     """Say so where the fit did not cost what the budget gave: with few steps one more can cost more than is left."""
     if budget is None:
         return
-    found, amount = _known(spent.spent(budget.unit)), budget.amount
-    if compute.misses(found, amount):
+    used_amount, amount = _known(spent.spent(budget.unit)), budget.amount
+    if compute.misses(used_amount, amount):
         console.note(
-            f"the fit used {found / amount:.1%} of its budget of {budget_words(budget)}, teacher included: "
+            f"the fit used {used_amount / amount:.1%} of its budget of {budget_words(budget)}, teacher included: "
             f"{steps:,} steps are too few to come closer. Compare it with others after smaller steps (fit.batch.size) "
             "or a larger budget"
         )

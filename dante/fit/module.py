@@ -242,11 +242,13 @@ class DistillModule(LightningModule):
 
     def _logged(self, sums: Mapping[str, Tensor], progress: float) -> dict[str, Tensor]:
         """The step's metrics: what belongs to a loss is what it makes of its own sums."""
-        own = {loss.name: _own(sums, loss.name) for loss in self.linear_losses}
-        theirs = {f"{name}/{key}" for name, found in own.items() for key in found}
-        metrics = {key: value for key, value in sums.items() if key not in theirs}
+        loss_sums = {loss.name: _own(sums, loss.name) for loss in self.linear_losses}
+        loss_keys = {f"{name}/{key}" for name, own_sums in loss_sums.items() for key in own_sums}
+        metrics = {key: value for key, value in sums.items() if key not in loss_keys}
         for loss in self.linear_losses:
-            metrics |= {f"{loss.name}/{key}": value for key, value in loss.logged(own[loss.name], progress).items()}
+            metrics |= {
+                f"{loss.name}/{key}": value for key, value in loss.logged(loss_sums[loss.name], progress).items()
+            }
         return metrics
 
     def _parameter_gradients(self, progress: float, metrics: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -275,9 +277,9 @@ class DistillModule(LightningModule):
             divisor = clip_divisor(norm, limit)
         return divisor, norm
 
-    def _notify(self, progress: float, found: Mapping[str, Tensor], applied: Tensor) -> None:
+    def _notify(self, progress: float, sums: Mapping[str, Tensor], applied: Tensor) -> None:
         for name, loss in self.losses.items():
-            loss.on_optimizer_step(progress, _own(found, name), applied)  # type: ignore[operator]
+            loss.on_optimizer_step(progress, _own(sums, name), applied)  # type: ignore[operator]
 
     def _settle(self, everything: bool = False) -> None:
         """Act on what is known of the steps so far.
@@ -363,10 +365,10 @@ class DistillModule(LightningModule):
             yield
 
 
-def _own(found: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+def _own(sums: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """What belongs to one loss, under its own names."""
     prefix = f"{name}/"
-    return {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
+    return {key.removeprefix(prefix): value for key, value in sums.items() if key.startswith(prefix)}
 
 
 def _sum_over_ranks(shares: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -276,8 +276,8 @@ def _write_result(prepared: _Prepared) -> None:
     )
     if (note := recorder.accounting.note) is not None:
         console.note(note)
-    for name, said in losses.items():
-        for note in said.get("notes", []):
+    for name, loss_result in losses.items():
+        for note in loss_result.get("notes", []):
             console.note(f"{name}: {note}")
     if module.skipped_updates:
         console.note(f"{module.skipped_updates} updates were skipped because loss or gradient was not finite")

@@ -75,11 +75,11 @@ def grid(theme: Theme, title: str, rows: int, columns: int, size_in: tuple[float
     """Axes in rows and columns that share both axes, row by row, in a new figure of the theme's look."""
     figure = Figure(figsize=size_in, dpi=DPI, facecolor=theme.paper, layout="constrained")
     FigureCanvasAgg(figure)
-    every = list(figure.subplots(rows, columns, sharex=True, sharey=columns > 1, squeeze=False).flat)
+    all_axes = list(figure.subplots(rows, columns, sharex=True, sharey=columns > 1, squeeze=False).flat)
     # Flush with the figure's edge, not the axes': titles of figures below each other then line up.
     lines = "\n".join(textwrap.wrap(title, TITLE_CHARACTERS, break_on_hyphens=False))
     figure.suptitle(lines, x=0.012, ha="left", color=theme.ink, fontsize=11, fontweight="bold")
-    for axes in every:
+    for axes in all_axes:
         axes.set_facecolor(theme.paper)
         axes.tick_params(colors=theme.muted, labelsize=8.5, length=0)
         axes.grid(axis="y", color=theme.grid, linewidth=0.8)
@@ -87,7 +87,7 @@ def grid(theme: Theme, title: str, rows: int, columns: int, size_in: tuple[float
         for side, spine in axes.spines.items():
             spine.set_visible(side == "bottom")
             spine.set_color(theme.grid)
-    return every
+    return all_axes
 
 
 def title_of(axes: Axes) -> str:

@@ -224,9 +224,9 @@ class _Tiles:
         """λ c_t."""
         return self.plan.weights[loss.name] * self.plan.coefficients[loss.name][rows].to(self.dtype)
 
-    def _keep(self, loss: LinearLoss, rows: slice, found: Mapping[str, Tensor]) -> None:
+    def _keep(self, loss: LinearLoss, rows: slice, tile_columns: Mapping[str, Tensor]) -> None:
         columns = self.kept[loss.name]
-        for name, values in found.items():
+        for name, values in tile_columns.items():
             if name not in columns:
                 columns[name] = values.new_empty(self.hidden.shape[0], *values.shape[1:])
             columns[name][rows] = values

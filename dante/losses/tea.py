@@ -84,8 +84,8 @@ class TEA(ParameterLoss):
         self.gradient_ratio, self.drift_rms, self.calibration = gradient_ratio, drift_rms, calibration
         self.register_buffer("gradient_norm_mean", torch.zeros(()))
         self.register_buffer("observations", torch.zeros(()))
-        # Plain attributes: in no checkpoint, in no DDP buffer broadcast. The reference is the initial weights, which
-        # every fit starts from anyway; the parameter belongs to the student.
+        # Plain attributes: in no checkpoint, in no DDP buffer broadcast. The reference is the weights that the
+        # fit begins with, which every start of it reads first; the parameter belongs to the student.
         self._bound: tuple[nn.Parameter, Tensor] | None = None
         self._observed_norm: Tensor | None = None
 

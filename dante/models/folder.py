@@ -59,8 +59,8 @@ def config_of(folder: Path, where: str) -> dict[str, Any]:
         raise _adapter(folder, where)
     if not (folder / CONFIG).is_file():
         holds = ", ".join(sorted(path.name for path in folder.iterdir())[:5])
-        found = f"; it holds {holds}" if holds else ": it is empty"
-        raise _wrong(f"has no {CONFIG}{found}", folder, where, _ALLOWED)
+        contents = f"; it holds {holds}" if holds else ": it is empty"
+        raise _wrong(f"has no {CONFIG}{contents}", folder, where, _ALLOWED)
     return _json(folder / CONFIG, where)
 
 
@@ -102,10 +102,10 @@ def front_matter(folder: Path) -> dict[str, Any]:
 
     try:
         text = (folder / "README.md").read_text(encoding="utf-8")
-        found = yaml.safe_load(text.split("---", 2)[1]) if text.startswith("---") else None
+        metadata = yaml.safe_load(text.split("---", 2)[1]) if text.startswith("---") else None
     except (OSError, ValueError, IndexError, yaml.YAMLError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 _ALLOWED = "a folder with config.json and *.safetensors, or a hub id such as org/name"
@@ -117,12 +117,12 @@ def _wrong(what: str, path: Path, where: str, allowed: str = "", fix: str = "") 
 
 def _json(path: Path, where: str) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # of JSON and of UTF-8
         raise _wrong(f"is no JSON ({error})", path, where, fix="copy or download the file again") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise _wrong("holds no JSON object", path, where, fix="copy or download the file again")
-    return found
+    return content
 
 
 def _weight_files(folder: Path, where: str) -> list[Path]:
@@ -135,8 +135,8 @@ def _weight_files(folder: Path, where: str) -> list[Path]:
     names = sorted(set(shards.values())) if isinstance(shards, dict) else []
     missing = [name for name in names if not (folder / name).is_file()]
     if missing or not names:
-        said = f"names {', '.join(missing[:5])}, which the folder does not hold" if missing else "names no files"
-        raise _wrong(said, folder / INDEX, where, fix="copy or download what is missing")
+        problem = f"names {', '.join(missing[:5])}, which the folder does not hold" if missing else "names no files"
+        raise _wrong(problem, folder / INDEX, where, fix="copy or download what is missing")
     return [folder / name for name in names]
 
 
@@ -152,16 +152,16 @@ def _check_header(path: Path, where: str) -> None:
             fix = f"git -C {shlex.quote(str(path.parent))} lfs pull"
             raise _wrong("is a Git LFS pointer, not the weights", path, where, fix=fix) from None
         size = path.stat().st_size
-        said = f"is cut off, or no safetensors file: {size:,} bytes ({error})"
-        raise _wrong(said, path, where, fix="copy or download the file again") from None
+        problem = f"is cut off, or no safetensors file: {size:,} bytes ({error})"
+        raise _wrong(problem, path, where, fix="copy or download the file again") from None
 
 
 def _no_weights(folder: Path, where: str) -> DanteError:
     """What there is instead, and how to make safetensors of it."""
     shards = sorted(path.name for path in folder.glob("*.safetensors"))
     if shards:
-        found = f"holds {', '.join(shards[:3])}, but neither {WEIGHTS} nor {INDEX}, which says what is in them"
-        return _wrong(found, folder, where, fix=f"copy or download {INDEX}, too")
+        problem = f"holds {', '.join(shards[:3])}, but neither {WEIGHTS} nor {INDEX}, which says what is in them"
+        return _wrong(problem, folder, where, fix=f"copy or download {INDEX}, too")
     if any(folder.glob("pytorch_model*.bin")):
         return _wrong(
             "has its weights in pytorch_model.bin only, a pickle",

@@ -34,8 +34,10 @@ _TOLD_BYTES = GIB
 
 def model_identity(folder: Path) -> dict[str, Any]:
     """Size and SHA-256 of every file of a model folder that loading may read; empty while it does not exist."""
-    found = [*folder.glob("*"), *folder.glob("additional_chat_templates/*")]
-    files = [path for path in found if path.suffix in _READ and path.name not in _LEFT_BY_TRAINERS and path.is_file()]
+    candidates = [*folder.glob("*"), *folder.glob("additional_chat_templates/*")]
+    files = [
+        path for path in candidates if path.suffix in _READ and path.name not in _LEFT_BY_TRAINERS and path.is_file()
+    ]
     return {
         str(path.relative_to(folder)): facts for path, facts in zip(sorted(files), _all(sorted(files)), strict=True)
     }
@@ -48,24 +50,27 @@ def named_files(settings: Any, key: str = "") -> dict[str, Any]:
     tokenizer's folder the weights do not matter, of a dataset's everything does.
     """
     if isinstance(settings, dict):
-        found = [named_files(value, str(name)) for name, value in settings.items()]
-        return {path: facts for one in found for path, facts in one.items()}
+        nested_files = [named_files(value, str(name)) for name, value in settings.items()]
+        return {path: facts for part_files in nested_files for path, facts in part_files.items()}
     if key not in _NAMING or not isinstance(settings, str):
         return {}
     path = Path(settings).expanduser()
     files = sorted(path.rglob("*")) if path.is_dir() and key == "id" else sorted(path.glob("*")) or [path]
-    kept = [one for one in files if one.is_file() and (key != "tokenizer" or one.suffix in _READ - {".safetensors"})]
-    facts = {str(one.relative_to(path)): identity for one, identity in zip(kept, _all(kept), strict=True)}
+    kept = [
+        file for file in files if file.is_file() and (key != "tokenizer" or file.suffix in _READ - {".safetensors"})
+    ]
+    facts = {str(file.relative_to(path)): identity for file, identity in zip(kept, _all(kept), strict=True)}
     return {settings: facts} if facts else {}
 
 
 def _all(files: list[Path]) -> list[dict[str, Any]]:
     unknown = sum(path.stat().st_size for path in files if _remembered(path) is None)
-    told = unknown > _TOLD_BYTES
-    if told and not console.is_terminal():
+    announced = unknown > _TOLD_BYTES
+    if announced and not console.is_terminal():
         console.info(f"reading {unknown / GIB:.0f} GiB in {files[0].parent} once, for their hash")
     return [
-        _identity(path) for path in track(files, "hashing", console=console.screen(), transient=True, disable=not told)
+        _identity(path)
+        for path in track(files, "hashing", console=console.screen(), transient=True, disable=not announced)
     ]
 
 
@@ -86,18 +91,18 @@ def _identity(path: Path) -> dict[str, Any]:
 
 def _remembered(path: Path) -> str | None:
     try:
-        known = json.loads(_note(path).read_text(encoding="utf-8"))
-        return str(known["sha256"]) if known["times"] == list(_times(path)) else None
+        note = json.loads(_note(path).read_text(encoding="utf-8"))
+        return str(note["sha256"]) if note["times"] == list(_times(path)) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _remember(path: Path, note: Path) -> str:
     before = _times(path)
-    found = sha256(path)
+    digest = sha256(path)
     if before == _times(path) and time.time_ns() - max(before[1:]) > _SETTLED_NS:
-        write_json(note, {"path": str(path.resolve()), "times": list(before), "sha256": found})
-    return found
+        write_json(note, {"path": str(path.resolve()), "times": list(before), "sha256": digest})
+    return digest
 
 
 @functools.cache

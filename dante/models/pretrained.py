@@ -69,13 +69,13 @@ def load_causal_lm(source: Source, dtype: torch.dtype, attention: str | None = N
     """
     if source.gguf is None:
         check_config(source)
-    model, found = _load(source, dtype, attention, None)
-    wrapping = _wrapping(model, found)
+    model, loading_info = _load(source, dtype, attention, None)
+    wrapping = _wrapping(model, loading_info)
     if wrapping is not None:
         del model
-        model, found = _load(source, dtype, attention, wrapping)
+        model, loading_info = _load(source, dtype, attention, wrapping)
         console.note(f"{source}: its names carry {wrapping.words}, which is stripped")
-    _check_complete(source, found)
+    _check_complete(source, loading_info)
     _tell_own_head(model, source)
     return model
 
@@ -117,10 +117,10 @@ def told(what: str, source: str | Path, where: str) -> Iterator[None]:
         raise
     except Exception as error:
         lines = str(error).strip().splitlines()
-        said = lines[0] if lines else type(error).__name__
+        message = lines[0] if lines else type(error).__name__
         folder = local_folder(source)
         raise DanteError(
-            f"{what}: {said}",
+            f"{what}: {message}",
             where=where,
             allowed="a Hugging Face folder, or a hub id that is on this machine",
             fix=f"see to {folder}"
@@ -164,36 +164,38 @@ def _load(
             ignore_mismatched_sizes=True,  # so that they are counted, and refused by `_check_complete`
             **options,
         )
-    model, found = loaded
+    model, loading_info = loaded
     if wrapping is not None:
         _forget(model, wrapping)
-    return model, found
+    return model, loading_info
 
 
 def _forget(model: Any, wrapping: Wrapping) -> None:
     """transformers would write the names as it read them, the wrapper's clothes put on again."""
     ours = set(wrapping.key_mapping)
-    kept = [one for one in model._weight_conversions if not ours.intersection(one.source_patterns)]
+    kept = [conversion for conversion in model._weight_conversions if not ours.intersection(conversion.source_patterns)]
     model._weight_conversions = kept
 
 
-def _wrapping(model: PreTrainedModel, found: dict[str, Any]) -> Wrapping | None:
-    missing, unexpected = found["missing_keys"], found["unexpected_keys"]
+def _wrapping(model: PreTrainedModel, loading_info: dict[str, Any]) -> Wrapping | None:
+    missing, unexpected = loading_info["missing_keys"], loading_info["unexpected_keys"]
     if not missing or not unexpected or any(".lora_" in name for name in unexpected):
         return None
     nothing = all(name in missing for name, _ in model.named_parameters())
     return find_wrapping(missing, unexpected, all_missing=nothing)
 
 
-def _check_complete(source: Source, found: dict[str, Any]) -> None:
-    missing, unexpected = found["missing_keys"], found["unexpected_keys"]
-    shapes = [f"{name} is {list(got)}, not {list(wanted)}" for name, got, wanted in found["mismatched_keys"]]
-    said = [f"{len(missing)} tensors are missing ({_some(missing)})"] if missing else []
-    said += [f"{len(shapes)} have another shape than the config says ({_some(shapes)})"] if shapes else []
-    if said:
-        said += [f"{len(unexpected)} others belong to no part of the model ({_some(unexpected)})"] if unexpected else []
+def _check_complete(source: Source, loading_info: dict[str, Any]) -> None:
+    missing, unexpected = loading_info["missing_keys"], loading_info["unexpected_keys"]
+    shapes = [f"{name} is {list(got)}, not {list(wanted)}" for name, got, wanted in loading_info["mismatched_keys"]]
+    problems = [f"{len(missing)} tensors are missing ({_some(missing)})"] if missing else []
+    problems += [f"{len(shapes)} have another shape than the config says ({_some(shapes)})"] if shapes else []
+    if problems:
+        problems += (
+            [f"{len(unexpected)} others belong to no part of the model ({_some(unexpected)})"] if unexpected else []
+        )
         raise DanteError(
-            f"the weights of {str(source)!r} are not those of its config: {'; '.join(said)}",
+            f"the weights of {str(source)!r} are not those of its config: {'; '.join(problems)}",
             where=source.where,
             allowed="a file that holds every tensor of the model",
             fix="merge the adapter that it holds into the weights first (peft: merge_and_unload)"

@@ -62,11 +62,11 @@ def _common_prefix(missing: Collection[str], names: Collection[str], all_missing
     """The one prefix under which names are the missing ones; empty where there is none, or several do as well."""
     if not all_missing:
         return ""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for name in names:
         parts = name.split(".")
         for depth in range(1, min(_DEEPEST, len(parts) - 1) + 1):
             if ".".join(parts[depth:]) in missing:
-                found[".".join(parts[:depth]) + "."] += 1
-    (first, most), second = (found.most_common(2) + [("", 0), ("", 0)])[0], (found.most_common(2) + [("", 0)] * 2)[1]
+                counts[".".join(parts[:depth]) + "."] += 1
+    (first, most), second = (counts.most_common(2) + [("", 0), ("", 0)])[0], (counts.most_common(2) + [("", 0)] * 2)[1]
     return first if most > second[1] else ""

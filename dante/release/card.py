@@ -25,13 +25,29 @@ def model_card(step: Step[Settings], parameters: int) -> str:
         "teacher": _read(step.inputs["teacher"] / "teacher.json"),
         "init": _read(step.inputs["init"] / "init.json"),
         "cache": _read(step.inputs["cache"] / "manifest.json"),
-        "summary": _read(step.inputs["fit"] / "summary.json"),
-        "fit": _read(step.inputs["fit"] / "step.json").get("settings", {}),
+        "fits": _fits(step),
     }
     # Markdown made of settings and counts: no text of a model is in it, so nothing is escaped for HTML.
     templates = environment("dante.release", ".")
     templates.filters |= {"plain": _plain, "settings_rows": _flat}
     return templates.get_template("model_card.md.jinja").render(facts)
+
+
+def _fits(step: Step[Settings]) -> list[dict[str, Any]]:
+    """Settings and `summary.json` of the fits that led to the release, the last one's behind the others.
+
+    `fit` names the one whose weights are released; a recipe of several fits gives the step the others, too.
+    """
+    names = [name for name, folder in step.inputs.items() if name != "fit" and (folder / "summary.json").is_file()]
+    described = []
+    for name in [*names, "fit"]:
+        folder = step.inputs[name]
+        own = _read(folder / "step.json")
+        label = own.get("label", name) if names else ""
+        described.append(
+            {"label": label, "settings": own.get("settings", {}), "summary": _read(folder / "summary.json")}
+        )
+    return described
 
 
 def trained_seed(fit: Path) -> int | None:

@@ -24,14 +24,14 @@ def main(arguments: list[str]) -> int:
     command.add_argument("--out", type=Path, metavar="DIR", default=OUT, help="where to write (default: %(default)s)")
     options = parser.parse_args(arguments)
     try:
-        tables, found = compare(options.paths, options.baseline)
+        tables, found_runs = compare(options.paths, options.baseline)
         for group, results in tables:
             several = f"Table {group.number}: " if len(tables) > 1 else ""
             title = f"{several}{results[0].how.label} ± spread over seeds, against {group.baseline.name}; p corrected"
             console.screen().print(rich_table(results, title))
-        for one in found.absent:
-            console.note(f"not compared: {one.run} {one.why}")
-        page = write(tables, found, options.out)
+        for absent_run in found_runs.absent:
+            console.note(f"not compared: {absent_run.run} {absent_run.why}")
+        page = write(tables, found_runs, options.out)
     except DanteError as error:
         console.error(error)
         return 2

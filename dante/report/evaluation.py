@@ -20,13 +20,16 @@ def read_described(folder: Path) -> Json:
     content: Json = read_json(folder / "eval.json")
     suites = content.get("suites") or {}
     metrics = {
-        name: {key: Metric(**{k: v for k, v in said.items() if k in _FIELDS}) for key, said in suite["metrics"].items()}
+        name: {
+            key: Metric(**{k: v for k, v in metric_facts.items() if k in _FIELDS})
+            for key, metric_facts in suite["metrics"].items()
+        }
         for name, suite in suites.items()
     }
     for line in [*content.get("rows", []), *content.get("pairs", [])]:
         name = str(line.get("task", "")).split("/")[0]
-        known = metrics.get(name, {}).get(line.get("metric", ""))
-        line |= {"how": known} if known else {}
+        metric = metrics.get(name, {}).get(line.get("metric", ""))
+        line |= {"how": metric} if metric else {}
         line |= {"counts": suites[name]["counts"]} if name in suites else {}
     return content
 
@@ -45,19 +48,21 @@ def heading(evaluation: Json, task: str) -> str:
 def details(evaluation: Json, key: str) -> Json:
     """Model → what the first suite that has such details says of it."""
     for by_model in (evaluation.get("details") or {}).values():
-        found = {model: said[key] for model, said in by_model.items() if key in said}
-        if found:
-            return found
+        details_by_model = {
+            model: model_details[key] for model, model_details in by_model.items() if key in model_details
+        }
+        if details_by_model:
+            return details_by_model
     return {}
 
 
 def parts(items: Sequence[Json], model: str, metric: str) -> list[tuple[float, float]]:
     """A model's (numerator, denominator) of each item that has them."""
-    found = (item["models"].get(model, {}).get(metric) for item in items)
-    return [(float(part[0]), float(part[1])) for part in found if part is not None]
+    pairs = (item["models"].get(model, {}).get(metric) for item in items)
+    return [(float(part[0]), float(part[1])) for part in pairs if part is not None]
 
 
 def total(items: Sequence[Json], model: str, metric: str) -> tuple[float, float]:
     """Their sums."""
-    found = parts(items, model, metric)
-    return sum((part[0] for part in found), 0.0), sum((part[1] for part in found), 0.0)
+    item_parts = parts(items, model, metric)
+    return sum((part[0] for part in item_parts), 0.0), sum((part[1] for part in item_parts), 0.0)

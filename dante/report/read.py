@@ -74,30 +74,30 @@ def read_run(inputs: dict[str, Path], *, records: bool = True) -> Run:
         inputs: label → finished step directory.
         records: read the cache's records, too, for their entropies.
     """
-    found: dict[str, Any] = {"steps": {}, "files": {}, "fits": []}
+    fields: dict[str, Any] = {"steps": {}, "files": {}, "fits": []}
     for label, folder in inputs.items():
-        step = found["steps"][label] = _json(folder / "step.json")
-        found["files"][label] = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+        step = fields["steps"][label] = _json(folder / "step.json")
+        fields["files"][label] = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
         if (folder / "metrics.jsonl").is_file():
             settings = step.get("settings", {})
             metrics = read_lines(folder / "metrics.jsonl")
-            found["fits"].append(Fit(label, metrics, _json(folder / "summary.json"), settings))
+            fields["fits"].append(Fit(label, metrics, _json(folder / "summary.json"), settings))
         if (folder / "eval.json").is_file():
-            found["evaluation"] = read_described(folder)
-            found["items"] = read_items(folder, found["evaluation"])
-            found["generations"] = read_lines(folder / "generations.jsonl")
+            fields["evaluation"] = read_described(folder)
+            fields["items"] = read_items(folder, fields["evaluation"])
+            fields["generations"] = read_lines(folder / "generations.jsonl")
         if (folder / "manifest.json").is_file():
-            found["cache"], found["cache_step"] = _json(folder / "manifest.json"), step
-            shards = [folder / shard["file"] for shard in found["cache"].get("shards", []) if records]
-            found["entropies"] = list(_entropies(shards))
+            fields["cache"], fields["cache_step"] = _json(folder / "manifest.json"), step
+            shards = [folder / shard["file"] for shard in fields["cache"].get("shards", []) if records]
+            fields["entropies"] = list(_entropies(shards))
         for key in ("teacher", "init"):
             if (folder / f"{key}.json").is_file():
-                found[key] = _json(folder / f"{key}.json")
+                fields[key] = _json(folder / f"{key}.json")
         if (folder / "teacher.json").is_file():
-            found["teacher_parameters"] = count_parameters(sorted(folder.rglob("*.safetensors")))
+            fields["teacher_parameters"] = count_parameters(sorted(folder.rglob("*.safetensors")))
         if (folder / "config.json").is_file() and (folder / "README.md").is_file():
-            found["card"] = (folder / "README.md").read_text(encoding="utf-8")
-    return Run(**found)
+            fields["card"] = (folder / "README.md").read_text(encoding="utf-8")
+    return Run(**fields)
 
 
 def count_parameters(files: Sequence[Path]) -> int | None:

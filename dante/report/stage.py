@@ -71,6 +71,6 @@ def breakable(text: str) -> Markup:
 
 def templates(autoescape: bool) -> Environment:
     """Where pages and Markdown are laid out."""
-    found = environment("dante.report", autoescape=autoescape)
-    found.filters |= {"fenced": fenced, "cell": cell, "breakable": breakable}
-    return found
+    jinja_environment = environment("dante.report", autoescape=autoescape)
+    jinja_environment.filters |= {"fenced": fenced, "cell": cell, "breakable": breakable}
+    return jinja_environment

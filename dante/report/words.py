@@ -17,8 +17,8 @@ MODELS = {
 
 def how(row: Json) -> Metric:
     """How the metric of a row or of a paired difference reads; one that no suite describes is shown under its key."""
-    found = row.get("how")
-    return found if isinstance(found, Metric) else Metric(row["metric"].replace("_", " "))
+    metric = row.get("how")
+    return metric if isinstance(metric, Metric) else Metric(row["metric"].replace("_", " "))
 
 
 def the(model: str) -> str:

@@ -147,9 +147,9 @@ def _refuse_if_moved(run_dir: Path, cfg: dict[str, Any]) -> None:
     store = run_dir.parent / STORE
     links = _links(run_dir)
     # A step that was made here and is gone (deleted, put aside) left its lock, and is made again.
-    known = {p.name.lstrip(".").partition(".")[0] for p in store.iterdir()} if store.is_dir() else set()
+    stored_steps = {p.name.lstrip(".").partition(".")[0] for p in store.iterdir()} if store.is_dir() else set()
     for label, target in links.items():
-        if target in known:
+        if target in stored_steps:
             continue
         raise DanteError(
             f"the run's links lead nowhere ({label} → ../{STORE}/{target}): it was moved or copied without its steps",

@@ -78,12 +78,12 @@ def locate(name: Any, path: str = "") -> Callable[..., Any]:
             raise DanteError(f"{where}={name!r} lies elsewhere now", where=where, fix=f"write {moved}") from None
         raise DanteError(f"{where}={name!r} cannot be imported: {error}", where=where, fix="correct the name") from None
     if not hasattr(module, attribute):
-        own = [k for k, v in vars(module).items() if getattr(v, "__module__", None) == module_name]
+        defined_names = [k for k, v in vars(module).items() if getattr(v, "__module__", None) == module_name]
         raise DanteError(
             f"{module_name} has no {attribute!r}",
             where=where,
-            allowed=", ".join(own),
-            fix=did_you_mean(attribute, own) or "name one of them",
+            allowed=", ".join(defined_names),
+            fix=did_you_mean(attribute, defined_names) or "name one of them",
         )
     return getattr(module, attribute)
 

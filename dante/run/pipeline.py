@@ -189,8 +189,8 @@ class _Recipe:
             except (Interrupted, DanteError, OSError):
                 raise
             except Exception as error:
-                known = os_errors.as_dante_error(error, f"step {step.label!r}", step.partial)
-                raise (known or StepFailed(step.label)) from error
+                dante_error = os_errors.as_dante_error(error, f"step {step.label!r}", step.partial)
+                raise (dante_error or StepFailed(step.label)) from error
 
     def _place(self, step: PlannedStep) -> tuple[int, int, str]:
         return self.chosen.index(step) + 1, len(self.chosen), step.label
@@ -241,9 +241,9 @@ def _told(doing: str, where: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        known = os_errors.as_dante_error(error, doing, where)
-        assert known is not None
-        raise known from error
+        dante_error = os_errors.as_dante_error(error, doing, where)
+        assert dante_error is not None
+        raise dante_error from error
 
 
 @contextmanager
@@ -261,11 +261,11 @@ def _say_waiting(step: PlannedStep, owner: str) -> None:
 
 
 def _summary(step: PlannedStep) -> dict[str, Any]:
-    known = store.read_description(step.directory)
+    description = store.read_description(step.directory)
     return {
         "stage": step.stage,
         "fingerprint": step.fingerprint,
         "inputs": step.inputs,
-        "complete": known is not None,
-        "wall_s": known.get("wall_s") if known else None,
+        "complete": description is not None,
+        "wall_s": description.get("wall_s") if description else None,
     }

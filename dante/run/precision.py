@@ -102,17 +102,21 @@ def decisions(config: dict[str, Any]) -> dict[str, Decision]:
     A run that was begun in one precision goes on in it. The fit of weights that are bf16 themselves
     (`fidelity=card`) is in bf16 on every machine.
     """
-    found: dict[str, Decision] = {}
+    decision_by_key: dict[str, Decision] = {}
     if config["trainer"]["accelerator"] == AUTO:
-        found[ACCELERATOR] = _accelerator()
-    device = device_of(found[ACCELERATOR].value if found else config["trainer"]["accelerator"])
+        decision_by_key[ACCELERATOR] = _accelerator()
+    device = device_of(decision_by_key[ACCELERATOR].value if decision_by_key else config["trainer"]["accelerator"])
     asked = [key for key in KEYS if _get(config, key) == AUTO]
     begun = _begun(config) if asked else {}
     for key in asked:
-        found[key] = _precision(config, key, _get(begun, key), device)
+        decision_by_key[key] = _precision(config, key, _get(begun, key), device)
     engines = [key for key in _dtype_keys(config["engine"], "engine") if _get(config, key) == AUTO]
-    trainer = found["trainer.precision"].value if "trainer.precision" in found else config["trainer"]["precision"]
-    return found | {key: Decision(LONG_NAMES[trainer], f"trainer.precision is {trainer}") for key in engines}
+    trainer = (
+        decision_by_key["trainer.precision"].value
+        if "trainer.precision" in decision_by_key
+        else config["trainer"]["precision"]
+    )
+    return decision_by_key | {key: Decision(LONG_NAMES[trainer], f"trainer.precision is {trainer}") for key in engines}
 
 
 def _precision(config: dict[str, Any], key: str, begun: str | None, device: Device) -> Decision:
@@ -200,5 +204,5 @@ def _dtype_keys(node: Any, path: str) -> list[str]:
     """Keys of the dtypes that the answers' engines compute in."""
     if not isinstance(node, dict):
         return []
-    own = [f"{path}.dtype"] if "dtype" in node else []
-    return own + [key for name, child in node.items() for key in _dtype_keys(child, f"{path}.{name}")]
+    keys = [f"{path}.dtype"] if "dtype" in node else []
+    return keys + [key for name, child in node.items() for key in _dtype_keys(child, f"{path}.{name}")]

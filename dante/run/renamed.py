@@ -63,8 +63,8 @@ def _student(node: dict[str, Any], init: dict[str, Any]) -> dict[str, Any]:
     weights = _FIRST_WEIGHTS.get(init["_target_"])
     if weights is None:
         return {}
-    own = {"layers": init["layers"], "weights": weights, "seed": init.get("seed", 0)}
-    return {key: value for key, value in node.items() if key != "init"} | own
+    former_init = {"layers": init["layers"], "weights": weights, "seed": init.get("seed", 0)}
+    return {key: value for key, value in node.items() if key != "init"} | former_init
 
 
 def _first(target: Any) -> Any:

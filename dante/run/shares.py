@@ -31,10 +31,10 @@ def shared_out(steps: Steps) -> Steps:
     shares = _checked({label: steps[label].get("share") for label in sharing})
     result, before = dict(steps), 0.0
     for label, share in shares.items():
-        fit, own = steps[label]["settings"]["fit"], {}
+        fit, fit_length = steps[label]["settings"]["fit"], {}
         if fit["steps"] is not None:  # rounded at the borders, so that the parts make the whole
-            own["steps"] = round(fit["steps"] * (before + share)) - round(fit["steps"] * before)
-            if own["steps"] < 1:
+            fit_length["steps"] = round(fit["steps"] * (before + share)) - round(fit["steps"] * before)
+            if fit_length["steps"] < 1:
                 raise DanteError(
                     f"step {label!r} gets less than one step",
                     where=f"steps.{label}.share",
@@ -42,27 +42,27 @@ def shared_out(steps: Steps) -> Steps:
                     fix=f"raise steps.{label}.share, or the budget: fit.steps=N",
                 )
         if fit["compute"] is not None:
-            own["compute"] = fit["compute"] | {"amount": fit["compute"]["amount"] * share}
+            fit_length["compute"] = fit["compute"] | {"amount": fit["compute"]["amount"] * share}
         # As a change of its own, so that a stored configuration is not divided once more.
-        changes = merged(steps[label].get("changes") or {}, {"fit": own})
-        settings = merged(steps[label]["settings"], {"fit": own})
+        changes = merged(steps[label].get("changes") or {}, {"fit": fit_length})
+        settings = merged(steps[label]["settings"], {"fit": fit_length})
         result[label] = steps[label] | {"settings": settings, "changes": changes, "share": None}
         before += share
     return result
 
 
 def _own_length(step: dict[str, Any]) -> bool:
-    own = ((step.get("changes") or {}).get("fit") or {}).keys()
-    return bool(own & {"steps", "compute"})
+    changed_keys = ((step.get("changes") or {}).get("fit") or {}).keys()
+    return bool(changed_keys & {"steps", "compute"})
 
 
 def _checked(shares: dict[str, float | None]) -> dict[str, float]:
     missing = [label for label, share in shares.items() if share is None]
     if missing or (shares and not math.isclose(sum(share or 0.0 for share in shares.values()), 1.0, rel_tol=1e-9)):
         even = " ".join(f"steps.{label}.share={1 / len(shares):.3g}" for label in shares)
-        said = ", ".join(f"{label} {'none' if share is None else share}" for label, share in shares.items())
+        listing = ", ".join(f"{label} {'none' if share is None else share}" for label, share in shares.items())
         raise DanteError(
-            f"the fits' shares of the budget do not make a whole: {said}",
+            f"the fits' shares of the budget do not make a whole: {listing}",
             where=f"steps.{(missing or list(shares))[0]}.share",
             allowed="shares above 0 whose sum is 1",
             fix=f"for example {even}" if len(shares) in (1, 2, 4, 5) else "give every fit its share",

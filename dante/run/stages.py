@@ -79,11 +79,11 @@ STAGES = _Stages(
 
 def stage_error(name: str) -> str | None:
     """What is wrong with the name of a stage, or None."""
-    own = ", ".join(key for key in STAGES if "." not in key)
+    lab_stages = ", ".join(key for key in STAGES if "." not in key)
     try:
         STAGES[name]
     except KeyError:
-        return f"a stage of the lab ({own}), or a module of yours, dante_*.NAME"
+        return f"a stage of the lab ({lab_stages}), or a module of yours, dante_*.NAME"
     except (ImportError, AttributeError) as error:
         return f"a module that can be imported and holds STAGE ({error})"
     return None

@@ -17,12 +17,12 @@ def holm(p: Sequence[float | None]) -> list[float | None]:
     Args:
         p: p-values; None where a comparison has none, which counts as no comparison.
     """
-    known = _known(p)
-    order = sorted(known, key=lambda place: known[place])
+    p_by_place = _known(p)
+    order = sorted(p_by_place, key=lambda place: p_by_place[place])
     adjusted: dict[int, float] = {}
     largest = 0.0
     for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * known[place]))
+        largest = max(largest, min(1.0, (len(order) - rank) * p_by_place[place]))
         adjusted[place] = largest
     return [adjusted.get(place) for place in range(len(p))]
 
@@ -35,10 +35,10 @@ def benjamini_hochberg(p: Sequence[float | None]) -> list[float | None]:
     Args:
         p: p-values; None where a comparison has none.
     """
-    known = _known(p)
-    if not known:
+    p_by_place = _known(p)
+    if not p_by_place:
         return [None] * len(p)
-    adjusted = dict(zip(known, stats.false_discovery_control(np.array(list(known.values()))), strict=True))
+    adjusted = dict(zip(p_by_place, stats.false_discovery_control(np.array(list(p_by_place.values()))), strict=True))
     return [float(adjusted[place]) if place in adjusted else None for place in range(len(p))]
 
 

@@ -95,7 +95,7 @@ def compare_ratios(a: Mapping[int, Ratio], b: Mapping[int, Ratio], *, confidence
             f"arms need runs with the same items, not {sorted(lengths)} items in {len(a)} and {len(b)} runs"
         )
     items = lengths.pop()
-    values = ({seed: one.value for seed, one in arm.items()} for arm in (a, b))
+    values = ({seed: run_ratio.value for seed, run_ratio in arm.items()} for arm in (a, b))
     mean_a, mean_b = values
     if items < 2 or not all(np.isfinite([*mean_a.values(), *mean_b.values()])):
         return compare_values(mean_a, mean_b, confidence=confidence)
@@ -108,10 +108,10 @@ def compare_ratios(a: Mapping[int, Ratio], b: Mapping[int, Ratio], *, confidence
     residuals = [_residual(block) for block in blocks if len(block) > 1]
     if len(seeds) < len(blocks):
         notes += ("one seed: the interval does not cover another seed",)
-        found, covers = [items_part], "items"
+        parts, covers = [items_part], "items"
     else:
-        found, covers = [_crossed(seeds, items_part, residuals), _sum(seeds)], "seeds and items"
-    return _effect(difference, found, confidence, covers, paired, used_a, used_b, items, notes)
+        parts, covers = [_crossed(seeds, items_part, residuals), _sum(seeds)], "seeds and items"
+    return _effect(difference, parts, confidence, covers, paired, used_a, used_b, items, notes)
 
 
 def compare_values(a: Mapping[int, float], b: Mapping[int, float], *, confidence: float) -> Effect:

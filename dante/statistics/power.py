@@ -44,6 +44,6 @@ def _shift(df: float, level: float, power: float) -> float:
 
 
 def _power(shift: float, df: float, threshold: float) -> float:
-    found = float(stats.nct.sf(threshold, df, shift) + stats.nct.cdf(-threshold, df, shift))
+    tails = float(stats.nct.sf(threshold, df, shift) + stats.nct.cdf(-threshold, df, shift))
     # scipy's tail on the far side is NaN where it is nothing.
-    return found if not math.isnan(found) else float(stats.nct.sf(threshold, df, shift))
+    return tails if not math.isnan(tails) else float(stats.nct.sf(threshold, df, shift))

@@ -42,15 +42,15 @@ def _is_plain(norm: Any) -> bool:
         return False
     x = torch.randn(2, norm.weight.shape[0], generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        theirs, ours = norm(x), rms_norm(x, norm.weight, norm.variance_epsilon, torch.float32)
-    return torch.allclose(theirs, ours, rtol=1e-5, atol=1e-6)
+        expected, computed = norm(x), rms_norm(x, norm.weight, norm.variance_epsilon, torch.float32)
+    return torch.allclose(expected, computed, rtol=1e-5, atol=1e-6)
 
 
 def _find(block: nn.Module, path: str) -> Any:
-    found: Any = block
+    module: Any = block
     for name in path.split("."):
-        found = getattr(found, name, None)
-    return found
+        module = getattr(module, name, None)
+    return module
 
 
 def _forward(norm: Any, hidden_states: Tensor) -> Tensor:

@@ -64,14 +64,14 @@ def config_from(architecture: Mapping[str, Any]) -> PreTrainedConfig:
             fix=did_you_mean(str(model_type), CONFIG_MAPPING),
         )
     config_class = CONFIG_MAPPING[model_type]
-    known = {*config_class().to_dict(), *config_class.attribute_map, *OLDER_NAMES}
+    allowed_keys = {*config_class().to_dict(), *config_class.attribute_map, *OLDER_NAMES}
     for key in values:
-        if key not in known:
+        if key not in allowed_keys:
             raise DanteError(
                 f"{model_type} has no setting {key!r}",
                 where=f"student.architecture.{key}",
                 allowed=f"attributes of {config_class.__name__}",
-                fix=did_you_mean(key, sorted(known)) or f"remove student.architecture.{key}",
+                fix=did_you_mean(key, sorted(allowed_keys)) or f"remove student.architecture.{key}",
             )
     return AutoConfig.for_model(model_type, **values)
 

@@ -81,11 +81,11 @@ def check_architecture(architecture: Mapping[str, Any], model: PreTrainedModel) 
     """
     if not architecture:
         return
-    stated, found = _comparable(config_from(architecture)), _comparable(model.config)
+    stated, loaded = _comparable(config_from(architecture)), _comparable(model.config)
     for key, value in architecture.items():
-        if key in stated and stated[key] != found.get(key):
+        if key in stated and stated[key] != loaded.get(key):
             raise DanteError(
-                f"the config says {key}: {value}, the loaded model has {key}: {found.get(key)}",
+                f"the config says {key}: {value}, the loaded model has {key}: {loaded.get(key)}",
                 where=f"student.architecture.{key}",
                 fix="write the source's own values (its shape before pruning), or let them be read from it: "
                 "student.architecture=null",
@@ -151,8 +151,8 @@ def chat_generation_config(model: PreTrainedModel, renderer: ChatRenderer) -> Ge
     """The source's generation settings; generation also stops at the token the student is taught to end turns with."""
     generation = model.generation_config or GenerationConfig()
     stops = generation.eos_token_id
-    known = [] if stops is None else list(stops) if isinstance(stops, list | tuple) else [stops]
-    generation.eos_token_id = [renderer.end_of_turn_id, *(stop for stop in known if stop != renderer.end_of_turn_id)]
+    stop_ids = [] if stops is None else list(stops) if isinstance(stops, list | tuple) else [stops]
+    generation.eos_token_id = [renderer.end_of_turn_id, *(stop for stop in stop_ids if stop != renderer.end_of_turn_id)]
     if generation.pad_token_id is None:
         generation.pad_token_id = renderer.tokenizer.pad_token_id
     return generation

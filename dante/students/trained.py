@@ -16,11 +16,15 @@ def load_trained(model: PreTrainedModel, trained: Mapping[str, Tensor], where: P
     Raises:
         DanteError: tensors are missing, unexpected or of another shape.
     """
-    own = model.state_dict()
-    needed = {name for name, _ in [*model.named_parameters(), *model.named_buffers()]} & own.keys()  # a tied head once
+    model_tensors = model.state_dict()
+    needed = {
+        name for name, _ in [*model.named_parameters(), *model.named_buffers()]
+    } & model_tensors.keys()  # a tied head once
     missing = sorted(needed - trained.keys())
-    unexpected = sorted(trained.keys() - own.keys())
-    shapes = [name for name in trained.keys() & own.keys() if trained[name].shape != own[name].shape]
+    unexpected = sorted(trained.keys() - model_tensors.keys())
+    shapes = [
+        name for name in trained.keys() & model_tensors.keys() if trained[name].shape != model_tensors[name].shape
+    ]
     if missing or unexpected or shapes:
         raise DanteError(
             f"the trained weights do not fit the model: missing {missing[:5]}, unexpected {unexpected[:5]}, "

@@ -60,12 +60,12 @@ def take_over() -> None:
 
 def config_flags(arguments: list[str]) -> list[str]:
     """`--config-dir DIR` and its kin: flags of Hydra's that say which configuration is composed."""
-    found = []
+    flags = []
     for place, argument in enumerate(arguments):
         name, equals, _ = argument.partition("=")
         if name in _CONFIG_FLAGS:
-            found += [argument] if equals else arguments[place : place + 2]
-    return found
+            flags += [argument] if equals else arguments[place : place + 2]
+    return flags
 
 
 def typed() -> str:

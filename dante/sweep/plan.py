@@ -43,10 +43,10 @@ def plan_point(point: Point, compose: Compose, sweep: str | None, own_name: bool
     except Exception as problem:
         from dante.run.config.hydra_errors import as_dante_error
 
-        known = as_dante_error(problem, overrides, Path("conf"))
-        if known is None:
+        dante_error = as_dante_error(problem, overrides, Path("conf"))
+        if dante_error is None:
             raise
-        config, error = None, str(known)
+        config, error = None, str(dante_error)
     return PlannedPoint(
         run=name or shortened(point.arm_name),
         arm=point.arm_name,
@@ -195,9 +195,9 @@ def sweep_folder(points: Sequence[PlannedPoint], settings: SweepSettings, listed
     scales = {point.config["where"]["scale"] for point in points if point.config is not None}
     if settings.name:
         return parents.pop() / (f"{settings.name}-{scales.pop()}" if len(scales) == 1 else settings.name)
-    known = (listed.values | listed.ranges).items()
-    identity = sorted((bare(k), str(v)) for k, v in known if bare(k).split(".")[0] not in _NOT_IDENTITY)
+    listed_values = (listed.values | listed.ranges).items()
+    identity = sorted((bare(k), str(v)) for k, v in listed_values if bare(k).split(".")[0] not in _NOT_IDENTITY)
     # Another grid is another sweep: a search goes on from what it keeps there.
-    own = settings.model_dump(include={"tune", "factors", "only_arms"}, exclude_defaults=True)
+    grid_settings = settings.model_dump(include={"tune", "factors", "only_arms"}, exclude_defaults=True)
     swept = "-".join(bare(key).rpartition(".")[2] for key in (*listed.swept, *listed.ranges)) or "points"
-    return parents.pop() / f"sweep-{swept}-{hashlib.sha256(str((identity, own)).encode()).hexdigest()[:6]}"
+    return parents.pop() / f"sweep-{swept}-{hashlib.sha256(str((identity, grid_settings)).encode()).hexdigest()[:6]}"

@@ -118,7 +118,7 @@ class Listed:
         return next((values for key, values in self.values.items() if bare(key) == SEED), [])
 
     def holds(self, key: str) -> bool:
-        return any(bare(known) == bare(key) for known in self.values)
+        return any(bare(listed_key) == bare(key) for listed_key in self.values)
 
 
 def _values(override: Override) -> list[str]:
@@ -152,20 +152,28 @@ def arms(settings: SweepSettings, listed: Listed) -> Iterator[Point]:
 
 
 def _check_factors(settings: SweepSettings, listed: Listed) -> None:
-    known = [list(levels) for levels in settings.factors.values()]
+    factor_levels = [list(levels) for levels in settings.factors.values()]
     for arm in settings.only_arms or []:
-        wrong = [n for n, level in enumerate(arm) if n >= len(known) or level not in known[n]]
-        if wrong or len(arm) != len(known):
-            guess = did_you_mean(arm[wrong[0]], known[wrong[0]]) if wrong and wrong[0] < len(known) else ""
+        wrong = [n for n, level in enumerate(arm) if n >= len(factor_levels) or level not in factor_levels[n]]
+        if wrong or len(arm) != len(factor_levels):
+            guess = (
+                did_you_mean(arm[wrong[0]], factor_levels[wrong[0]]) if wrong and wrong[0] < len(factor_levels) else ""
+            )
             raise DanteError(
                 f"{arm} is no arm of this sweep",
                 where="hydra.sweeper.only_arms",
-                allowed="one level of each factor: " + " × ".join("|".join(levels) for levels in known),
+                allowed="one level of each factor: " + " × ".join("|".join(levels) for levels in factor_levels),
                 fix=guess or "name one level per factor, in their order",
             )
     tuned = settings.tune.keys if settings.tune else []
     for factor, by_level in settings.factors.items():
-        others = {bare(k) for f, known in settings.factors.items() if f != factor for o in known.values() for k in o}
+        others = {
+            bare(k)
+            for f, other_levels in settings.factors.items()
+            if f != factor
+            for o in other_levels.values()
+            for k in o
+        }
         for level, overrides in by_level.items():
             for key in overrides:
                 if bare(key) in {*others, *map(bare, tuned)}:

@@ -129,9 +129,9 @@ def _reason(code: int, log: Path, offset: int) -> str:
     with log.open("rb") as stream:
         stream.seek(offset)
         lines = stream.read().decode("utf-8", errors="replace").splitlines()
-    said = [line.removeprefix("error ") for line in lines if line.startswith("error ")]
-    if said:
-        return said[-1]
+    errors = [line.removeprefix("error ") for line in lines if line.startswith("error ")]
+    if errors:
+        return errors[-1]
     if code in interrupt.EXIT_CODES.values():
         return "stopped by a signal; the same command continues"
     return f"ended with exit code {code}; see {console.short(log)}"

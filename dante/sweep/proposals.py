@@ -113,7 +113,7 @@ class Search:
                 else:
                     study.tell(trial.number, state=states.FAIL)
         left = self.tune.trials - len(study.get_trials(states=(states.COMPLETE, states.FAIL, states.RUNNING)))
-        for _ in range(min(left, self.tune.at_once - sum(arm == one for one, _ in self.open))):
+        for _ in range(min(left, self.tune.at_once - sum(arm == open_arm for open_arm, _ in self.open))):
             places.append(self._opened(arm, study.ask(self.space)))
         return places
 

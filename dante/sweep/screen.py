@@ -41,11 +41,11 @@ def plan(record: SweepRecord, points: list[PlannedPoint], tune: Tune | None, see
     for column in ("arm",) if tune else ("arm", "runs", "complete"):
         table.add_column(column, justify="left" if column == "arm" else "right", overflow="fold")
     for arm in dict.fromkeys(point.arm for point in points):
-        mine = [point for point in points if point.arm == arm]
-        complete = sum(point.status == "done" for point in mine)
-        refused = sum(point.error is not None for point in mine)
+        arm_points = [point for point in points if point.arm == arm]
+        complete = sum(point.status == "done" for point in arm_points)
+        refused = sum(point.error is not None for point in arm_points)
         remark = f" [red]{refused} cannot run[/]" if refused else ""
-        table.add_row(*([escape(arm) + remark] if tune else [escape(arm), str(len(mine)), f"{complete}{remark}"]))
+        table.add_row(*([escape(arm) + remark] if tune else [escape(arm), str(len(arm_points)), f"{complete}{remark}"]))
     out.print(table)
     if finished and not tune:
         out.print(f"[dim]{finished} of {len(points)} are complete and not repeated[/]")

@@ -3,20 +3,17 @@
 from typing import Annotated, Any
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from dante.errors import DanteError, did_you_mean
+from dante.run.config.complaint import complaint
+from dante.run.config.schema import Strict
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
 # An override's value, as typed on a command line: `1e-3`, `[cwce,tea]`.
 Value = str | int | float | bool | list[Any] | None
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Tune(_Strict):
+class Tune(Strict):
     """Equal tuning: every arm gets the same grid, or as many trials of one search, and takes what validation prefers.
 
     Attributes:
@@ -41,7 +38,7 @@ class Tune(_Strict):
         return [*self.grid, *self.search]
 
 
-class SweepSettings(_Strict):
+class SweepSettings(Strict):
     """A sweep.
 
     Attributes:
@@ -71,18 +68,7 @@ def sweep_settings(**nodes: Any) -> SweepSettings:
     try:
         return SweepSettings.model_validate(plain)
     except ValidationError as error:
-        first = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
-        key = ".".join(str(part) for part in first["loc"])
-        where = f"hydra.sweeper.{key}"
-        if first["type"] == "extra_forbidden":
-            known = list((Tune if key.startswith("tune.") else SweepSettings).model_fields)
-            raise DanteError(
-                f"unknown key {where!r}",
-                where=where,
-                allowed=", ".join(known),
-                fix=did_you_mean(key.rpartition(".")[2], known) or f"remove {where}",
-            ) from None
-        raise DanteError(f"{where}={first['input']!r} is not accepted", where=where, allowed=first["msg"]) from None
+        raise complaint(error, plain, SweepSettings, "hydra.sweeper") from None
 
 
 def as_override(key: str, value: Any) -> str:

@@ -74,23 +74,23 @@ class GridSweep(Sweeper):
         self.arms = list(arms(self.settings, self.listed))
         refuse_unknown_baseline(self.settings.baseline, [arm.arm_name for arm in self.arms])
         # Without tuning these are all points; with it, they tell where the sweep lies and whether its arms compose.
-        known = self._planned([point for arm in self.arms for point in self._seeded(arm)])
-        refuse_overwriting(known)
+        planned_points = self._planned([point for arm in self.arms for point in self._seeded(arm)])
+        refuse_overwriting(planned_points)
         if self.tune:
-            refuse_without_validation(known)
+            refuse_without_validation(planned_points)
         record = SweepRecord(
-            folder=sweep_folder(known, self.settings, self.listed),
+            folder=sweep_folder(planned_points, self.settings, self.listed),
             command=command_line.typed(),
             baseline=self.settings.baseline,
-            compute=shared_compute(known),
+            compute=shared_compute(planned_points),
         )
-        screen.plan(record, known, self.tune, self.listed.seeds())
-        if any(point.config is not None and point.config["dry_run"] for point in known):
-            if any(point.error for point in known):
+        screen.plan(record, planned_points, self.tune, self.listed.seeds())
+        if any(point.config is not None and point.config["dry_run"] for point in planned_points):
+            if any(point.error for point in planned_points):
                 raise PointsFailed
             return record
         with _alone(record):
-            self._run(record, known if self.tune is None else self._tuned(record))
+            self._run(record, planned_points if self.tune is None else self._tuned(record))
             record.write()
             screen.result(record)
         if any(point.status != "done" for point in record.points):
@@ -175,15 +175,15 @@ class GridSweep(Sweeper):
         record.write()
 
     def _launch(self, points: Sequence[PlannedPoint], folder: Path) -> Sequence[JobReturn]:
-        own = type(self.launcher).__name__ in _OWN_WORKERS
+        own_workers = type(self.launcher).__name__ in _OWN_WORKERS
         file = folder / ".stop"
-        told = {SWEEPER: str(os.getpid()), STOP: str(file)} if own else {}
+        worker_environment = {SWEEPER: str(os.getpid()), STOP: str(file)} if own_workers else {}
         jobs = []
         for number, point in enumerate(points, start=1):
-            environment = told | {POINT: f"{number}/{len(points)}"}
+            environment = worker_environment | {POINT: f"{number}/{len(points)}"}
             jobs.append([*point.overrides, *(f"+hydra.job.env_set.{k}='{v}'" for k, v in environment.items())])
         first, self.batch = self.batch, self.batch + len(jobs)
-        with stop.through(file) if own else nullcontext(), lost_jobs.are_failures():
+        with stop.through(file) if own_workers else nullcontext(), lost_jobs.are_failures():
             return self.launcher.launch(jobs, initial_job_idx=first)
 
 
@@ -192,11 +192,11 @@ def _for_points(config: DictConfig) -> DictConfig:
 
     Hydra would repeat it for every point, where there is no named sweep and perhaps another launcher to set it in.
     """
-    own = config.copy()
-    kept = [override for override in own.hydra.overrides.hydra if override.startswith("hydra.searchpath")]
-    with read_write(own), open_dict(own):
-        own.hydra.overrides.hydra = kept
-    return own
+    point_config = config.copy()
+    kept = [override for override in point_config.hydra.overrides.hydra if override.startswith("hydra.searchpath")]
+    with read_write(point_config), open_dict(point_config):
+        point_config.hydra.overrides.hydra = kept
+    return point_config
 
 
 def _take(point: PlannedPoint, outcome: JobReturn) -> None:

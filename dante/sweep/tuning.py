@@ -71,8 +71,8 @@ class Choices:
 
     def at_edge(self, arm: str, tune: Tune) -> list[str]:
         """Keys of a grid of numbers whose choice is its smallest or largest: a better one may lie outside."""
-        told = {"grid": tune.grid, "chosen": {arm: self.best(arm)}}
-        return [key for key in tune.grid if edges(told, key)]
+        outcome = {"grid": tune.grid, "chosen": {arm: self.best(arm)}}
+        return [key for key in tune.grid if edges(outcome, key)]
 
     def summary(self, tune: Tune) -> dict[str, Any]:
         """For `sweep.json`."""

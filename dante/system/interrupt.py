@@ -164,14 +164,14 @@ def _listening() -> Iterator[None]:
 
 
 def _listen(reads: int) -> None:
-    told, first_end_s = False, None
+    announced, first_end_s = False, None
     while heard := os.read(reads, 1):
         number, now = heard[0], time.monotonic()
         if number not in EXIT_CODES or not _State.deferred:
             continue
         signum = signal.Signals(number)
-        if not told:
-            told = True
+        if not announced:
+            announced = True
             _State.say(f"{signum.name}: {_State.waiting() if _State.waiting else 'stopping as soon as that is safe'}")
         if number in _ENDS and first_end_s is None:
             first_end_s = now

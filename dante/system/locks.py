@@ -70,7 +70,7 @@ def hold(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[N
         Busy: somebody else holds it and `waiting` is None.
     """
     lock = FileLock(path)
-    told, deadline = False, time.monotonic() + ORPHANS_S
+    announced, deadline = False, time.monotonic() + ORPHANS_S
     while True:
         try:
             lock.acquire(timeout=0)
@@ -80,9 +80,9 @@ def hold(path: Path, waiting: Callable[[str], None] | None = None) -> Iterator[N
             orphaned = owner is not None and owner.dead and time.monotonic() < deadline
             if waiting is None and not orphaned:
                 raise Busy(owner) from None
-            if waiting is not None and not told and not orphaned:
+            if waiting is not None and not announced and not orphaned:
                 waiting(str(Busy(owner)))
-                told = True
+                announced = True
             time.sleep(POLL_S)
     try:
         write_json(_note(path), asdict(Owner(socket.gethostname(), os.getpid())))

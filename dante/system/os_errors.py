@@ -36,20 +36,20 @@ def as_dante_error(error: BaseException, doing: str, where: Path) -> DanteError 
                 where=f"{path} ({_free(path)})",
                 fix=f"free some space there; {CONTINUES}",
             )
-        said = os.strerror(code) if code else str(cause)
+        message = os.strerror(code) if code else str(cause)
         if code in _REFUSED:
             return DanteError(
-                f"{doing} cannot be written or read here: {said}",
+                f"{doing} cannot be written or read here: {message}",
                 where=str(path),
                 fix="set run.dir to a folder that you may write, or correct the permissions",
             )
         if code in _NO_DIRECTORY:
             return DanteError(
-                f"{doing} needs a directory where something else is: {said}",
+                f"{doing} needs a directory where something else is: {message}",
                 where=str(path),
                 fix="set run.dir to another path, or move away what is there",
             )
-        return DanteError(f"{doing} failed on a file: {said}", where=str(path), fix=f"see to it; {CONTINUES}")
+        return DanteError(f"{doing} failed on a file: {message}", where=str(path), fix=f"see to it; {CONTINUES}")
     return None
 
 

@@ -31,9 +31,9 @@ class HubTeacher:
         Raises:
             DanteError: the folder holds no model that can be read, see `check_folder`.
         """
-        found = local_folder(self.model)
-        if found is not None:
-            folder = found.resolve()
+        model_folder = local_folder(self.model)
+        if model_folder is not None:
+            folder = model_folder.resolve()
             check_folder(folder, SOURCE)
             has_template = (folder / "chat_template.jinja").is_file() or '"chat_template"' in _text(
                 folder / "tokenizer_config.json"

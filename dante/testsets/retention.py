@@ -54,12 +54,12 @@ def sources(folder: Path = TEXTS) -> dict[str, Any]:
     path = folder / SOURCES
     if not path.is_file():
         raise DanteError(f"no {SOURCES} beside the retention texts", where=str(path), fix=FIX)
-    found = read_json(path)
-    if not isinstance(found, dict) or not set(PARTS) <= set(found):
+    listing = read_json(path)
+    if not isinstance(listing, dict) or not set(PARTS) <= set(listing):
         raise DanteError(
             f"{SOURCES} lacks a part", where=str(path), allowed=f"an object with {', '.join(PARTS)}", fix=FIX
         )
-    return found
+    return listing
 
 
 def retention_texts(folder: Path = TEXTS) -> list[RetentionText]:

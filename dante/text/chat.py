@@ -150,9 +150,9 @@ class ChatRenderer:
             )
         end = _token_at_or_after(encoding, text.answer_end, start)
         if end is None or ids[end] not in self._special_ids:
-            found = "nothing" if end is None else self._show(ids[end : end + 1])
+            following = "nothing" if end is None else self._show(ids[end : end + 1])
             raise self._refuse(
-                f"the answer must be followed at once by a special end-of-turn token, but {found} follows",
+                f"the answer must be followed at once by a special end-of-turn token, but {following} follows",
                 fix="write the end-of-turn token directly after the content in the template",
             )
         if self._end_of_turn_id not in (None, ids[end]):
@@ -220,9 +220,9 @@ class ChatRenderer:
 
 def _token_at_or_after(encoding: Any, character: int, start: int) -> int | None:
     """First token from `start` on that begins at a character or behind it."""
-    found = encoding.char_to_token(character)
-    if found is not None and found >= start and encoding.token_to_chars(found)[0] == character:
-        return found
+    token = encoding.char_to_token(character)
+    if token is not None and token >= start and encoding.token_to_chars(token)[0] == character:
+        return token
     offsets = encoding.offsets
     return next((i for i in range(start, len(offsets)) if offsets[i][0] >= character), None)
 
@@ -243,9 +243,9 @@ def _messages(prompt: Prompt) -> list[dict[str, Any]]:
     return messages
 
 
-def _difference(expected: str, found: str) -> str:
+def _difference(expected: str, actual: str) -> str:
     """The place where two texts part, shortened."""
     at = next(
-        (i for i, (a, b) in enumerate(zip(expected, found, strict=False)) if a != b), min(len(expected), len(found))
+        (i for i, (a, b) in enumerate(zip(expected, actual, strict=False)) if a != b), min(len(expected), len(actual))
     )
-    return f"expected {expected[at : at + 40]!r}, found {found[at : at + 40]!r} at character {at}"
+    return f"expected {expected[at : at + 40]!r}, found {actual[at : at + 40]!r} at character {at}"

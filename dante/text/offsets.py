@@ -34,9 +34,9 @@ def token_ends(tokenizer: Any, token_ids: list[int], *, special: bool = False) -
     if special:
         tokenizer = _WithSpecialTokens(tokenizer)
     text = _decode(tokenizer, token_ids)
-    known = _by_bytes(tokenizer, token_ids, text)
-    if known is not None:
-        return text, known
+    byte_ends = _by_bytes(tokenizer, token_ids, text)
+    if byte_ends is not None:
+        return text, byte_ends
     unfinished = _unfinished(tokenizer, token_ids) if REPLACEMENT in text else None
     ends, windowed = _windowed(tokenizer, token_ids, unfinished)
     if windowed != text:
@@ -141,12 +141,12 @@ def _unfinished(tokenizer: Any, ids: list[int]) -> list[bool] | None:
     alphabet = _byte_alphabet() if "ByteLevel" in kinds else {}
     special = set(tokenizer.all_special_ids)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    found = []
+    flags = []
     for i, token in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True):
         if i not in special:  # not decoded
             decoder.decode(_bytes_of(token, alphabet))
-        found.append(bool(decoder.getstate()[0]))
-    return found
+        flags.append(bool(decoder.getstate()[0]))
+    return flags
 
 
 def _bytes_of(token: str, alphabet: dict[str, int]) -> bytes:

@@ -85,10 +85,12 @@ def _pair(text: str, start: int, opening: str, closing: str) -> list[Cut]:
 
 def _unopened(text: str) -> list[Cut]:
     """The first closing tag, if no opening one of its family stands before it."""
-    found = [(at, closing, opening) for opening, closing in PAIRS if (at := _unquoted(text, closing, 0)) is not None]
-    if not found:
+    closing_tags = [
+        (at, closing, opening) for opening, closing in PAIRS if (at := _unquoted(text, closing, 0)) is not None
+    ]
+    if not closing_tags:
         return []
-    at, closing, opening = min(found)
+    at, closing, opening = min(closing_tags)
     return [] if opening in text[:at] else [(0, 0, OPEN), (at, at + len(closing), CLOSE)]
 
 
@@ -105,10 +107,10 @@ def _harmony(text: str, start: int) -> list[Cut]:
     headers = list(HEADER.finditer(text))
     channels = [match[1] for match in headers]
     thoughts = channels.count("analysis")
-    known = (
+    well_formed = (
         channels == ["analysis"] * thoughts + ["final"] * (len(channels) - thoughts) and len(channels) <= thoughts + 1
     )
-    if not headers or headers[0].start() != start or not known or len(channels) != text.count(CHANNEL):
+    if not headers or headers[0].start() != start or not well_formed or len(channels) != text.count(CHANNEL):
         return []
     cuts = []
     for index, (match, channel) in enumerate(zip(headers, channels, strict=True)):

@@ -66,25 +66,25 @@ def apply_all(
         filters: each sees what the ones before it kept.
         examples: records of each that are shown in the manifest.
     """
-    told = []
-    for one in filters:
-        records, dropped = one.split(records)
+    reports = []
+    for record_filter in filters:
+        records, dropped = record_filter.split(records)
         shown = [
             {"id": d.record.id, "reason": d.reason, "text": d.record.teacher_text[:EXAMPLE_CHARACTERS]}
             for d in dropped[:examples]
         ]
         # A reason may name a record or an item behind a colon; what is counted stands before it.
         reasons = Counter(d.reason.split(":")[0] for d in dropped)
-        told.append(
+        reports.append(
             {
-                "name": one.name,
-                "settings": one.settings(),
+                "name": record_filter.name,
+                "settings": record_filter.settings(),
                 "dropped": len(dropped),
                 "reasons": dict(sorted(reasons.items())),
                 "examples": shown,
             }
         )
-        more = getattr(one, "report", None)
+        more = getattr(record_filter, "report", None)
         if more:
-            told[-1]["report"] = more
-    return records, told
+            reports[-1]["report"] = more
+    return records, reports

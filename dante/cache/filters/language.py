@@ -25,7 +25,10 @@ def spoken(text: str) -> str | None:
     """The language whose function words clearly prevail (twice as many, and at least four more), or None."""
     words = WORDS.findall(text.lower())
     shared = FUNCTION_WORDS["en"] & FUNCTION_WORDS["it"]
-    hits = {name: sum(word in known and word not in shared for word in words) for name, known in FUNCTION_WORDS.items()}
+    hits = {
+        name: sum(word in function_words and word not in shared for word in words)
+        for name, function_words in FUNCTION_WORDS.items()
+    }
     first, second = sorted(hits, key=lambda name: -hits[name])[:2]
     clear = hits[first] >= 2 * hits[second] and hits[first] - hits[second] >= CLEAR_MARGIN_WORDS
     return first if clear else None

@@ -39,11 +39,11 @@ class Repeated(OneByOne):
         ):
             if limit is not None and _most(pattern.split(text)) > limit:
                 return f"repeated {what}"
-        found = words(text)
-        total = len(found) - self.ngram + 1
+        text_words = words(text)
+        total = len(text_words) - self.ngram + 1
         if self.ngram_share is None or total < 1:
             return None
-        grams = {tuple(found[i : i + self.ngram]) for i in range(total)}
+        grams = {tuple(text_words[i : i + self.ngram]) for i in range(total)}
         return f"repeated {self.ngram}-grams" if 1 - len(grams) / total > self.ngram_share else None
 
 

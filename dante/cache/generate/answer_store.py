@@ -79,14 +79,14 @@ class AnswerStore:
                 continue
             try:
                 lines = zstandard.ZstdDecompressor().decompress(path.read_bytes()).decode("utf-8").splitlines()
-                found = {line["key"]: Generation(**line["answer"]) for line in map(json.loads, lines)}
+                answers = {line["key"]: Generation(**line["answer"]) for line in map(json.loads, lines)}
             except FileNotFoundError:  # another worker has just put it aside
                 continue
             except (zstandard.ZstdError, ValueError, KeyError, TypeError):
                 path.replace(path.with_suffix(".damaged"))
                 console.note(f"{console.short(path)} is damaged; its answers are generated again")
                 continue
-            self._answers |= found
+            self._answers |= answers
             self._read.add(path.name)
 
     @contextmanager
@@ -122,17 +122,17 @@ class AnswerStore:
                 return
             self._compare(provenance, {k: v for k, v in self.provenance.items() if k != "version"})
 
-    def _compare(self, wanted: dict[str, Any], found: dict[str, Any]) -> None:
-        if "version" not in found:
+    def _compare(self, wanted: dict[str, Any], stored: dict[str, Any]) -> None:
+        if "version" not in stored:
             wanted = {name: value for name, value in wanted.items() if name != "version"}
-        told = [
+        differences = [
             str(difference)
-            for key in dict.fromkeys([*found, *wanted])
-            for difference in leaves_that_differ(key, found.get(key), wanted.get(key))
+            for key in dict.fromkeys([*stored, *wanted])
+            for difference in leaves_that_differ(key, stored.get(key), wanted.get(key))
         ]
-        if told:
+        if differences:
             raise DanteError(
-                f"the answers there come from elsewhere (theirs and yours): {'; '.join(told)}",
+                f"the answers there come from elsewhere (theirs and yours): {'; '.join(differences)}",
                 where=str(self.directory),
                 allowed="one teacher, tokenizer, template, engine and version per folder",
                 fix="go on with what wrote them, or choose another folder: cache.store=DIR",

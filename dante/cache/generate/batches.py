@@ -86,20 +86,20 @@ class Generator(AbstractContextManager["Generator"]):
 
     def _fill(self, batches: list[list[Job]], bar: "_Bar") -> None:
         """Runs what is missing; where another worker is busy with a batch, goes on with the next and comes back."""
-        told = False
+        announced = False
         while batches:
             left = []
             for batch in batches:
-                with self.store.claim(job.key for job in batch) as mine:
-                    if mine:
+                with self.store.claim(job.key for job in batch) as claimed:
+                    if claimed:
                         self._run(self._missing(batch), bar)
                     else:
                         left.append(batch)
                 bar.recount()
             if left and len(left) == len(batches):  # nothing to do here but to wait, and to take over if one is killed
-                if not told:
+                if not announced:
                     console.note(f"{len(left)} batches are being answered by other workers; waiting for them")
-                told = True
+                announced = True
                 time.sleep(POLL_S)
                 self.store.refresh()
             batches = [batch for batch in left if self._missing(batch)]

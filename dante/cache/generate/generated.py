@@ -76,7 +76,7 @@ class GeneratedCache:
             normalise_thinking,
         )
         self.batch_requests, self.heldout, self.validation = batch_requests, heldout, validation
-        self.filters = [Empty(), *(one for one in filters.values() if one is not None)]
+        self.filters = [Empty(), *(record_filter for record_filter in filters.values() if record_filter is not None)]
 
     def build(self, step: Step) -> dict[str, Any]:
         """Writes shards and manifest into `step.out`, and returns the manifest.
@@ -95,8 +95,8 @@ class GeneratedCache:
         store = self._store(step, teacher, renderer)
         how = (self.engine, model, teacher.revision, step.resources, step.out / "worker.log", self.batch_requests)
         with Generator(store, *how) as generator:
-            answers = generator.answers([one.job for one in asked], "generate")
-            records = [self._record(one, answer) for one, answer in zip(asked, answers, strict=True)]
+            answers = generator.answers([request.job for request in asked], "generate")
+            records = [self._record(request, answer) for request, answer in zip(asked, answers, strict=True)]
             kept, filters = apply_all(records, self.filters, EXAMPLES)
             kept = self._with_consistency(generator, renderer, kept, asked)
         return self._seal(step, teacher, store, kept, filters, answers)
@@ -149,10 +149,10 @@ class GeneratedCache:
         consistency = self.consistency
         if consistency is None:
             return records
-        prompts = {prompt_hash(one.prompt.prompt): one.prompt for one in asked}
+        prompts = {prompt_hash(request.prompt.prompt): request.prompt for request in asked}
         measured = sorted({prompt_hash(record.prompt) for record in records})[: consistency.prompts]
         decoding = replace(self.decoding, temperature=consistency.temperature, samples=consistency.samples)
-        jobs = [one.job for one in renderer.ask([prompts[h] for h in measured], [decoding])]
+        jobs = [request.job for request in renderer.ask([prompts[h] for h in measured], [decoding])]
         texts = [answer.text for answer in generator.answers(jobs, "self-consistency")]
         m = consistency.samples
         values = {h: consistency.measure(texts[i * m : (i + 1) * m]) for i, h in enumerate(measured)}
@@ -175,7 +175,7 @@ class GeneratedCache:
         free = len(prompts_to_draw_from(records))
         held = prompts_of(self.heldout, free), prompts_of(self.validation, free)
         if free <= sum(held):
-            dropped = {one["name"]: one["dropped"] for one in filters}
+            dropped = {report["name"]: report["dropped"] for report in filters}
             raise DanteError(
                 f"{len(records)} answers to {free} prompts remain of {len(answers)}, and {held[0]} + {held[1]} prompts "
                 "are to be held out",
@@ -204,11 +204,11 @@ class GeneratedCache:
         )
 
     def _consistency_settings(self) -> dict[str, Any] | None:
-        one = self.consistency
-        if one is None:
+        consistency = self.consistency
+        if consistency is None:
             return None
-        facts = {"samples": one.samples, "temperature": one.temperature, "prompts": one.prompts}
-        return facts | {"extractor": one.extractor.describe()}
+        facts = {"samples": consistency.samples, "temperature": consistency.temperature, "prompts": consistency.prompts}
+        return facts | {"extractor": consistency.extractor.describe()}
 
 
 def _what_answers(teacher: Teacher) -> dict[str, Any]:

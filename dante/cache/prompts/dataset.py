@@ -65,11 +65,11 @@ class DatasetPrompts:
     def _cut(self, text: str, place: str) -> Any:
         """Text of at most so many characters; messages that a text holds are never cut."""
         try:
-            found = messages_in(text, self.field)
+            content = messages_in(text, self.field)
         except FieldError as error:
             raise error.at(place) from None
-        if not isinstance(found, str):
-            return found
+        if not isinstance(content, str):
+            return content
         text = text.strip()
         if self.characters is None or len(text) <= self.characters:
             return text
@@ -83,8 +83,8 @@ class DatasetPrompts:
         except DanteError:
             raise
         except Exception as error:
-            said = str(error).strip().splitlines() or [type(error).__name__]
-            raise self._refuse(said[0]) from None
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise self._refuse(lines[0]) from None
 
     def _table(self) -> Any:
         import datasets
@@ -107,13 +107,13 @@ class DatasetPrompts:
         name = str(folder) if folder.is_dir() else self.id
         return datasets.load_dataset(name, self.config, split=self.split, revision=self.revision, streaming=streaming)
 
-    def _refuse(self, said: str) -> DanteError:
+    def _refuse(self, reason: str) -> DanteError:
         arguments = [repr(value) for value in (self.id, self.config) if value is not None]
         part = f"{self.split}[:{self.count}]" if self.count else self.split
         pinned = [f"revision={self.revision!r}"] if self.revision else []
         call = f"datasets.load_dataset({', '.join([*arguments, f'split={part!r}', *pinned])}).save_to_disk('FOLDER')"
         return DanteError(
-            f"the dataset {self.id!r} cannot be read: {said}",
+            f"the dataset {self.id!r} cannot be read: {reason}",
             where="prompts",
             fix=f"where there is a network (and access, if it is gated) run {call}, then set "
             "prompts.id=FOLDER; or correct id, config and split",

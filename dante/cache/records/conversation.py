@@ -48,10 +48,10 @@ def read_prompt(value: Any, field: str = "prompt") -> Prompt:
             raise FieldError(field, "is empty", FORMS)
         if not value.lstrip().startswith(BEGINNINGS):
             return value
-    found = messages_in(value, field) if type(value) is str else value
-    if type(found) is str:
-        return found
-    messages = _messages(found, field)
+    content = messages_in(value, field) if type(value) is str else value
+    if type(content) is str:
+        return content
+    messages = _messages(content, field)
     if messages[-1]["role"] != "user":
         raise FieldError(field, f"ends with the role {messages[-1]['role']!r}", "messages that end with the user's")
     if not messages[-1]["content"].strip():
@@ -84,20 +84,20 @@ def messages_in(text: str, field: str) -> Any:
     if _BEGINNING.match(text) is None:
         return text
     try:
-        found, end = json.JSONDecoder().raw_decode(text.strip())
+        content, end = json.JSONDecoder().raw_decode(text.strip())
         if text.strip()[end:].strip():  # a text about messages, which goes on
             return text
     except (ValueError, RecursionError):
         try:
-            found = ast.literal_eval(text.strip())
+            content = ast.literal_eval(text.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             raise _unreadable(text, field) from None
-    if isinstance(found, dict):
-        found = next((found[name] for name in COLUMNS if name in found), [found])
-    if not (isinstance(found, list) and all(isinstance(one, dict) for one in found)):
+    if isinstance(content, dict):
+        content = next((content[name] for name in COLUMNS if name in content), [content])
+    if not (isinstance(content, list) and all(isinstance(message, dict) for message in content)):
         raise _unreadable(text, field)
-    refuse_half_characters(found)
-    return found
+    refuse_half_characters(content)
+    return content
 
 
 def messages_of(prompt: Prompt) -> list[Message]:
@@ -129,11 +129,11 @@ def _plain(text: str) -> str:
     return unicodedata.normalize("NFC", text).replace("\r\n", "\n").strip()
 
 
-def _messages(found: Any, field: str) -> list[Message]:
+def _messages(raw_messages: Any, field: str) -> list[Message]:
     """Messages, each checked; ShareGPT's are renamed."""
-    if type(found) is not list or not found:
-        raise FieldError(field, f"is {short(found)}", f"{FORMS} that is not empty")
-    messages = [_renamed(message) for message in found]
+    if type(raw_messages) is not list or not raw_messages:
+        raise FieldError(field, f"is {short(raw_messages)}", f"{FORMS} that is not empty")
+    messages = [_renamed(message) for message in raw_messages]
     for message in messages:
         good = type(message) is dict and message.get("role") in ROLES and type(message.get("content")) is str
         if not good:

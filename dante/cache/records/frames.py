@@ -153,10 +153,10 @@ def _stretches(raw: Iterable[bytes]) -> Iterator[Block]:
         yield Block(offset, len(text), text)
 
 
-def _joined(found: Iterable[Block]) -> Iterator[Block]:
+def _joined(raw_blocks: Iterable[Block]) -> Iterator[Block]:
     """Blocks that end with a line break, but for the last one."""
     held: list[Block] = []
-    for block in found:
+    for block in raw_blocks:
         held.append(block)
         if block.text.endswith(b"\n"):
             yield _one(held)

@@ -68,8 +68,8 @@ def make_index(paths: Sequence[Path]) -> pa.Table:
     for shard, path in enumerate(paths):
         before = 0
         for block in blocks(path):
-            found = block.text.split(b"\n")
-            columns.add_block(shard, block.offset, block.size, list(_records(found, path, before, seen)))
+            lines = block.text.split(b"\n")
+            columns.add_block(shard, block.offset, block.size, list(_records(lines, path, before, seen)))
             before += block.text.count(b"\n")
     return columns.table()
 

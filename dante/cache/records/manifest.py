@@ -24,8 +24,8 @@ def load_manifest(directory: Path | str) -> dict[str, Any]:
     except ValueError as error:
         raise DanteError(f"{FILE_NAME} is not JSON ({error})", where=str(path), fix=REBUILD) from None
     if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
-        found = manifest.get("schema_version") if isinstance(manifest, dict) else None
-        raise DanteError(f"schema version {found}", where=str(path), allowed=str(SCHEMA_VERSION), fix=REBUILD)
+        version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+        raise DanteError(f"schema version {version}", where=str(path), allowed=str(SCHEMA_VERSION), fix=REBUILD)
     return manifest
 
 
@@ -119,9 +119,9 @@ def verify(directory: Path | str) -> dict[str, Any]:
     manifest = check_listing(directory)
     for shard in manifest["shards"]:
         path = directory / shard["file"]
-        found = sha256(path)
-        if found != shard["sha256"]:
-            raise DanteError(f"SHA-256 is {found}", where=str(path), allowed=shard["sha256"], fix=REBUILD)
+        digest = sha256(path)
+        if digest != shard["sha256"]:
+            raise DanteError(f"SHA-256 is {digest}", where=str(path), allowed=shard["sha256"], fix=REBUILD)
     total = sum(shard["records"] for shard in manifest["shards"])
     if total != manifest["counts"]["records"]:
         raise DanteError(

@@ -35,10 +35,10 @@ class Difference(NamedTuple):
 
 def differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
     """Every entry of the provenance in which two manifests differ, by dotted key."""
-    found: list[Difference] = []
+    entries: list[Difference] = []
     for key in sorted({*first, *other} - set(NOT_PROVENANCE)):
-        found += leaves_that_differ(key, first.get(key), other.get(key))
-    return found
+        entries += leaves_that_differ(key, first.get(key), other.get(key))
+    return entries
 
 
 def check_equal(manifests: Sequence[Mapping[str, Any]], names: Sequence[Path], allowed: Sequence[str]) -> set[str]:
@@ -53,10 +53,10 @@ def check_equal(manifests: Sequence[Mapping[str, Any]], names: Sequence[Path], a
         DanteError: they differ in something else, every difference named; or an allowed key that nothing has.
     """
     accepted, refused = set[str](), list[str]()
-    known = {key for manifest in manifests for key in manifest if key not in NOT_PROVENANCE}
+    provenance_keys = {key for manifest in manifests for key in manifest if key not in NOT_PROVENANCE}
     for key in allowed:
-        if key.split(".")[0] not in known:
-            raise DanteError(f"unknown key {key!r}", where="--allow", allowed=", ".join(sorted(known)))
+        if key.split(".")[0] not in provenance_keys:
+            raise DanteError(f"unknown key {key!r}", where="--allow", allowed=", ".join(sorted(provenance_keys)))
     for manifest, name in zip(manifests[1:], names[1:], strict=True):
         for difference in differences(manifests[0], manifest):
             if any(difference.key == key or difference.key.startswith(f"{key}.") for key in allowed):

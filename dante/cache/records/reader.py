@@ -25,10 +25,10 @@ def shard_paths(source: Path) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise DanteError(f"no cache at {source}", where=str(source), allowed="a cache directory, or a .jsonl file")
-    found = sorted(path for path in source.iterdir() if path.name.endswith(SUFFIXES))
-    if not found:
+    shards = sorted(path for path in source.iterdir() if path.name.endswith(SUFFIXES))
+    if not shards:
         raise DanteError("no shards in the cache directory", where=str(source), allowed="*.jsonl.zst or *.jsonl")
-    return found
+    return shards
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -130,11 +130,11 @@ def parse_json(line: bytes) -> Any:
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object's keys and values, each key once: of two, JSON would keep the last without a word."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         name = next(name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1)
         raise FieldError(name, "stands twice in one object", "each key once")
-    return found
+    return fields
 
 
 def _not_json(line: bytes, error: ValueError) -> FieldError:

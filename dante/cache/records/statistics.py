@@ -32,14 +32,14 @@ def summary_lines(columns: pa.Table) -> list[str]:
 def measures(columns: pa.Table) -> list[tuple[str, np.ndarray, int]]:
     """(name with unit, one value per record that has one, decimals to print); what no record has is left out."""
     entropy = numbers(columns, "output_entropy")
-    found = [
+    candidates = [
         ("answer bytes", numbers(columns, "answer_bytes"), 0),
         ("answer tokens", numbers(columns, "tokens"), 0),
         ("H nats/token", entropy, 3),
         ("H upper", numbers(columns, "output_entropy_upper"), 3),
         ("w(H)", confidence_weight(entropy), 3),
     ]
-    return [(name, values, decimals) for name, values, decimals in found if len(values)]
+    return [(name, values, decimals) for name, values, decimals in candidates if len(values)]
 
 
 def numbers(columns: pa.Table, name: str) -> np.ndarray:

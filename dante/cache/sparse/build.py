@@ -33,13 +33,13 @@ def build(records: Sequence[Record], header: Header, engine: Engine, renderer: C
     Raises:
         DanteError: files of another making are there, or the engine cannot do what the kind needs.
     """
-    found = sorted(out.glob(f"logits-{header.kind}-*.safetensors"))
-    there = SparseLogits(out, header.kind) if found else None
+    files = sorted(out.glob(f"logits-{header.kind}-*.safetensors"))
+    there = SparseLogits(out, header.kind) if files else None
     if there is not None:
         check_same(there.header, header, there.paths[0])
     missing = [record for record in records if there is None or record.id not in there]
     measure = _measure(header, engine)
-    number = 1 + int(found[-1].stem.rsplit("-", 1)[1]) if found else 0
+    number = 1 + int(files[-1].stem.rsplit("-", 1)[1]) if files else 0
     rows: list[tuple[Record, Sparse]] = []
     for record in track(missing, description=f"{header.kind} logits", disable=len(missing) < 20):
         rendered = renderer.render(record.prompt, record.teacher_text)

@@ -90,9 +90,9 @@ def _entropy_by_domain(columns: pa.Table, theme: Theme) -> Axes:
     counted = _largest(given.tolist())
     axes = panel(theme, "Entropy by domain", "H, nats per token: middle half, 10 to 90 %, median")
     places = -np.arange(len(counted))
-    known = {label for label, _ in counted}
+    named_domains = {label for label, _ in counted}
     for place, (label, _) in zip(places, counted, strict=True):
-        values = entropy[given == label] if label != "others" else entropy[~np.isin(given, list(known))]
+        values = entropy[given == label] if label != "others" else entropy[~np.isin(given, list(named_domains))]
         low, first, middle, third, high = np.quantile(values, [0.1, 0.25, 0.5, 0.75, 0.9])
         axes.plot([low, high], [place, place], color=theme.cycle[4], linewidth=1.6, solid_capstyle="round")
         axes.plot([first, third], [place, place], color=theme.cycle[4], linewidth=8, solid_capstyle="butt")

@@ -73,22 +73,22 @@ def merge(out: Path, caches: Sequence[Path], allow: Sequence[str], resplit: bool
     sides: dict[str, set[str]] = {}
     sources = []
     for cache, manifest in zip(caches, manifests, strict=True):
-        found = read_records(cache)
+        cache_records = read_records(cache)
         before = len(records)
-        for record in found:
+        for record in cache_records:
             sides.setdefault(prompt_hash(record.prompt), set()).add(record.split or "train")
-            known = records.get(record.id)
-            if known is None:
+            earlier_record = records.get(record.id)
+            if earlier_record is None:
                 records[record.id], origin[record.id] = record, cache
-            elif changed := _changed(known, record):
+            elif changed := _changed(earlier_record, record):
                 raise DanteError(
                     f"record {record.id} differs in {', '.join(changed)}",
                     where=f"{origin[record.id]} and {cache}",
                     fix="these caches answer one request in two ways: leave one of them out",
                 )
             else:
-                records[record.id] = replace(known, split=known.split or record.split)
-        sources.append(_source(cache, manifest, len(found), len(found) - (len(records) - before)))
+                records[record.id] = replace(earlier_record, split=earlier_record.split or record.split)
+        sources.append(_source(cache, manifest, len(cache_records), len(cache_records) - (len(records) - before)))
     kept = list(records.values())
     if resplit:
         kept = _resplit(kept, sides, seed)
@@ -106,35 +106,35 @@ def merge(out: Path, caches: Sequence[Path], allow: Sequence[str], resplit: bool
 
 def _kept(manifest: dict[str, Any]) -> dict[str, Any]:
     # What was filtered and how much was generated belongs to each source, and is listed there.
-    own = ("schema_version", "counts", "shards", "sources", "generated", "filters", "skipped_lines", "imported")
-    return {key: value for key, value in manifest.items() if key not in own}
+    own_keys = ("schema_version", "counts", "shards", "sources", "generated", "filters", "skipped_lines", "imported")
+    return {key: value for key, value in manifest.items() if key not in own_keys}
 
 
 def _source(cache: Path, manifest: dict[str, Any], records: int, already_there: int) -> dict[str, Any]:
-    own = {key: value for key, value in manifest.items() if key not in ("schema_version", "shards", "counts")}
+    entries = {key: value for key, value in manifest.items() if key not in ("schema_version", "shards", "counts")}
     identity = {"name": cache.resolve().name, "manifest_sha256": sha256(cache / FILE_NAME)}
-    return {**identity, "records": records, "already_there": already_there, **own}
+    return {**identity, "records": records, "already_there": already_there, **entries}
 
 
 def _licences(manifests: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Every licence that applies, by what it covers."""
-    found: dict[str, list[str]] = {}
+    licences: dict[str, list[str]] = {}
     for manifest in manifests:
         for part, licence in (manifest.get("licences") or {}).items():
-            if licence and licence not in found.setdefault(part, []):
-                found[part].append(licence)
-    return {part: " and ".join(names) for part, names in found.items()}
+            if licence and licence not in licences.setdefault(part, []):
+                licences[part].append(licence)
+    return {part: " and ".join(names) for part, names in licences.items()}
 
 
-def _changed(known: Record, other: Record) -> list[str]:
-    first, second = asdict(known), asdict(other)
+def _changed(record: Record, other: Record) -> list[str]:
+    first, second = asdict(record), asdict(other)
     return [name for name in first if name not in OWN_TO_A_CACHE and first[name] != second[name]]
 
 
 def _check_sides(records: list[Record], sides: dict[str, set[str]]) -> None:
-    conflicts = [(r.id, sorted(found)) for r in records if len(found := sides[prompt_hash(r.prompt)]) > 1]
+    conflicts = [(r.id, sorted(prompt_sides)) for r in records if len(prompt_sides := sides[prompt_hash(r.prompt)]) > 1]
     if conflicts:
-        named = ", ".join(f"{identity} ({', '.join(found)})" for identity, found in conflicts[:SHOWN])
+        named = ", ".join(f"{identity} ({', '.join(prompt_sides)})" for identity, prompt_sides in conflicts[:SHOWN])
         more = f" and {len(conflicts) - SHOWN} more" if len(conflicts) > SHOWN else ""
         raise DanteError(
             f"{len(conflicts)} records have prompts that are on two sides of the split: {named}{more}",
@@ -144,7 +144,7 @@ def _check_sides(records: list[Record], sides: dict[str, set[str]]) -> None:
 
 def _resplit(records: list[Record], sides: dict[str, set[str]], seed: int) -> list[Record]:
     """As many prompts held out as there were, drawn again over all prompts."""
-    heldout = sum("heldout" in found for found in sides.values())
-    validation = sum("validation" in found and "heldout" not in found for found in sides.values())
+    heldout = sum("heldout" in prompt_sides for prompt_sides in sides.values())
+    validation = sum("validation" in prompt_sides and "heldout" not in prompt_sides for prompt_sides in sides.values())
     cleared = [replace(record, split=None) for record in records]
     return split_by_prompt(cleared, heldout, validation, seed)

@@ -96,8 +96,8 @@ def select(cache: IndexedCache, count: int, ids: list[str], domain: str | None) 
     domains = np.array(labels(cache.columns, "domain"))
     rows = np.flatnonzero(domains == domain) if domain is not None else np.arange(len(cache))
     if not len(rows):
-        known = ", ".join(sorted(set(domains.tolist()))) or "none: the cache is empty"
-        raise DanteError(f"no records of the domain {domain!r}", where=str(cache.source), allowed=known)
+        domain_list = ", ".join(sorted(set(domains.tolist()))) or "none: the cache is empty"
+        raise DanteError(f"no records of the domain {domain!r}", where=str(cache.source), allowed=domain_list)
     entropy = cache.columns.column("output_entropy").to_numpy()[rows]
     ordered = rows[np.argsort(entropy, kind="stable")]
     places = np.unique(np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round().astype(int))

@@ -40,13 +40,13 @@ def run(args: argparse.Namespace) -> int:
     if not directory.is_dir():
         raise DanteError(f"no cache at {directory}", where=str(directory), allowed="a cache directory")
     counts = Counts()
-    found = list(problems(directory, counts))
-    for problem in found:
+    all_problems = list(problems(directory, counts))
+    for problem in all_problems:
         print(f"{problem.where}: {problem.what}")
-    for fix in dict.fromkeys(problem.fix for problem in found):
+    for fix in dict.fromkeys(problem.fix for problem in all_problems):
         print(f"Fix: {fix}")
-    if found:
-        print(f"{len(found)} problem{'s' * (len(found) > 1)} in {directory}")
+    if all_problems:
+        print(f"{len(all_problems)} problem{'s' * (len(all_problems) > 1)} in {directory}")
         return 1
     shards = load_manifest(directory)["shards"]
     _, why = load_index(directory, shards)
@@ -108,9 +108,9 @@ def _shard(
     except DanteError as error:
         yield Problem(path.name, error.what, REBUILD)
         return
-    found = counts.records - before
-    if facts is not None and found + bad != facts["records"]:
-        yield Problem(path.name, f"{found + bad} lines, the manifest says {facts['records']}", REBUILD)
+    record_count = counts.records - before
+    if facts is not None and record_count + bad != facts["records"]:
+        yield Problem(path.name, f"{record_count + bad} lines, the manifest says {facts['records']}", REBUILD)
 
 
 def _bytes(path: Path, facts: dict[str, Any]) -> Iterator[Problem]:
@@ -123,8 +123,8 @@ def _bytes(path: Path, facts: dict[str, Any]) -> Iterator[Problem]:
         yield Problem(path.name, f"SHA-256 is {digest}, the manifest says {facts['sha256']}", REBUILD)
 
 
-def _counts(said: dict[str, Any], counts: Counts) -> Iterator[Problem]:
+def _counts(stated: dict[str, Any], counts: Counts) -> Iterator[Problem]:
     # Manifests of earlier versions lack some counts; what they do not say cannot be wrong.
     for name, value in counts.as_dict().items():
-        if name in said and said[name] != value:
-            yield Problem(FILE_NAME, f"counts.{name} is {said[name]}, the shards hold {value}", REBUILD)
+        if name in stated and stated[name] != value:
+            yield Problem(FILE_NAME, f"counts.{name} is {stated[name]}, the shards hold {value}", REBUILD)

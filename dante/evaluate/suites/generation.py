@@ -51,7 +51,7 @@ class Generation(Suite):
         advance = bars.add("greedy answers", len(asked))
         prompted = [record.prompt for record in asked]
         answers = greedy(subject.model, subject.renderer, prompted, self.max_new_tokens, self.loop, advance)
-        found = [
+        measured_items = [
             Item(
                 record.id,
                 items.text_hash(record),
@@ -66,5 +66,5 @@ class Generation(Suite):
         ]
         lines = [{"id": record.id} | asdict(answer) for record, answer in zip(asked, answers, strict=True)]
         return Measurement(
-            found, details={"max_new_tokens": self.max_new_tokens, "loop": asdict(self.loop)}, answers=lines
+            measured_items, details={"max_new_tokens": self.max_new_tokens, "loop": asdict(self.loop)}, answers=lines
         )

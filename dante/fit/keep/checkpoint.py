@@ -172,12 +172,16 @@ class Checkpoints(Callback):
 
 def _seal(directory: Path, rank: int, ranks: int) -> None:
     """Flush the files that this rank wrote, and note their checksums."""
-    own = sorted(directory.glob(f"__{rank}_*"))
+    rank_files = sorted(directory.glob(f"__{rank}_*"))
     if rank == 0:
-        own += [path for path in directory.iterdir() if not path.name.startswith("__") and "sums-" not in path.name]
-    for path in own:
+        rank_files += [
+            path for path in directory.iterdir() if not path.name.startswith("__") and "sums-" not in path.name
+        ]
+    for path in rank_files:
         flush(path)
-    write_json(directory / _SUMS.format(rank=rank), {"ranks": ranks, "files": {path.name: _crc(path) for path in own}})
+    write_json(
+        directory / _SUMS.format(rank=rank), {"ranks": ranks, "files": {path.name: _crc(path) for path in rank_files}}
+    )
 
 
 def _remove(path: Path) -> None:

@@ -139,12 +139,16 @@ class Accounting:
         """Take the most memory and the longest wait for data of any rank, and the energy of all."""
         assert self._memory is not None
         joules = self._energy.read_j() if self._energy is not None else None
-        own = [float(self._memory.read_bytes()), self.laps.seconds.get("data", 0.0), -1.0 if joules is None else joules]
-        every = _gathered(trainer, own)
+        rank_values = [
+            float(self._memory.read_bytes()),
+            self.laps.seconds.get("data", 0.0),
+            -1.0 if joules is None else joules,
+        ]
+        gathered_values = _gathered(trainer, rank_values)
         earlier = self._earlier
-        self.peak_bytes = int(max(earlier["peak_bytes"], *(peak for peak, _, _ in every)))
-        self.data_s = max(data_s for _, data_s, _ in every)
-        counted = [joules for _, _, joules in every if joules >= 0]
+        self.peak_bytes = int(max(earlier["peak_bytes"], *(peak for peak, _, _ in gathered_values)))
+        self.data_s = max(data_s for _, data_s, _ in gathered_values)
+        counted = [joules for _, _, joules in gathered_values if joules >= 0]
         self.joules = sum(counted, earlier["joules"] or 0.0) if counted else earlier["joules"]
 
     def summary(self) -> dict[str, Any]:
@@ -194,11 +198,11 @@ class Accounting:
         self.peak_bytes, self.joules = self._earlier["peak_bytes"], self._earlier["joules"]
 
 
-def _gathered(trainer: Trainer, own: list[float]) -> list[list[float]]:
+def _gathered(trainer: Trainer, values: list[float]) -> list[list[float]]:
     """Every rank's numbers."""
     if trainer.world_size == 1:
-        return [own]
-    mine = torch.tensor(own, dtype=torch.float64, device=trainer.strategy.root_device)
-    every = [torch.empty_like(mine) for _ in range(trainer.world_size)]
-    dist.all_gather(every, mine)
-    return [each.tolist() for each in every]
+        return [values]
+    rank_values = torch.tensor(values, dtype=torch.float64, device=trainer.strategy.root_device)
+    gathered_values = [torch.empty_like(rank_values) for _ in range(trainer.world_size)]
+    dist.all_gather(gathered_values, rank_values)
+    return [each.tolist() for each in gathered_values]

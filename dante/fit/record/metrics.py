@@ -57,9 +57,9 @@ class Recorder(Callback):
         if self.steps_done % self.every_steps and self.steps_done != self.steps:
             self.accounting.laps.lap("step")
             return
-        found = pl_module.collect_metrics()  # type: ignore[operator]  # waits for the device: the step ends here
+        metrics = pl_module.collect_metrics()  # type: ignore[operator]  # waits for the device: the step ends here
         self.accounting.laps.lap("step")
-        self.row = {**found, "supervised_tokens": batch.supervised_tokens, **self.accounting.row(trainer)}
+        self.row = {**metrics, "supervised_tokens": batch.supervised_tokens, **self.accounting.row(trainer)}
         if self.spikes is not None and self.spikes.observe(self.row, batch, write=trainer.is_global_zero):
             self.row["spike"] = True
         if trainer.is_global_zero:

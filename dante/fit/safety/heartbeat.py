@@ -44,15 +44,15 @@ class Missing:
 
 def find_missing(before: Beats, after: Beats, world_size: int) -> Missing | None:
     """The ranks to blame, from two readings of all notes; None where they tell nothing."""
-    every = range(world_size)
-    silent = tuple(r for r in every if r not in after or (r in before and before[r]["beat"] == after[r]["beat"]))
+    ranks = range(world_size)
+    silent = tuple(r for r in ranks if r not in after or (r in before and before[r]["beat"] == after[r]["beat"]))
     if silent:
         return Missing(silent, "gives no sign of life: stopped, or its machine is gone or swapping")
-    done = {rank: after[rank]["progress"] for rank in every}
+    done = {rank: after[rank]["progress"] for rank in ranks}
     if min(done.values()) < max(done.values()):
-        behind = tuple(r for r in every if done[r] == min(done.values()))
+        behind = tuple(r for r in ranks if done[r] == min(done.values()))
         return Missing(behind, "is behind the others")
-    busy = tuple(r for r in every if not any(sign in after[r]["at"] for sign in _WAITING))
+    busy = tuple(r for r in ranks if not any(sign in after[r]["at"] for sign in _WAITING))
     if 0 < len(busy) < world_size:
         return Missing(busy, "is somewhere else while the others wait in a collective")
     return None
@@ -170,8 +170,10 @@ def _verdict(
 ) -> DanteError:
     asked = f"trainer.timeout_s={timeout_s:g}"
     if missing is None:
-        known = "; ".join(f"rank {number} {note['where']}, {_place(note)}" for number, note in sorted(notes.items()))
-        what = f"no rank has made progress for {waited_s:.0f} s, and none stands out ({known})"
+        rank_states = "; ".join(
+            f"rank {number} {note['where']}, {_place(note)}" for number, note in sorted(notes.items())
+        )
+        what = f"no rank has made progress for {waited_s:.0f} s, and none stands out ({rank_states})"
     else:
         number = missing.ranks[0]
         note = notes.get(number)

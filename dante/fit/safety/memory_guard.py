@@ -31,9 +31,9 @@ def guarded(run: Stage) -> Stage:
         try:
             run(step)
         except (RuntimeError, MemoryError, OSError) as error:
-            known = out_of_memory.as_dante_error(error, budget)
-            if known is None:
+            dante_error = out_of_memory.as_dante_error(error, budget)
+            if dante_error is None:
                 raise
-            raise known from error
+            raise dante_error from error
 
     return wrapped

@@ -83,13 +83,13 @@ def announce(budget: Budget, ranks_here: int) -> None:
 
 def as_dante_error(error: BaseException, budget: Budget) -> DanteError | None:
     """Running out of memory, behind an exception, as one paragraph; None for another kind of error."""
-    cause = next((found for found in causes(error, lambda context: True) if is_out_of_memory(found)), None)
+    cause = next((exception for exception in causes(error, lambda context: True) if is_out_of_memory(exception)), None)
     if cause is None:
         return None
     lines = str(cause).strip().splitlines()
-    said = lines[0][:160] if lines else type(cause).__name__
+    message = lines[0][:160] if lines else type(cause).__name__
     return DanteError(
-        f"out of memory: {budget.sentence} ({said})",
+        f"out of memory: {budget.sentence} ({message})",
         where="fit",
         fix=f"in order of what helps: {'; '.join(budget.advice)}. With another fit.* or fidelity it starts anew",
     )
@@ -109,12 +109,12 @@ def _advice(
 ) -> Iterator[str]:
     """What to type, by what it saves; what saves nothing here is left out."""
     before = memory_of(shape, fit, fidelity, trainer, losses).total
-    found = []
+    savings = []
     for text, changed in _alternatives(fit, fidelity, trainer):
         saved_gib = (before - memory_of(shape, *changed, losses).total) / GIB
         if saved_gib >= _LEAST_SAVING_GIB:
-            found.append((saved_gib, text))
-    for saved_gib, text in sorted(found, reverse=True):
+            savings.append((saved_gib, text))
+    for saved_gib, text in sorted(savings, reverse=True):
         yield f"{text} (≈ −{saved_gib:.1f} GiB)" if saved_gib >= 0.1 else f"{text} (≈ −{saved_gib * 1024:.0f} MiB)"
 
 

@@ -112,15 +112,15 @@ class DualPenalty(LinearLoss):
         self.needs_hidden = SIGNALS[signal] is not None
         self.steps = 0
         # Not a number: not known yet. No signal is above it, and no metric that needs it is a number.
-        for buffer, known in (("threshold", threshold), ("initial_bound", initial_bound)):
-            self.register_buffer(buffer, torch.tensor(math.nan if known is None else known, dtype=torch.float32))
+        for buffer, value in (("threshold", threshold), ("initial_bound", initial_bound)):
+            self.register_buffer(buffer, torch.tensor(math.nan if value is None else value, dtype=torch.float32))
         self.register_buffer("coefficient", torch.zeros((), dtype=torch.float32))
         for buffer in ("before", "after"):
             self.register_buffer(buffer, torch.zeros(3, BINS, dtype=torch.float64))
 
-    def _check(self, key: str, found: object, holds: bool, allowed: str) -> None:
+    def _check(self, key: str, value: object, holds: bool, allowed: str) -> None:
         if not holds:
-            raise DanteError(f"{key} is {found!r}", where=f"losses.{self.name}.{key}", allowed=allowed)
+            raise DanteError(f"{key} is {value!r}", where=f"losses.{self.name}.{key}", allowed=allowed)
 
     def begin(self, steps: int) -> None:
         self.steps = steps
@@ -191,21 +191,21 @@ class DualPenalty(LinearLoss):
 
     def logged(self, sums: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         (hard, hard_entropy, hard_right), (easy, easy_entropy, easy_right) = sums["groups"].clone()
-        known = torch.where(self.threshold.isnan(), self.threshold, 1.0)
+        nan_or_one = torch.where(self.threshold.isnan(), self.threshold, 1.0)
         bound = self._bound(progress)
         return {
             "multiplier": self.multiplier.value.clone(),
             "coefficient": self.coefficient.clone(),
             "violation": sums["excess"] - bound,
-            "excess": sums["excess"] * known,
+            "excess": sums["excess"] * nan_or_one,
             "bound": bound,
             "threshold": self.threshold.clone(),
-            "difficult_share": hard / (hard + easy) * known,
+            "difficult_share": hard / (hard + easy) * nan_or_one,
             "difficult_entropy": hard_entropy / hard,
-            "easy_entropy": easy_entropy / easy * known,
+            "easy_entropy": easy_entropy / easy * nan_or_one,
             "difficult_accuracy": hard_right / hard,
             "difficult_wrong": (hard - hard_right) / hard,
-            "easy_accuracy": easy_right / easy * known,
+            "easy_accuracy": easy_right / easy * nan_or_one,
         }
 
     def _bound(self, progress: float) -> Tensor:
@@ -226,8 +226,8 @@ class DualPenalty(LinearLoss):
     def _freeze(self) -> None:
         """Settle what was measured; from the next step on the constraint holds."""
         counts = self.before[_RIGHT] + self.before[_WRONG]
-        found = quantile(counts, 1 - self.difficult).to(self.threshold)
-        self.threshold.copy_(torch.where(self.threshold.isnan(), found, self.threshold))
+        threshold = quantile(counts, 1 - self.difficult).to(self.threshold)
+        self.threshold.copy_(torch.where(self.threshold.isnan(), threshold, self.threshold))
         mean = excess(self.before[_GUARDED], self.threshold) / counts.sum().clamp_min(1)
         self.initial_bound.copy_(torch.where(self.initial_bound.isnan(), mean.to(self.threshold), self.initial_bound))
         self.coefficient.copy_(self.multiplier.value)
@@ -245,9 +245,9 @@ class DualPenalty(LinearLoss):
         if counts.sum() == 0:
             return ["every measured step was skipped: no token counts as difficult, and the penalty never acts"]
         if self.initial_bound < SMALLEST_UNIT:
-            found = f"ε₀ is {float(self.initial_bound):.2g}"
+            finding = f"ε₀ is {float(self.initial_bound):.2g}"
             why = "hardly a difficult token passed the guard while measured, and the constraint asks for next to none"
-            return [f"{found}: {why}. Measure later (settled), or give initial_bound"]
+            return [f"{finding}: {why}. Measure later (settled), or give initial_bound"]
         return []
 
     def sentence(self) -> str:

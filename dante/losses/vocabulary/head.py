@@ -69,11 +69,13 @@ def check_head(model: PreTrainedModel) -> None:
     ids = torch.arange(4, device=head.weight.device)[None] % head.weight.shape[0]
     was_training = model.training
     model.eval()
-    own = model(input_ids=ids, use_cache=False).logits[0].float()
+    model_logits = model(input_ids=ids, use_cache=False).logits[0].float()
     hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
     model.train(was_training)
-    ours = head.logits(hidden).float()
-    if own.shape != ours.shape or not torch.allclose(own, ours, rtol=2e-2, atol=2e-2 * float(own.abs().max())):
+    head_logits = head.logits(hidden).float()
+    if model_logits.shape != head_logits.shape or not torch.allclose(
+        model_logits, head_logits, rtol=2e-2, atol=2e-2 * float(model_logits.abs().max())
+    ):
         raise DanteError(
             f"{type(model).__name__} changes its logits in a way that this lab does not know",
             allowed="a linear head with bias, logits_scaling, logit_scale, lm_head_multiplier, final_logit_softcapping",

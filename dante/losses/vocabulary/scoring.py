@@ -122,9 +122,9 @@ def _score_tile(logits_TV: Tensor, labels_T: Tensor, reference_TV: Tensor | None
         # Σ p log(p/q) = Σ p (u − z) − log Z_u + log Z_z, u and z the reference's and the model's logits.
         difference_TV = reference_TV - logits_TV
         sums = softmax_sums(logits_TV, labels_T, out=logits_TV, entropy=True)
-        theirs = softmax_sums(reference_TV, labels_T, out=reference_TV)
-        expected_T = (reference_TV * difference_TV).sum(dim=1) / theirs.exp_sum
-        kl_T = expected_T - theirs.log_z + sums.log_z
+        reference_sums = softmax_sums(reference_TV, labels_T, out=reference_TV)
+        expected_T = (reference_TV * difference_TV).sum(dim=1) / reference_sums.exp_sum
+        kl_T = expected_T - reference_sums.log_z + sums.log_z
     assert sums.entropy is not None
     return TokenScores(
         log_probability=sums.label_log_probability,
@@ -138,8 +138,8 @@ def _score_tile(logits_TV: Tensor, labels_T: Tensor, reference_TV: Tensor | None
 
 def _joined(parts: list[TokenScores], dtype: torch.dtype, device: torch.device, compared: bool) -> TokenScores:
     def joined(name: str, kind: torch.dtype) -> Tensor:
-        found = [getattr(part, name) for part in parts]
-        return torch.cat(found) if found else torch.empty(0, dtype=kind, device=device)
+        tensors = [getattr(part, name) for part in parts]
+        return torch.cat(tensors) if tensors else torch.empty(0, dtype=kind, device=device)
 
     return TokenScores(
         log_probability=joined("log_probability", dtype),

@@ -33,12 +33,12 @@ def compare(paths: Sequence[Path], baseline: str | None = None) -> tuple[list[Ju
     Raises:
         DanteError: there is no run, one has no evaluation, no arm has that name, a file is damaged.
     """
-    found = find(paths)
-    watched = track(found.points, "reading runs", console=console.screen(), transient=True, disable=_quiet())
+    found_runs = find(paths)
+    watched = track(found_runs.points, "reading runs", console=console.screen(), transient=True, disable=_quiet())
     arms = group([read_trained(point) for point in watched])
     with console.screen().status("comparing") as status:
-        tables = separate(arms, found, baseline)
-        return [(one, judge(one, lambda what: status.update(f"comparing {what}"))) for one in tables], found
+        tables = separate(arms, found_runs, baseline)
+        return [(table, judge(table, lambda what: status.update(f"comparing {what}"))) for table in tables], found_runs
 
 
 def write_comparison(paths: Sequence[Path], out: Path, baseline: str | None = None) -> Path:
@@ -55,8 +55,8 @@ def write_comparison(paths: Sequence[Path], out: Path, baseline: str | None = No
     Raises:
         DanteError: see `compare`.
     """
-    tables, found = compare(paths, baseline)
-    return write(tables, found, out)
+    tables, found_runs = compare(paths, baseline)
+    return write(tables, found_runs, out)
 
 
 def write(tables: list[Judged], found: Found, out: Path) -> Path:
@@ -75,10 +75,12 @@ def write(tables: list[Judged], found: Found, out: Path) -> Path:
     return out / "index.html"
 
 
-def _drawn(tables: list[Judged], factors: list[list[FactorEffect]], found: Found, out: Path) -> dict[str, list[Json]]:
+def _drawn(
+    tables: list[Judged], factors: list[list[FactorEffect]], found_runs: Found, out: Path
+) -> dict[str, list[Json]]:
     """Section → figures, in light and dark; the light ones as files, too."""
     figures: dict[str, list[Json]] = {}
-    drawings = all_figures(tables, factors, found)
+    drawings = all_figures(tables, factors, found_runs)
     for stem, drawing in track(drawings.items(), "drawing", console=console.screen(), transient=True, disable=_quiet()):
         drawn = editions(drawing.draw)
         if drawn is not None:
@@ -97,13 +99,13 @@ def rich_table(results: Sequence[Result], title: str) -> Table:
     table.add_column("", no_wrap=True)
     for cell in result.cells:
         effect = cell.effect
-        known = effect is not None and effect.low is not None and effect.high is not None
+        has_interval = effect is not None and effect.low is not None and effect.high is not None
         spread = "" if cell.sd is None else f" ± {how.value(cell.sd, places).removesuffix('%')}"
         table.add_row(
             escape(cell.arm),
             how.value(cell.mean, places) + spread if cell.values else "–",
             signed(how, effect.difference, places) if effect else "",
-            f"{signed(how, effect.low, places)} {signed(how, effect.high, places)}" if known else "",  # type: ignore[union-attr,arg-type]
+            f"{signed(how, effect.low, places)} {signed(how, effect.high, places)}" if has_interval else "",  # type: ignore[union-attr,arg-type]
             probability(cell.p_corrected) if effect else "",
             cell.verdict or cell.why_not or ("baseline" if cell is result.baseline else "not judged"),
         )

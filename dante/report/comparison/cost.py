@@ -88,11 +88,19 @@ def equality(group: Group) -> Equality:
         return Equality("", True)
     spans = []
     for kind, write, unit in (("tokens", compact, "tokens"), ("flops", flops, "FLOPs")):
-        part = "total" if all(getattr(one, kind)["total"] is not None for one in costs) else "training"
-        values = [getattr(one, kind)[part] for one in costs]
-        known = [value for value in values if value is not None]
-        if len(known) == len(values) and min(known) > 0:
-            spans.append((max(known) / min(known) - 1, part, unit, write(min(known)), write(max(known))))
+        part = "total" if all(getattr(arm_cost, kind)["total"] is not None for arm_cost in costs) else "training"
+        values = [getattr(arm_cost, kind)[part] for arm_cost in costs]
+        known_values = [value for value in values if value is not None]
+        if len(known_values) == len(values) and min(known_values) > 0:
+            spans.append(
+                (
+                    max(known_values) / min(known_values) - 1,
+                    part,
+                    unit,
+                    write(min(known_values)),
+                    write(max(known_values)),
+                )
+            )
     if not spans:
         return Equality("What the arms cost is not recorded: nothing says that their compute was equal.", False)
     apart = max(share for share, *_ in spans)
@@ -147,10 +155,10 @@ def _older(
 
 def _sum(values: Sequence[int | float | None]) -> float | None:
     """None where a summand is unknown."""
-    known = [value for value in values if value is not None]
-    return float(sum(known)) if known and len(known) == len(values) else None
+    known_values = [value for value in values if value is not None]
+    return float(sum(known_values)) if known_values and len(known_values) == len(values) else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known and len(known) == len(values) else None
+    known_values = [value for value in values if value is not None]
+    return float(np.mean(known_values)) if known_values and len(known_values) == len(values) else None

@@ -31,9 +31,13 @@ def csv_text(tables: Sequence[tuple[Group, list[Result]]], factors: Sequence[lis
             for result in results
             for cell in result.cells
         ]
-        for one in changed:
+        for factor_effect in changed:
             place = {"table": group.number, "task": PRIMARY[0], "metric": PRIMARY[1]}
-            lines.append(place | {"arm": f"{one.factor}: {one.level}", "baseline": one.against} | _effect(one))
+            lines.append(
+                place
+                | {"arm": f"{factor_effect.factor}: {factor_effect.level}", "baseline": factor_effect.against}
+                | _effect(factor_effect)
+            )
         for line in lines:
             writer.writerow({key: _text(line.get(key)) for key in COLUMNS})
     return stream.getvalue()
@@ -47,7 +51,7 @@ def json_text(tables: Sequence[tuple[Group, list[Result]]], factors: Sequence[li
         "power": POWER,
         "bootstrap_resamples": RESAMPLES,
         "tables": [_table(*table, changed) for table, changed in zip(tables, factors, strict=True)],
-        "absent": [asdict(one) for one in found.absent],
+        "absent": [asdict(absent_run) for absent_run in found.absent],
         "sweeps": [{k: s.get(k) for k in ("sweep", "command", "baseline", "compute", "tuning")} for s in found.sweeps],
     }
     return json.dumps(_finite(content), indent=1, ensure_ascii=False) + "\n"
@@ -85,15 +89,21 @@ def _table(group: Group, results: list[Result], changed: list[FactorEffect]) -> 
             for result in results
         ],
         "factors": [
-            {"factor": one.factor, "level": one.level, "against": one.against, "pairs": one.pairs} | _effect(one)
-            for one in changed
+            {
+                "factor": factor_effect.factor,
+                "level": factor_effect.level,
+                "against": factor_effect.against,
+                "pairs": factor_effect.pairs,
+            }
+            | _effect(factor_effect)
+            for factor_effect in changed
         ],
     }
 
 
-def _effect(one: FactorEffect) -> Json:
+def _effect(factor_effect: FactorEffect) -> Json:
     """What is known of a factor's effect."""
-    effect = one.effect
+    effect = factor_effect.effect
     return {
         "difference": effect.difference,
         "low": effect.low,
@@ -101,15 +111,15 @@ def _effect(one: FactorEffect) -> Json:
         "stderr": effect.stderr,
         "df": effect.df,
         "p": effect.p,
-        "p_corrected": one.p_corrected,
-        "correction": "holm" if one.p_corrected is not None else None,
-        "significant": one.p_corrected is not None and one.p_corrected < LEVEL,
-        "verdict": one.verdict or None,
-        "mde": one.detectable,
+        "p_corrected": factor_effect.p_corrected,
+        "correction": "holm" if factor_effect.p_corrected is not None else None,
+        "significant": factor_effect.p_corrected is not None and factor_effect.p_corrected < LEVEL,
+        "verdict": factor_effect.verdict or None,
+        "mde": factor_effect.detectable,
         "n_items": effect.items,
         "n_seeds": len(effect.seeds_a),
         "covers": effect.covers,
-        "note": "; ".join([f"mean over {one.pairs} pairs of arms", *effect.notes]),
+        "note": "; ".join([f"mean over {factor_effect.pairs} pairs of arms", *effect.notes]),
     }
 
 

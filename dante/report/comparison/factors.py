@@ -56,36 +56,36 @@ def effects(group: Group, results: Sequence[Result]) -> list[FactorEffect]:
     """
     primary = next((result for result in results if result.primary), None)
     levels = {arm.name: arm.first.point.levels for arm in group.arms if arm.first.point.levels}
-    varied = [name for name in _names(levels) if len({known.get(name) for known in levels.values()}) > 1]
+    varied = [name for name in _names(levels) if len({arm_levels.get(name) for arm_levels in levels.values()}) > 1]
     if primary is None or len(varied) < 2:
         return []
     arms = {arm.name: arm for arm in group.arms}
-    found = []
+    factor_effects = []
     for factor in varied:
         for against, level in combinations(_ordered(levels, factor, group.baseline.name), 2):
             pairs = list(_pairs(levels, factor, level, against))
             effect = _effect([(arms[a], arms[b]) for a, b in pairs])
             if effect is not None:
-                found.append(FactorEffect(factor, level, against, len(pairs), effect))
-    return _corrected(found, primary)
+                factor_effects.append(FactorEffect(factor, level, against, len(pairs), effect))
+    return _corrected(factor_effects, primary)
 
 
 def _names(levels: dict[str, Levels]) -> list[str]:
-    return list(dict.fromkeys(name for known in levels.values() for name in known))
+    return list(dict.fromkeys(name for arm_levels in levels.values() for name in arm_levels))
 
 
 def _ordered(levels: dict[str, Levels], factor: str, baseline: str) -> list[str]:
     """All levels, the baseline's first: the others are compared with it."""
-    own = levels.get(baseline, {}).get(factor)
-    known = [one[factor] for one in levels.values() if factor in one]
-    return list(dict.fromkeys([*([own] if own is not None else []), *known]))
+    baseline_level = levels.get(baseline, {}).get(factor)
+    all_levels = [arm_levels[factor] for arm_levels in levels.values() if factor in arm_levels]
+    return list(dict.fromkeys([*([baseline_level] if baseline_level is not None else []), *all_levels]))
 
 
 def _pairs(levels: dict[str, Levels], factor: str, level: str, against: str) -> Iterator[tuple[str, str]]:
-    by_levels = {tuple(sorted(known.items())): arm for arm, known in levels.items()}
-    for arm, known in levels.items():
-        other = by_levels.get(tuple(sorted({**known, factor: against}.items())))
-        if known.get(factor) == level and other is not None:
+    by_levels = {tuple(sorted(arm_levels.items())): arm for arm, arm_levels in levels.items()}
+    for arm, arm_levels in levels.items():
+        other = by_levels.get(tuple(sorted({**arm_levels, factor: against}.items())))
+        if arm_levels.get(factor) == level and other is not None:
             yield arm, other
 
 
@@ -98,9 +98,14 @@ def _effect(pairs: Sequence[tuple[Arm, Arm]]) -> Effect | None:
     sides: list[dict[int, Ratio]] = []
     for side in zip(*pairs, strict=True):
         ratios = {seed: [_ratio(arm, seed) for arm in side] for seed in sorted(common)}
-        if any(one is None for every in ratios.values() for one in every):
+        if any(ratio is None for seed_ratios in ratios.values() for ratio in seed_ratios):
             return None
-        sides.append({seed: averaged([one for one in every if one is not None]) for seed, every in ratios.items()})
+        sides.append(
+            {
+                seed: averaged([ratio for ratio in seed_ratios if ratio is not None])
+                for seed, seed_ratios in ratios.items()
+            }
+        )
     if not common:
         return None
     return compare_ratios(*sides, confidence=CONFIDENCE)
@@ -116,12 +121,14 @@ def averaged(ratios: Sequence[Ratio]) -> Ratio:
     return Ratio(np.mean([ratio.numerator for ratio in ratios], axis=0), ratios[0].denominator)
 
 
-def _corrected(found: list[FactorEffect], primary: Result) -> list[FactorEffect]:
-    p = [one.effect.p if one.effect.covers != "items" else None for one in found]
+def _corrected(factor_effects: list[FactorEffect], primary: Result) -> list[FactorEffect]:
+    p = [factor_effect.effect.p if factor_effect.effect.covers != "items" else None for factor_effect in factor_effects]
     level = LEVEL / max(1, sum(value is not None for value in p))
     judged = []
-    for one, corrected in zip(found, holm(p), strict=True):
-        known = detectable(one.effect.parts, level=level, power=POWER) if corrected is not None else None
-        verdict = verdict_of(one.effect, corrected, primary.how)
-        judged.append(replace(one, p_corrected=corrected, detectable=known, verdict=verdict))
+    for factor_effect, corrected in zip(factor_effects, holm(p), strict=True):
+        minimum_detectable = (
+            detectable(factor_effect.effect.parts, level=level, power=POWER) if corrected is not None else None
+        )
+        verdict = verdict_of(factor_effect.effect, corrected, primary.how)
+        judged.append(replace(factor_effect, p_corrected=corrected, detectable=minimum_detectable, verdict=verdict))
     return judged

@@ -131,9 +131,15 @@ def _forest(group: Group, result: Result, theme: Theme) -> Axes | None:
 
 def _factors(changed: list[FactorEffect], theme: Theme) -> Axes | None:
     bars = [
-        Bar(f"{one.factor}: {one.level} − {one.against}", e.difference, e.low, e.high, one.verdict)
-        for one in changed
-        if (e := one.effect).low is not None and e.high is not None
+        Bar(
+            f"{factor_effect.factor}: {factor_effect.level} − {factor_effect.against}",
+            e.difference,
+            e.low,
+            e.high,
+            factor_effect.verdict,
+        )
+        for factor_effect in changed
+        if (e := factor_effect.effect).low is not None and e.high is not None
     ]
     label = "difference in bits per byte (left: better)"
     return arms.forest(bars, "What each factor changes", label, "no difference", theme)
@@ -143,7 +149,7 @@ def _pareto(group: Group, result: Result, theme: Theme) -> Axes | None:
     spots, short = [], short_names([arm.name for arm in group.arms])
     part = "total" if all(cost.of_arm(arm).flops["total"] is not None for arm in group.arms) else "training"
     for arm in group.arms:
-        cell = next(one for one in result.cells if one.arm == arm.name)
+        cell = next(candidate for candidate in result.cells if candidate.arm == arm.name)
         spent = cost.of_arm(arm).flops[part]
         if spent and cell.values and not cell.why_not:
             spots.append(Spot(short[arm.name], spent, cell.mean, cell.sd or 0.0, arm is group.baseline))
@@ -153,11 +159,11 @@ def _pareto(group: Group, result: Result, theme: Theme) -> Axes | None:
 
 def _learning(group: Group, key: str, theme: Theme) -> Axes | None:
     short = short_names([arm.name for arm in group.arms])
-    found = {short[arm.name]: curves(arm, key) for arm in group.arms}
+    curves_by_arm = {short[arm.name]: curves(arm, key) for arm in group.arms}
     name = {CROSS_ENTROPY: "cross-entropy (nats per token)", "loss": "loss"}[key]
     title = "Training cross-entropy" if key == CROSS_ENTROPY else "Training loss"
     base = short[group.baseline.name]
-    return arms.learning(found, title, "supervised tokens", name, base, theme)
+    return arms.learning(curves_by_arm, title, "supervised tokens", name, base, theme)
 
 
 def _tuning(tuning: Json, key: str, theme: Theme) -> Axes | None:

@@ -113,7 +113,7 @@ def judge(group: Group, progress: Callable[[str], None] = lambda _: None) -> lis
     """
     keys = list(group.baseline.first.evaluation.student)
     results = []
-    for key in sorted(keys, key=lambda one: one != PRIMARY):
+    for key in sorted(keys, key=lambda metric_key: metric_key != PRIMARY):
         progress(f"{key[0]} {key[1]}")
         results.append(_result(group, key))
     return _corrected(results)
@@ -126,8 +126,11 @@ def _result(group: Group, key: Key) -> Result:
     cells = [_cell(base, of_base)]
     for arm in group.arms[1:]:
         cells.append(_compared(arm, _of(arm, key), of_base, settings))
-    known = {model: rows[key] for model, rows in base.first.evaluation.others.items() if key in rows}
-    references = {m: known[m] for m in [*(m for m in MODELS if m in known), *(m for m in known if m not in MODELS)]}
+    reference_rows = {model: rows[key] for model, rows in base.first.evaluation.others.items() if key in rows}
+    references = {
+        m: reference_rows[m]
+        for m in [*(m for m in MODELS if m in reference_rows), *(m for m in reference_rows if m not in MODELS)]
+    }
     evaluation = base.first.evaluation
     return Result(
         *key,
@@ -144,51 +147,57 @@ def _of(arm: Arm, key: Key) -> dict[int, Measured]:
     return {s: run.evaluation.student[key] for s, run in arm.runs.items() if key in run.evaluation.student}
 
 
-def _cell(arm: Arm, found: Mapping[int, Measured]) -> Cell:
-    values = {seed: one.value for seed, one in found.items()}
-    every = np.array(list(values.values()), dtype=np.float64)
-    sd = float(every.std(ddof=1)) if len(every) > 1 else None
-    items = min((len(one.ratio) if one.ratio else 0 for one in found.values()), default=0)
-    return Cell(arm.name, values, float(every.mean()) if len(every) else float("nan"), sd, items)
+def _cell(arm: Arm, measurements: Mapping[int, Measured]) -> Cell:
+    values = {seed: measurement.value for seed, measurement in measurements.items()}
+    all_values = np.array(list(values.values()), dtype=np.float64)
+    sd = float(all_values.std(ddof=1)) if len(all_values) > 1 else None
+    items = min(
+        (len(measurement.ratio) if measurement.ratio else 0 for measurement in measurements.values()), default=0
+    )
+    return Cell(arm.name, values, float(all_values.mean()) if len(all_values) else float("nan"), sd, items)
 
 
-def _compared(arm: Arm, found: Mapping[int, Measured], base: Mapping[int, Measured], settings: dict[str, str]) -> Cell:
-    cell = _cell(arm, found)
-    if not found:
+def _compared(
+    arm: Arm, measurements: Mapping[int, Measured], base: Mapping[int, Measured], settings: dict[str, str]
+) -> Cell:
+    cell = _cell(arm, measurements)
+    if not measurements:
         return replace(cell, why_not="not measured")
-    other = _other_settings([*found.values(), *base.values()], settings)
+    other = _other_settings([*measurements.values(), *base.values()], settings)
     if other:
         return replace(cell, why_not=other)
-    mine, theirs = _ratios(found), _ratios(base)
-    if mine is None or theirs is None:
-        numbers = ({s: one.value for s, one in runs.items()} for runs in (found, base))
+    arm_ratios, base_ratios = _ratios(measurements), _ratios(base)
+    if arm_ratios is None or base_ratios is None:
+        numbers = ({s: measurement.value for s, measurement in runs.items()} for runs in (measurements, base))
         return replace(cell, effect=compare_values(*numbers, confidence=CONFIDENCE), items=0)
-    effect = compare_ratios(mine, theirs, confidence=CONFIDENCE)
-    return replace(cell, effect=effect, bootstrap=_bootstrap(mine, theirs, effect))
+    effect = compare_ratios(arm_ratios, base_ratios, confidence=CONFIDENCE)
+    return replace(cell, effect=effect, bootstrap=_bootstrap(arm_ratios, base_ratios, effect))
 
 
 def _other_settings(runs: Sequence[Measured], settings: dict[str, str]) -> str:
     """In which settings a number was made otherwise than the baseline's; empty where all agree."""
-    for one in runs:
-        for name in [*settings, *one.settings]:
-            mine, theirs = one.settings.get(name), settings.get(name)
-            if mine != theirs and not (name == "items" and None in (mine, theirs)):
-                what = "other items" if name == "items" else f"{name.replace('_', ' ')} {mine}, not {theirs}"
+    for run in runs:
+        for name in [*settings, *run.settings]:
+            run_value, baseline_value = run.settings.get(name), settings.get(name)
+            if run_value != baseline_value and not (name == "items" and None in (run_value, baseline_value)):
+                what = (
+                    "other items" if name == "items" else f"{name.replace('_', ' ')} {run_value}, not {baseline_value}"
+                )
                 return f"not comparable: {what}"
     return ""
 
 
-def _ratios(found: Mapping[int, Measured]) -> dict[int, Ratio] | None:
-    ratios = {seed: one.ratio for seed, one in found.items() if one.ratio is not None}
-    return ratios if len(ratios) == len(found) else None
+def _ratios(measurements: Mapping[int, Measured]) -> dict[int, Ratio] | None:
+    ratios = {seed: measurement.ratio for seed, measurement in measurements.items() if measurement.ratio is not None}
+    return ratios if len(ratios) == len(measurements) else None
 
 
 def _bootstrap(a: Mapping[int, Ratio], b: Mapping[int, Ratio], effect: Effect) -> tuple[float, float] | None:
     if not effect.paired or effect.items < 2 or not np.isfinite(effect.difference):
         return None
     pairs = ([arm[seed] for seed in effect.seeds_a] for arm in (a, b))
-    one = seeds_difference(*pairs, resamples=RESAMPLES, confidence=CONFIDENCE, seed=0)
-    return (one.low, one.high) if np.isfinite([one.low, one.high]).all() else None
+    difference = seeds_difference(*pairs, resamples=RESAMPLES, confidence=CONFIDENCE, seed=0)
+    return (difference.low, difference.high) if np.isfinite([difference.low, difference.high]).all() else None
 
 
 def _corrected(results: Sequence[Result]) -> list[Result]:
@@ -199,13 +208,17 @@ def _corrected(results: Sequence[Result]) -> list[Result]:
         effects = [judged[i].cells[j].effect for i, j in places]
         p = [effect.p if effect and effect.covers != "items" else None for effect in effects]
         # Holm's first step is its strictest; exploratory metrics have no level of their own before they are seen.
-        level = LEVEL / max(1, sum(one is not None for one in p)) if primary else LEVEL
+        level = LEVEL / max(1, sum(p_value is not None for p_value in p)) if primary else LEVEL
         for (i, j), corrected in zip(places, correct(p), strict=True):
             cell = judged[i].cells[j]
-            one = cell.effect
-            found = detectable(one.parts, level=level, power=POWER) if one and one.covers != "items" else None
-            cell = replace(cell, p_corrected=corrected, detectable=found)
-            cell = replace(cell, verdict=verdict_of(one, corrected, judged[i].how))
+            cell_effect = cell.effect
+            minimum_detectable = (
+                detectable(cell_effect.parts, level=level, power=POWER)
+                if cell_effect and cell_effect.covers != "items"
+                else None
+            )
+            cell = replace(cell, p_corrected=corrected, detectable=minimum_detectable)
+            cell = replace(cell, verdict=verdict_of(cell_effect, corrected, judged[i].how))
             cells = list(judged[i].cells)
             cells[j] = cell
             judged[i] = replace(judged[i], cells=tuple(cells))

@@ -34,7 +34,7 @@ def content(
     groups = [group for group, _ in tables]
     arms = [arm for group in groups for arm in group.arms]
     runs = [run for arm in arms for run in arm.runs.values()]
-    budgets = [one for sweep in found.sweeps if (one := cost.budget(sweep, runs))]
+    budgets = [budget for sweep in found.sweeps if (budget := cost.budget(sweep, runs))]
     return {
         "name": ", ".join(str(sweep["sweep"]) for sweep in found.sweeps) or "comparison",
         "title": _heading(found, arms),
@@ -45,7 +45,7 @@ def content(
             _table(group, results, changed, figures) for (group, results), changed in zip(tables, factors, strict=True)
         ],
         "several": len(groups) > 1,
-        "budgets": [{"text": one.sentence, "equal": one.equal} for one in budgets],
+        "budgets": [{"text": budget.sentence, "equal": budget.equal} for budget in budgets],
         "absent": found.absent,
         "tuning": figures.get("tuning", []),
         "tuning_sentences": [text for sweep in found.sweeps for text in tuning_sentences(sweep)],
@@ -58,23 +58,23 @@ def tuning_sentences(sweep: Json) -> list[str]:
     tuning = sweep.get("tuning")
     if not tuning:
         return []
-    found = []
+    texts = []
     for key, values in tuning["grid"].items():
         searched = (tuning.get("search") or {}).get(key)
         grid = f"a search in {searched}" if searched else ", ".join(map(str, values))
-        found.append(
+        texts.append(
             f"{key} was chosen from {grid} for every arm alike, by {tuning['metric']} at seed {tuning['seed']}."
         )
         edge = edges(tuning, key)
         if edge:
             arms = ", ".join(f"{arm} ({value})" for arm, value in edge.items())
-            found.append(f"At the edge of the grid: {arms}. The best value may lie beyond it; widen the grid.")
-    return found
+            texts.append(f"At the edge of the grid: {arms}. The best value may lie beyond it; widen the grid.")
+    return texts
 
 
-def _heading(found: Found, arms: Sequence[Arm]) -> str:
-    if found.sweeps:
-        return " and ".join(str(sweep["sweep"]).replace("_", " ") for sweep in found.sweeps)
+def _heading(found_runs: Found, arms: Sequence[Arm]) -> str:
+    if found_runs.sweeps:
+        return " and ".join(str(sweep["sweep"]).replace("_", " ") for sweep in found_runs.sweeps)
     return " against ".join(arm.name for arm in reversed(arms)) if len(arms) == 2 else f"{len(arms)} arms compared"
 
 
@@ -91,7 +91,7 @@ def _table(group: Group, results: list[Result], changed: list[FactorEffect], fig
         "sentences": _sentences(primary),
         "corrected_for": verdict.corrected_for(primary),
         "design": verdict.design(group, primary),
-        "factors": [_factor(one, primary) for one in changed] if primary else [],
+        "factors": [_factor(factor_effect, primary) for factor_effect in changed] if primary else [],
         "equality": {"text": equality.sentence, "equal": equality.equal},
         "primary": _full(primary, group) if primary else None,
         "arms": [arm.name for arm in group.arms[1:]],
@@ -160,20 +160,20 @@ def _row(result: Result, cell: Cell, places: int, differs: list[str]) -> Json:
     }
 
 
-def _factor(one: FactorEffect, primary: Result) -> Json:
-    how, effect, places = primary.how, one.effect, digits(primary)
-    known = effect.low is not None and effect.high is not None
+def _factor(factor_effect: FactorEffect, primary: Result) -> Json:
+    how, effect, places = primary.how, factor_effect.effect, digits(primary)
+    has_interval = effect.low is not None and effect.high is not None
     return {
-        "factor": one.factor,
-        "level": one.level,
-        "against": one.against,
-        "pairs": one.pairs,
-        "sentence": verdict.of_factor(one, how, places),
+        "factor": factor_effect.factor,
+        "level": factor_effect.level,
+        "against": factor_effect.against,
+        "pairs": factor_effect.pairs,
+        "sentence": verdict.of_factor(factor_effect, how, places),
         "difference": signed(how, effect.difference, places),
-        "interval": span(how, effect.low, effect.high, places) if known else "–",  # type: ignore[arg-type]
-        "p": probability(one.p_corrected),
-        "verdict": one.verdict or "not judged",
-        "detectable": signed(how, one.detectable, places)[1:] if one.detectable else "–",
+        "interval": span(how, effect.low, effect.high, places) if has_interval else "–",  # type: ignore[arg-type]
+        "p": probability(factor_effect.p_corrected),
+        "verdict": factor_effect.verdict or "not judged",
+        "detectable": signed(how, factor_effect.detectable, places)[1:] if factor_effect.detectable else "–",
         "notes": list(effect.notes),
     }
 
@@ -199,23 +199,23 @@ def _short(result: Result, cell: Cell, places: int) -> Json:
 
 
 def _cost(arm: Arm, group: Group) -> Json:
-    one = cost.of_arm(arm)
+    arm_cost = cost.of_arm(arm)
     return {
         "arm": arm.name,
         "baseline": arm is group.baseline,
-        "tokens": [_amount(one, "tokens", part) for part in PARTS],
-        "flops": [_amount(one, "flops", part) for part in PARTS],
-        "wall": duration(one.wall_s) if one.wall_s is not None else "–",
-        "device_hours": hours(one.device_hours) if one.device_hours is not None else "–",
-        "memory": f"{one.memory_gib:.1f} GiB" if one.memory_gib is not None else "–",
+        "tokens": [_amount(arm_cost, "tokens", part) for part in PARTS],
+        "flops": [_amount(arm_cost, "flops", part) for part in PARTS],
+        "wall": duration(arm_cost.wall_s) if arm_cost.wall_s is not None else "–",
+        "device_hours": hours(arm_cost.device_hours) if arm_cost.device_hours is not None else "–",
+        "memory": f"{arm_cost.memory_gib:.1f} GiB" if arm_cost.memory_gib is not None else "–",
     }
 
 
-def _amount(one: Cost, kind: str, part: str) -> str:
-    value = getattr(one, kind)[part]
+def _amount(arm_cost: Cost, kind: str, part: str) -> str:
+    value = getattr(arm_cost, kind)[part]
     if value is None:
         return "–"
-    return ("≈ " if part in one.estimated else "") + (compact(value) if kind == "tokens" else flops(value))
+    return ("≈ " if part in arm_cost.estimated else "") + (compact(value) if kind == "tokens" else flops(value))
 
 
 def _commands(arm: Arm) -> Json:

@@ -92,19 +92,19 @@ def design(group: Group, primary: Result | None) -> str:
     """What the table's design could have found at all."""
     if primary is None or not primary.others:
         return ""
-    known = [cell.detectable for cell in primary.others if cell.detectable]
+    detectable_effects = [cell.detectable for cell in primary.others if cell.detectable]
     alone = any(cell.verdict == ONE_SEED for cell in primary.others)
-    if not known:
+    if not detectable_effects:
         return ONE_SEED_SENTENCE if alone else ""
     seeds = {len(cell.effect.seeds_a) for cell in primary.others if cell.effect and cell.detectable}
     places = digits(primary)
-    low, high = (signed(primary.how, one, places)[1:] for one in (min(known), max(known)))
+    low, high = (signed(primary.how, bound, places)[1:] for bound in (min(detectable_effects), max(detectable_effects)))
     reach = f"{low} bits per byte" if low == high else f"{low} to {high} bits per byte, depending on the arm"
     many = _number(min(seeds)) if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
     text = (
         f"With {many} seeds per arm and {primary.baseline.items} answers, the smallest "
-        f"true difference found with {POWER:.0%} power is {reach}{', after correction' if len(known) > 1 else ''}. A "
-        "smaller one is found less often."
+        f"true difference found with {POWER:.0%} power is {reach}"
+        f"{', after correction' if len(detectable_effects) > 1 else ''}. A smaller one is found less often."
     )
     if max(seeds) < 5:
         text += f" Few seeds are what limits it: an arm's {many} seeds leave {max(seeds) - 1} degrees of freedom."
@@ -115,7 +115,7 @@ def method(results: Sequence[Result]) -> list[str]:
     """How it was judged, for a reader who wants to check it."""
     others = sum(c.p_corrected is not None for r in results if not r.primary for c in r.others)
     arms = sum(c.p_corrected is not None for r in results if r.primary for c in r.others)
-    found = [
+    paragraphs = [
         "Runs are paired: the same seed draws the same records, and the same item is as hard for both. Differences are "
         "taken within seed and item, then averaged.",
         f"An interval ({CONFIDENCE:.0%}) covers another set of seeds and another choice of items: both are random "
@@ -129,16 +129,16 @@ def method(results: Sequence[Result]) -> list[str]:
         + f"the chance of even one false mark stays below {LEVEL:.0%}.",
     ]
     if others:
-        found.append(
+        paragraphs.append(
             f"All other metrics are exploratory, corrected together by Benjamini and Hochberg's method ({others} "
             f"comparisons): of what is marked there, {LEVEL:.0%} may be chance."
         )
-    found.append(
+    paragraphs.append(
         f"A percentile bootstrap over seeds and items ({RESAMPLES:,} resamples) stands in the CSV and JSON files. It "
         "does not judge: with three seeds it told runs of one and the same arm apart in 19% of comparisons, where the "
         "intervals here did in 5.5%; promised are 5% (experiments/statistics_calibration)."
     )
-    return found
+    return paragraphs
 
 
 def why_tables(groups: Sequence[Group]) -> str:

@@ -49,6 +49,6 @@ def direction(how: Metric) -> str:
 
 def made(settings: dict[str, str]) -> str:
     """How a number was measured: `teacher-forced, n = 200, 0-shot, dante 0.1.0, bf16`."""
-    known = {"decoding": "{}", "n": "n = {}", "n_shot": "{}-shot", "harness": "{}", "harness_version": "version {}",
+    forms = {"decoding": "{}", "n": "n = {}", "n_shot": "{}-shot", "harness": "{}", "harness_version": "version {}",
              "precision": "weights in {}"}  # fmt: skip
-    return ", ".join(form.format(settings[name]) for name, form in known.items() if name in settings)
+    return ", ".join(form.format(settings[name]) for name, form in forms.items() if name in settings)

@@ -85,11 +85,14 @@ def _of_fit(run: Run, fit: Fit) -> dict[str, Drawing]:
     weighted = data.weighted_loss(run)
     shown = f"{weighted[0]}/mean_weight" if weighted else ""
     constraints = of_fit(fit)
-    for one in constraints:
-        figures |= _of_constraint(one)
-    said = {shown, *(f"{one.name}/{metric}" for one in constraints for metric in constraint.SHOWN)}
+    for fit_constraint in constraints:
+        figures |= _of_constraint(fit_constraint)
+    shown_keys = {
+        shown,
+        *(f"{fit_constraint.name}/{metric}" for fit_constraint in constraints for metric in constraint.SHOWN),
+    }
     for group, keys in training.measurements(fit.metrics).items():
-        if not said.issuperset(keys):
+        if not shown_keys.issuperset(keys):
             figures[f"measured-{_slug(group)}"] = Drawing("training", partial(training.measured, fit, group))
     if weighted:
         figures["weight"] = Drawing("training", partial(data.weight_over_steps, fit, *weighted))
@@ -97,11 +100,11 @@ def _of_fit(run: Run, fit: Fit) -> dict[str, Drawing]:
     return {stem + name: drawing for name, drawing in figures.items()}
 
 
-def _of_constraint(one: Constraint) -> dict[str, Drawing]:
-    name = _slug(one.name)
+def _of_constraint(fit_constraint: Constraint) -> dict[str, Drawing]:
+    name = _slug(fit_constraint.name)
     return {
-        f"constraint-{name}": Drawing("constraint", partial(constraint.trace, one), TRACE),
-        f"difficult-{name}": Drawing("constraint", partial(constraint.difficult, one), DIFFICULT),
+        f"constraint-{name}": Drawing("constraint", partial(constraint.trace, fit_constraint), TRACE),
+        f"difficult-{name}": Drawing("constraint", partial(constraint.difficult, fit_constraint), DIFFICULT),
     }
 
 

@@ -105,33 +105,33 @@ def learning(
         label_ends(axes, theme, ends)
         return axes
     shown = [arm for arm in bands if arm != baseline]
-    every = _multiples(theme, title, x, len(shown))
-    for axes, arm in zip(every, shown, strict=False):
+    all_axes = _multiples(theme, title, x, len(shown))
+    for axes, arm in zip(all_axes, shown, strict=False):
         if baseline in bands:
             axes.plot(bands[baseline][0], bands[baseline][2], color=theme.muted, linewidth=1.1)
         at, low, mean, high = bands[arm]
         axes.fill_between(at, low, high, color=theme.models["student"], alpha=0.25, linewidth=0)
         axes.plot(at, mean, color=theme.models["student"], linewidth=1.5)
         axes.set_title(_wrapped(arm), loc="left", color=theme.ink, fontsize=7.5, pad=3)
-    _tidy(every[0], bands.values())
-    return every[0]
+    _tidy(all_axes[0], bands.values())
+    return all_axes[0]
 
 
 def pareto(spots: Sequence[Spot], title: str, x: str, y: str, theme: Theme) -> Axes | None:
     """Quality (lower is better) against compute; arms that no other beats in both are joined."""
-    known = sorted((spot for spot in spots if spot.cost > 0), key=lambda spot: (spot.cost, spot.value))
-    if not known:
+    priced_spots = sorted((spot for spot in spots if spot.cost > 0), key=lambda spot: (spot.cost, spot.value))
+    if not priced_spots:
         return None
     axes = panel(
         theme,
         title,
         x,
         y,
-        size_in=(SIZE_IN[0], max(2.8, 1.0 + _lines(known) * LINE_IN)),
+        size_in=(SIZE_IN[0], max(2.8, 1.0 + _lines(priced_spots) * LINE_IN)),
     )
-    leading = front(known)
-    low, high = known[0].cost, known[-1].cost
-    for spot in known:
+    leading = front(priced_spots)
+    low, high = priced_spots[0].cost, priced_spots[-1].cost
+    for spot in priced_spots:
         colour = theme.muted if spot.baseline else theme.models["student"]
         first = spot in leading
         if spot.spread and high > APART * low:
@@ -150,7 +150,7 @@ def pareto(spots: Sequence[Spot], title: str, x: str, y: str, theme: Theme) -> A
         axes.set_xlim(low - 0.35 * reach, high + 0.35 * reach)
         axes.set_xticks([low, high] if high > APART * low else [high])
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: flops(value)))
-    _names_beside(axes, theme, known, leading)
+    _names_beside(axes, theme, priced_spots, leading)
     return axes
 
 
@@ -167,11 +167,11 @@ def tuning(scores: Mapping[str, Mapping[str, float]], chosen: Mapping[str, str],
         return None
     tried = sorted({value for points in shown.values() for value, _ in points})
     if len(shown) <= MOST_LINES:
-        every = [panel(theme, title, x, y)] * len(shown)
+        all_axes = [panel(theme, title, x, y)] * len(shown)
     else:
-        every = _multiples(theme, title, x, len(shown))
+        all_axes = _multiples(theme, title, x, len(shown))
     ends = []
-    for index, (axes, (arm, points)) in enumerate(zip(every, shown.items(), strict=False)):
+    for index, (axes, (arm, points)) in enumerate(zip(all_axes, shown.items(), strict=False)):
         alone = len(shown) > MOST_LINES
         colour = theme.models["student"] if alone else theme.cycle[index % len(theme.cycle)]
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.5, marker="o", markersize=5,
@@ -183,15 +183,15 @@ def tuning(scores: Mapping[str, Mapping[str, float]], chosen: Mapping[str, str],
         ends.append((points[-1][0], points[-1][1], arm, colour))
         if alone:
             axes.set_title(_wrapped(arm), loc="left", color=theme.ink, fontsize=7.5, pad=3)
-    for axes in every:
+    for axes in all_axes:
         if tried[0] > 0:
             axes.set_xscale("log")
             axes.minorticks_off()
         if len(tried) <= MOST_TICKS:
             axes.set_xticks(tried, [f"{value:g}" for value in tried], fontsize=7.5 if len(shown) > MOST_LINES else 8.5)
     if len(shown) <= MOST_LINES:
-        label_ends(every[0], theme, ends)
-    return every[0]
+        label_ends(all_axes[0], theme, ends)
+    return all_axes[0]
 
 
 def band(curves: Sequence[Curve]) -> tuple[Any, Any, Any, Any]:
@@ -205,7 +205,7 @@ def band(curves: Sequence[Curve]) -> tuple[Any, Any, Any, Any]:
 def front(spots: Sequence[Spot]) -> list[Spot]:
     """Those that no other equals or beats in cost and value, by rising cost."""
     leading: list[Spot] = []
-    for spot in sorted(spots, key=lambda one: (one.cost, one.value)):
+    for spot in sorted(spots, key=lambda candidate: (candidate.cost, candidate.value)):
         if not leading or spot.value < leading[-1].value:
             leading.append(spot)
     return leading
@@ -215,17 +215,17 @@ def _multiples(theme: Theme, title: str, x: str, count: int) -> list[Axes]:
     """Small panels in rows of three; those that are not needed are not drawn."""
     columns = min(COLUMNS, count)
     rows = -(-count // columns)
-    every = grid(theme, title, rows, columns, (SIZE_IN[0], 0.75 + 1.12 * rows))
-    for axes in every:
+    all_axes = grid(theme, title, rows, columns, (SIZE_IN[0], 0.75 + 1.12 * rows))
+    for axes in all_axes:
         axes.tick_params(labelsize=7)
-    for axes in every[count:]:
+    for axes in all_axes[count:]:
         axes.set_visible(False)
     for column in range(columns):
         last = max(place for place in range(count) if place % columns == column)
-        every[last].tick_params(labelbottom=True)
-    figure: Any = every[0].figure
+        all_axes[last].tick_params(labelbottom=True)
+    figure: Any = all_axes[0].figure
     figure.supxlabel(x, color=theme.muted, fontsize=8.5)
-    return every
+    return all_axes
 
 
 def _tidy(axes: Axes, bands: Any) -> None:
@@ -258,7 +258,7 @@ def _names_beside(axes: Axes, theme: Theme, spots: Sequence[Spot], leading: Sequ
     bottom, top = axes.get_ylim()
     figure: Any = axes.figure
     line = (top - bottom) * LINE_IN / (figure.get_size_inches()[1] - 0.95)
-    ordered = sorted(spots, key=lambda one: one.value)
+    ordered = sorted(spots, key=lambda named_spot: named_spot.value)
     names = [_wrapped(spot.arm, NAME_CHARACTERS) for spot in ordered]
     half = [line * (name.count("\n") + 1) / 2 for name in names]
     places: list[float] = []

@@ -51,39 +51,41 @@ def trace(one: Constraint, theme: Theme) -> Axes | None:
 def difficult(one: Constraint, theme: Theme) -> Axes | None:
     """Tokens by their signal while τ was measured and at the end, right and wrong ones apart."""
     windows = {"before the constraint began": one.spread("before"), "last steps of training": one.spread("after")}
-    found = {what: spread for what, spread in windows.items() if spread is not None}
-    if not found:
+    spreads = {what: spread for what, spread in windows.items() if spread is not None}
+    if not spreads:
         return None
     level = one.threshold
     signal = str(one.block.get("signal_axis") or one.block.get("signal", "signal"))
-    height = 1.0 + 1.45 * len(found)
-    every = panels(theme, _finding(one.name, found, level) + suffix(one.fit), signal, len(found), (SIZE_IN[0], height))
-    low, high = _reach(list(found.values()), level)
+    height = 1.0 + 1.45 * len(spreads)
+    all_axes = panels(
+        theme, _finding(one.name, spreads, level) + suffix(one.fit), signal, len(spreads), (SIZE_IN[0], height)
+    )
+    low, high = _reach(list(spreads.values()), level)
     tops = []
-    for axes, (what, spread) in zip(every, found.items(), strict=True):
+    for axes, (what, spread) in zip(all_axes, spreads.items(), strict=True):
         axes.set_title(f"{what}: {spread.total:,.0f} tokens", loc="left", color=theme.muted, fontsize=8.5, pad=4)
         tops.append(_bars(axes, theme, spread, level, low, high))
-    for axes in every:
+    for axes in all_axes:
         axes.set_xlim(low, high)
         axes.set_ylim(0, 1.12 * max(tops))
         _shares(axes)
         if level is not None:
             axes.axvline(level, color=theme.ink, linewidth=1.2, linestyle=(0, (4, 3)))
     if level is not None:
-        every[0].annotate(f"τ = {number(level)}", (level, 1), (5, -9), xycoords=("data", "axes fraction"),
-                          textcoords="offset points", color=theme.ink, fontsize=9)  # fmt: skip
+        all_axes[0].annotate(f"τ = {number(level)}", (level, 1), (5, -9), xycoords=("data", "axes fraction"),
+                             textcoords="offset points", color=theme.ink, fontsize=9)  # fmt: skip
     for place, (text, colour) in enumerate((("wrong", _wrong(theme)), ("right", _right(theme)))):
-        every[0].annotate(text, (1, 1), (-6, -10 - 14 * place), xycoords="axes fraction", textcoords="offset points",
-                          ha="right", color=colour, fontsize=9.5, fontweight="bold")  # fmt: skip
-    return every[0]
+        all_axes[0].annotate(text, (1, 1), (-6, -10 - 14 * place), xycoords="axes fraction", textcoords="offset points",
+                             ha="right", color=colour, fontsize=9.5, fontweight="bold")  # fmt: skip
+    return all_axes[0]
 
 
 def heldout(run: Run, theme: Theme) -> Axes | None:
     """Share of held-out tokens above each entropy, all and wrong ones, of every model."""
     blocks = details(run.evaluation, "entropy")
     read = {m: Spread.of(blocks[m].get("edges"), blocks[m]) for m in ("init", "teacher", "student") if m in blocks}
-    found = {model: spread for model, spread in read.items() if spread is not None}
-    if not found:
+    spreads = {model: spread for model, spread in read.items() if spread is not None}
+    if not spreads:
         return None
     mean = {row["model"]: row["value"] for row in rows_of(run, "heldout", "entropy_nats")}
     title = "How unsure each model is of held-out tokens"
@@ -91,7 +93,7 @@ def heldout(run: Run, theme: Theme) -> Axes | None:
         title = f"Held out: {mean['student']:.2f} nats per token unsure, {mean['init']:.2f} before training"
     axes = panel(theme, title, "x, predictive entropy H / log V", "tokens with an entropy above x",
                  size_in=(SIZE_IN[0], 3.1))  # fmt: skip
-    for place, (model, spread) in enumerate(found.items()):
+    for place, (model, spread) in enumerate(spreads.items()):
         colour = theme.models[model]
         for counts, style in ((spread.right + spread.wrong, "-"), (spread.wrong, (0, (3, 2)))):
             above = np.concatenate([np.cumsum(counts[::-1])[::-1], [0.0]]) / spread.total
@@ -99,7 +101,7 @@ def heldout(run: Run, theme: Theme) -> Axes | None:
         text = f"{MODELS[model]}: {spread.wrong.sum() / spread.total:.0%} wrong"
         axes.annotate(text, (1, 1), (-6, -12 - 15 * place), xycoords="axes fraction", textcoords="offset points",
                       ha="right", color=colour, fontsize=9.5, fontweight="bold")  # fmt: skip
-    axes.set_xlim(0, _reach(list(found.values()), None)[1])
+    axes.set_xlim(0, _reach(list(spreads.values()), None)[1])
     axes.set_ylim(0, 1.02)
     _shares(axes)
     level = _predictive_threshold(run)
@@ -110,11 +112,11 @@ def heldout(run: Run, theme: Theme) -> Axes | None:
     return axes
 
 
-def _finding(name: str, found: dict[str, Spread], level: float | None) -> str:
+def _finding(name: str, spreads: dict[str, Spread], level: float | None) -> str:
     """`Above τ: 20% → 9% of the tokens; right among these: 41% → 68%`."""
     if level is None:
         return f"{name}: signal of all tokens, τ never frozen"
-    counts = [(spread.above(level), spread.total) for spread in found.values()]
+    counts = [(spread.above(level), spread.total) for spread in spreads.values()]
     # Spaces that no line is broken at.
     arrow = "\u00a0→\u00a0"
     share = arrow.join(f"{sum(above) / total:.0%}" for above, total in counts)
@@ -152,8 +154,12 @@ def _reach(spreads: list[Spread], level: float | None) -> tuple[float, float]:
 
 def _predictive_threshold(run: Run) -> float | None:
     """τ of the run's only constraint on predictive entropy."""
-    every = [one for fit in run.fits for one in of_fit(fit)]
-    levels = [one.threshold for one in every if one.block.get("signal", "predictive") == "predictive"]
+    constraints = [constraint for fit in run.fits for constraint in of_fit(fit)]
+    levels = [
+        constraint.threshold
+        for constraint in constraints
+        if constraint.block.get("signal", "predictive") == "predictive"
+    ]
     return levels[0] if len(levels) == 1 else None
 
 

@@ -44,11 +44,11 @@ def stack(theme: Theme, title: str, rows: Sequence[Row]) -> Axes | None:
     if not drawn:
         return None
     height = SIZE_IN[1] if len(drawn) == 1 else 0.7 + 1.08 * len(drawn)
-    every = panels(theme, title, "optimizer step", len(drawn), (SIZE_IN[0], height))
-    for place, (axes, row) in enumerate(zip(every, drawn, strict=True)):
+    all_axes = panels(theme, title, "optimizer step", len(drawn), (SIZE_IN[0], height))
+    for place, (axes, row) in enumerate(zip(all_axes, drawn, strict=True)):
         axes.set_title(row.label, loc="left", color=theme.muted, fontsize=8.5, pad=4)
         _lines(axes, theme, row, place)
-    return every[0]
+    return all_axes[0]
 
 
 def _lines(axes: Axes, theme: Theme, row: Row, place: int) -> None:
@@ -62,8 +62,8 @@ def _lines(axes: Axes, theme: Theme, row: Row, place: int) -> None:
         usual = float(np.quantile(values, 0.99))
         spiked = is_noisy(values) and values.max() > SPIKE * usual > 0
         tops.append(max(usual, float(shown.max())) if spiked else float(values.max()))
-    every = np.concatenate([values for _, (_, values) in row.lines])
-    low, high = float(every.min()), max(tops)
+    all_values = np.concatenate([values for _, (_, values) in row.lines])
+    low, high = float(all_values.min()), max(tops)
     if row.level is not None:
         low, high = min(low, row.level), max(high, row.level)
         axes.axhline(row.level, color=theme.muted, linewidth=1, linestyle=(0, (4, 3)))

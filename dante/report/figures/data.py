@@ -32,10 +32,10 @@ def confidence_weights(run: Run, theme: Theme) -> Axes | None:
 
     Drawn for whichever loss of the last fit is set up with these three numbers (DANTE-Mosaic-3.5B card [C]).
     """
-    found = weighted_loss(run)
-    if found is None or len(run.entropies) < 2:
+    named_loss = weighted_loss(run)
+    if named_loss is None or len(run.entropies) < 2:
         return None
-    node = found[1]
+    node = named_loss[1]
     w = weight(np.array(run.entropies), node)
     title = f"Confidence weight w(H): {w.min():.2f} to {w.max():.2f}"
     axes = panel(theme, title, "weight of an answer in the loss", "answers")

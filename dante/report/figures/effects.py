@@ -16,10 +16,12 @@ def forest(differences: dict[str, PairedDifference], title: str, label: str) -> 
     """
     size_in = (6.4, 1.2 + 0.27 * len(differences))
     axes = panel(LIGHT, title, label, size_in=size_in)
-    for place, one in enumerate(reversed(differences.values())):
-        colour = LIGHT.verdicts["better" if one.high < 0 else "worse" if one.low > 0 else "undecided"]
-        axes.plot([one.low, one.high], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
-        axes.scatter([one.difference], [place], color=colour, s=36, zorder=3)
+    for place, difference in enumerate(reversed(differences.values())):
+        colour = LIGHT.verdicts["better" if difference.high < 0 else "worse" if difference.low > 0 else "undecided"]
+        axes.plot(
+            [difference.low, difference.high], [place, place], color=colour, linewidth=2.4, solid_capstyle="round"
+        )
+        axes.scatter([difference.difference], [place], color=colour, s=36, zorder=3)
     axes.axvline(0, color=LIGHT.ink, linewidth=1)
     axes.set_yticks(range(len(differences)), list(reversed(differences)), color=LIGHT.ink, fontsize=9)
     axes.grid(visible=False, axis="y")

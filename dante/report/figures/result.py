@@ -76,9 +76,9 @@ def reliability(run: Run, theme: Theme) -> Axes | None:
     calibration: Json = details(run.evaluation, "calibration")
     if not calibration:
         return None
-    title, own = "Calibration of the most likely token", calibration.get("student")
-    if own:
-        gap = _overconfidence(own["bins"])
+    title, student_calibration = "Calibration of the most likely token", calibration.get("student")
+    if student_calibration:
+        gap = _overconfidence(student_calibration["bins"])
         way = "surer" if gap > 0 else "less sure"
         title = f"The student is {100 * abs(gap):.1f} points {way} than right"
     axes = panel(theme, title, "confidence in the most likely token", "share of times it was right", size_in=TALL)
@@ -113,7 +113,7 @@ def _dumbbell(run: Run, theme: Theme, kind: str, title: str) -> Axes | None:
     for row in run.evaluation.get("rows", []):
         if row["metric"] == "bits_per_byte" and row["task"].startswith(f"{kind}/") and row["model"] in NETWORKS:
             table.setdefault(row["task"], {})[row["model"]] = row
-    table = {task: found for task, found in table.items() if found.keys() >= {"init", "student"}}
+    table = {task: row_by_model for task, row_by_model in table.items() if row_by_model.keys() >= {"init", "student"}}
     if not table:
         return None
     single = [task for task in table if "=" in task]
@@ -128,7 +128,7 @@ def _dumbbell(run: Run, theme: Theme, kind: str, title: str) -> Axes | None:
     # Half a line apart: groups that divide the same texts in different ways.
     last = len(groups) - 1
     places = [place + 0.5 * (last - groups.index(task.split("=")[0])) for place, task in enumerate(order)]
-    everything = [row["value"] for found in table.values() for row in found.values()]
+    everything = [row["value"] for row_by_model in table.values() for row in row_by_model.values()]
     for place, task in zip(places, order, strict=True):
         values = {model: row["value"] for model, row in table[task].items()}
         if abs(values["student"] - values["init"]) > 0.04 * (max(everything) - min(everything)):

@@ -72,8 +72,8 @@ def _weighed(fit: Fit, name: str) -> str:
 
 def schedules(fit: Fit, theme: Theme) -> Axes | None:
     """The scheduled weight of every loss, calibration included."""
-    found = {name: series(fit.metrics, f"weight/{name}") for name in names(fit.metrics, "weight")}
-    rows = [Row(f"weight of {name}", [("", points)]) for name, points in found.items()]
+    points_by_loss = {name: series(fit.metrics, f"weight/{name}") for name in names(fit.metrics, "weight")}
+    rows = [Row(f"weight of {name}", [("", points)]) for name, points in points_by_loss.items()]
     return stack(theme, f"Schedules: the weight of every loss{suffix(fit)}", rows)
 
 
@@ -81,21 +81,21 @@ def optimizer(fit: Fit, theme: Theme) -> Axes | None:
     """Learning rate and gradient norms; skipped updates where there were any."""
     skipped = series(fit.metrics, "skipped_updates")[1]
     count = int(skipped[-1]) if len(skipped) else None
-    told = {None: "", 0: ": no update skipped", 1: ": 1 update skipped"}
+    skip_words = {None: "", 0: ": no update skipped", 1: ": 1 update skipped"}
     norms = [(key.partition("/")[2], series(fit.metrics, key)) for key in _keys(fit.metrics, "grad_norm")]
     rows = [Row(AXIS["lr"], [("", series(fit.metrics, "lr"))]), Row(AXIS["grad_norm"], norms)]
     if count:
         rows.append(Row(AXIS["skipped_updates"], [("", series(fit.metrics, "skipped_updates"))]))
-    title = f"Learning rate, gradient{told.get(count, f': {count} updates skipped')}{suffix(fit)}"
+    title = f"Learning rate, gradient{skip_words.get(count, f': {count} updates skipped')}{suffix(fit)}"
     return stack(theme, title, rows)
 
 
 def measured(fit: Fit, group: str, theme: Theme) -> Axes | None:
     """What one loss logged of itself; measurements that are multiples of each other share a panel."""
-    found = {key.partition("/")[2]: series(fit.metrics, key) for key in measurements(fit.metrics)[group]}
+    points_by_name = {key.partition("/")[2]: series(fit.metrics, key) for key in measurements(fit.metrics)[group]}
     rows: list[Row] = []
     proportional: list[tuple[str, Points]] = []
-    for name, points in found.items():
+    for name, points in points_by_name.items():
         other = next((first for first, same in proportional if _multiples(same, points)), None)
         label = AXIS.get(name, name.replace("_", " "))
         if other is None:
@@ -122,8 +122,8 @@ def machine(fit: Fit, theme: Theme) -> Axes | None:
 def measurements(metrics: Sequence[Json]) -> dict[str, list[str]]:
     """Every other number that was logged, by the loss that logged it (a key without a slash is its own group)."""
     keys = dict.fromkeys(key for row in metrics for key, value in row.items() if isinstance(value, int | float))
-    mine = sorted((key for key in keys if key.partition("/")[0] not in NOT_MEASUREMENTS), key=_group)  # stable
-    return {group: list(members) for group, members in groupby(mine, key=_group)}
+    measured_keys = sorted((key for key in keys if key.partition("/")[0] not in NOT_MEASUREMENTS), key=_group)  # stable
+    return {group: list(members) for group, members in groupby(measured_keys, key=_group)}
 
 
 def _group(key: str) -> str:

@@ -33,9 +33,9 @@ def summary(run: Run) -> list[str]:
         text = (
             f"{the(model)} ended {stopped} of {len(answers)} answers by itself{within} ({stopped / len(answers):.0%})"
         )
-        told = [loop for answer in cut if (loop := looped(answer)) is not None]
-        if cut and len(told) == len(cut):
-            text += f"; of the other {len(cut)}, {sum(told)} looped and {len(cut) - sum(told)} went on without a loop"
+        loops = [loop for answer in cut if (loop := looped(answer)) is not None]
+        if cut and len(loops) == len(cut):
+            text += f"; of the other {len(cut)}, {sum(loops)} looped and {len(cut) - sum(loops)} went on without a loop"
         texts.append(sentence(text) + ".")
     return texts
 

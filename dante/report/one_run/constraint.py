@@ -98,9 +98,9 @@ class Constraint:
     @property
     def threshold(self) -> float | None:
         """τ; None where it was never frozen."""
-        known: Any = self.block.get("threshold")
-        if is_number(known):
-            return float(known)
+        stated: Any = self.block.get("threshold")
+        if is_number(stated):
+            return float(stated)
         return next(iter(reversed(self.values("threshold"))), None)
 
     @property
@@ -137,25 +137,25 @@ def of_fit(fit: Fit) -> list[Constraint]:
 
 def sentences(run: Run) -> list[str]:
     """What the constraint did, and what the model is worth where such a loss may cheat; empty without such a loss."""
-    found = [(fit, one) for fit in run.fits for one in of_fit(fit)]
-    if not found:
+    fit_constraints = [(fit, constraint) for fit in run.fits for constraint in of_fit(fit)]
+    if not fit_constraints:
         return []
     texts = []
-    for fit, one in found:
+    for fit, constraint in fit_constraints:
         where = f"in {fit.label}, " if len(run.fits) > 1 else ""
-        told = [_held(one), *one.block.get("notes", []), _difficult(one)]
-        texts += [sentence(f"{where}{text}") for text in told if text]
+        constraint_texts = [_held(constraint), *constraint.block.get("notes", []), _difficult(constraint)]
+        texts += [sentence(f"{where}{text}") for text in constraint_texts if text]
     return texts + [text for text in (_calibration(run), _generation(run)) if text]
 
 
-def _held(one: Constraint) -> str:
-    end = one.end()
-    if one.fixed is not None:
-        acted = next((row["step"] for row in one.fit.metrics if row.get(f"{one.name}/coefficient")), None)
+def _held(constraint: Constraint) -> str:
+    end = constraint.end()
+    if constraint.fixed is not None:
+        acted = next((row["step"] for row in constraint.fit.metrics if row.get(f"{constraint.name}/coefficient")), None)
         since = f"acted from step {acted} on" if acted is not None else "never acted"
         over = f"; over the last logged steps the excess was {number(end.excess)}" if end is not None else ""
-        return f"the multiplier λ of {one.name} is fixed at {number(one.fixed)} and {since}{over}."
-    text = f"the multiplier λ of {one.name} {_moved(one)}"
+        return f"the multiplier λ of {constraint.name} is fixed at {number(constraint.fixed)} and {since}{over}."
+    text = f"the multiplier λ of {constraint.name} {_moved(constraint)}"
     if end is None:
         return f"{text}. Its threshold τ was never frozen: training ended while it was measured."
     side = "below" if end.violation <= 0 else "above"
@@ -168,22 +168,22 @@ def _held(one: Constraint) -> str:
     )
 
 
-def _moved(one: Constraint) -> str:
-    values = one.values(MULTIPLIER)
+def _moved(constraint: Constraint) -> str:
+    values = constraint.values(MULTIPLIER)
     if not values:
         return "was not logged"
     first, last, top = values[0], values[-1], max(values)
     if top == min(values):
         return "stayed at 0" if top == 0 else f"was {number(top)} throughout"
-    limit: Any = (one.settings.get("multiplier") or {}).get("maximum")
+    limit: Any = (constraint.settings.get("multiplier") or {}).get("maximum")
     reached = ", its limit" if is_number(limit) and top >= limit * (1 - 1e-6) else ""
     most = f" (largest {number(top)}{reached})" if top > max(first, last) or reached else ""
     return f"went from {number(first)} to {number(last)}{most}"
 
 
-def _difficult(one: Constraint) -> str:
+def _difficult(constraint: Constraint) -> str:
     """How many difficult tokens were wrong: counted where the summary counts, else as the steps logged it."""
-    level, after, before = one.threshold, one.spread("after"), one.spread("before")
+    level, after, before = constraint.threshold, constraint.spread("after"), constraint.spread("before")
     if level is None:
         return ""
     if after is not None:
@@ -195,9 +195,9 @@ def _difficult(one: Constraint) -> str:
         if before is not None and sum(before.above(level)) > 0:
             at_first = before.above(level)
             text += f"; before the constraint began {at_first[1] / sum(at_first):.0%} were"
-        guard = one.block.get("guard_words")
+        guard = constraint.block.get("guard_words")
         return f"{text}. Difficult tokens are penalised {guard}." if guard else f"{text}."
-    logged = one.values("difficult_wrong")
+    logged = constraint.values("difficult_wrong")
     last = logged[-max(1, round(END * len(logged))) :]
     if not last:
         return ""
@@ -205,12 +205,13 @@ def _difficult(one: Constraint) -> str:
 
 
 def _calibration(run: Run) -> str:
-    found = details(run.evaluation, "calibration")
-    if "student" not in found:
+    calibrations = details(run.evaluation, "calibration")
+    if "student" not in calibrations:
         return ""
-    text = f"the student's calibration error on held-out answers is {found['student']['ece']:.3f}"
-    if "init" in found:
-        text += f" (initialisation {found['init']['ece']:.3f}{_better(found['student'], found['init'])})"
+    text = f"the student's calibration error on held-out answers is {calibrations['student']['ece']:.3f}"
+    if "init" in calibrations:
+        better = _better(calibrations["student"], calibrations["init"])
+        text += f" (initialisation {calibrations['init']['ece']:.3f}{better})"
     entropy = {row["model"]: row["value"] for row in rows_of(run, "heldout", "entropy_nats")}
     if "student" in entropy:
         text += f", at a mean entropy of {entropy['student']:.3f} nats per token"
@@ -218,12 +219,12 @@ def _calibration(run: Run) -> str:
     return sentence(f"{text}.")
 
 
-def _better(mine: Json, theirs: Json) -> str:
+def _better(calibration: Json, reference: Json) -> str:
     """Whether a calibration error is another than a second one, by two standard errors of the difference."""
-    errors: list[Any] = [one.get("stderr") for one in (mine, theirs)]
+    errors: list[Any] = [block.get("stderr") for block in (calibration, reference)]
     if not all(is_number(error) for error in errors):
         return ""
-    gap = mine["ece"] - theirs["ece"]
+    gap = calibration["ece"] - reference["ece"]
     if abs(gap) <= 1.96 * float(np.hypot(*errors)):
         return "; the difference is within the error"
     return f"; {'worse' if gap > 0 else 'better'} by {abs(gap):.3f}"

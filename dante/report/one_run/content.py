@@ -67,8 +67,8 @@ def file_links(run: Run, inputs: dict[str, Path], out: Path, name: str) -> list[
     """
     runs = out.absolute().parent.parent
     base = Path("../..")
-    own = [(file, str(base / name / file)) for file in ("config.yaml", "manifest.json")]
-    links: list[Json] = [{"label": "run", "files": own}]
+    run_files = [(file, str(base / name / file)) for file in ("config.yaml", "manifest.json")]
+    links: list[Json] = [{"label": "run", "files": run_files}]
     for label, folder in inputs.items():
         place = base / os.path.relpath(folder.absolute(), runs)
         links.append({"label": label, "files": [(file, str(place / file)) for file in run.files[label]]})

@@ -22,11 +22,11 @@ def step_table(run: Run) -> list[Json]:
 
     A training step's device-hours and FLOPs are its own count; any other step keeps one device busy.
     """
-    known = {fit.label: fit.summary for fit in run.fits}
+    summaries = {fit.label: fit.summary for fit in run.fits}
     made_here = {run.cache_step.get("label"): generation_flops(run)} if generated_here(run) else {}
     rows = []
     for label, step in run.steps.items():
-        summary = known.get(label, {})
+        summary = summaries.get(label, {})
         wall = step.get("wall_s")
         busy = device_hours(step, summary)
         counted, estimated = summary.get("flops"), made_here.get(label)
@@ -41,8 +41,8 @@ def step_table(run: Run) -> list[Json]:
 
 def total(run: Run) -> Json:
     """Wall time and device-hours of all steps read, as text; the report itself is not among them."""
-    known = {fit.label: fit.summary for fit in run.fits}
-    busy = [device_hours(step, known.get(label, {})) for label, step in run.steps.items()]
+    summaries = {fit.label: fit.summary for fit in run.fits}
+    busy = [device_hours(step, summaries.get(label, {})) for label, step in run.steps.items()]
     return {
         "wall": duration(sum(step.get("wall_s") or 0 for step in run.steps.values())),
         "device_hours": hours(sum(value or 0 for value in busy)),
@@ -76,22 +76,22 @@ def facts(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
 
 def compute_rows(summary: Json) -> list[tuple[str, str]]:
     """Training, generation and scoring of a fit in FLOPs and tokens, and the budget it was given, if any."""
-    found = summary.get("compute")
-    if not found:
+    compute = summary.get("compute")
+    if not compute:
         return []
     rows = []
     for part, label in COMPUTE_PARTS:
         work, about = (
-            found[part],
-            "≈ " if part in found["estimated"] or (part == "total" and found["estimated"]) else "",
+            compute[part],
+            "≈ " if part in compute["estimated"] or (part == "total" and compute["estimated"]) else "",
         )
         if part != "scoring" or work["tokens"]:
             amount = "size of the teacher unknown" if work["flops"] is None else f"{flops(work['flops'])} FLOPs"
             rows.append((label, f"{about}{amount}, {work['tokens']:,} tokens"))
-    if found["unit"] is None:
+    if compute["unit"] is None:
         return [*rows, ("budget", "none: a number of steps was set")]
-    spent, amount = found["total"][found["unit"]], found["amount"]
-    given = f"{flops(amount)} FLOPs" if found["unit"] == "flops" else f"{amount:,} tokens"
+    spent, amount = compute["total"][compute["unit"]], compute["amount"]
+    given = f"{flops(amount)} FLOPs" if compute["unit"] == "flops" else f"{amount:,} tokens"
     return [*rows, ("budget", f"{given}, {spent / amount:.1%} of it used")]
 
 
@@ -115,11 +115,11 @@ def generation_flops(run: Run) -> float | None:
 
 def _drawn(run: Run) -> Json | None:
     """Tokens and FLOPs of the answers that the fits drew, each once, if they know them."""
-    every = [(fit.summary.get("compute") or {}).get("generation", {}) for fit in run.fits]
-    if not all(part.get("flops") is not None for part in every):
+    generations = [(fit.summary.get("compute") or {}).get("generation", {}) for fit in run.fits]
+    if not all(part.get("flops") is not None for part in generations):
         return None
-    found = {unit: sum(part.get(unit) or 0 for part in every) for unit in ("tokens", "flops")}
-    return found if found["flops"] and found["tokens"] else None
+    totals = {unit: sum(part.get(unit) or 0 for part in generations) for unit in ("tokens", "flops")}
+    return totals if totals["flops"] and totals["tokens"] else None
 
 
 def evaluation_flops(run: Run) -> float | None:
@@ -159,11 +159,14 @@ def published_sentence(run: Run, published: Json | None) -> str:
     text = f"{published['source']}: {published['gpu_hours']:g} {published['gpu']}-hours for training"
     if published.get("cache_gpu_hours"):
         text += f" and about {published['cache_gpu_hours']:g} for its cache"
-    own = sum(fit.summary.get("device_hours", 0) for fit in run.fits)
-    if not own:
+    training_hours = sum(fit.summary.get("device_hours", 0) for fit in run.fits)
+    if not training_hours:
         return text + "."
     device = next((fit.summary["device_name"] for fit in run.fits if "device_name" in fit.summary), "device")
-    return f"{text}. Training here took {hours(own)} hours of {device}: other hardware, and perhaps another budget."
+    return (
+        f"{text}. Training here took {hours(training_hours)} hours of {device}: other hardware, and perhaps another "
+        "budget."
+    )
 
 
 def _training(summary: Json, hour_unit: str) -> list[tuple[str, str]]:

@@ -9,12 +9,16 @@ from dante.report.words import compact, plain
 
 def sentences(run: Run) -> list[str]:
     """Who learns from whom, how each training step does it, and what losses do whose names do not tell."""
-    found = []
+    texts = []
     if "name" in run.init:
-        found.append(_who(run))
-    found += [_how(fit, several=len(run.fits) > 1) for fit in run.fits]
-    told = [str(said.get("sentence", "")) for fit in run.fits for said in (fit.summary.get("losses") or {}).values()]
-    return found + [text for text in dict.fromkeys(told) if text]
+        texts.append(_who(run))
+    texts += [_how(fit, several=len(run.fits) > 1) for fit in run.fits]
+    loss_sentences = [
+        str(loss_summary.get("sentence", ""))
+        for fit in run.fits
+        for loss_summary in (fit.summary.get("losses") or {}).values()
+    ]
+    return texts + [text for text in dict.fromkeys(loss_sentences) if text]
 
 
 def command(run: Run, name: str, experiment: str, scale: str, seed: int) -> str:

@@ -38,37 +38,39 @@ def headline(run: Run) -> str:
 
 def tiles(run: Run) -> list[tuple[str, str, str]]:
     """Headline numbers: (value, what it is, remark)."""
-    found, value = [], {row["model"]: row for row in scores(run)}
+    result_tiles, value = [], {row["model"]: row for row in scores(run)}
     if "student" in value:
         stderr = value["student"]["stderr"]
         spread = f"± {stderr:.3f} standard error" if stderr else ""
-        found.append((f"{value['student']['value']:.3f}", "bits per byte", spread))
+        result_tiles.append((f"{value['student']['value']:.3f}", "bits per byte", spread))
     level = {model: row["value"] for model, row in value.items()}
     if {"student", "init", "teacher"} <= level.keys() and level["init"] > level["teacher"]:
         closed = (level["init"] - level["student"]) / (level["init"] - level["teacher"])
-        found.append((f"{closed:.0%}", "of the gap to the teacher closed", "from the initialisation on"))
+        result_tiles.append((f"{closed:.0%}", "of the gap to the teacher closed", "from the initialisation on"))
     if {"student", "trigram"} <= level.keys():
         gap = how(value["student"]).signed(level["student"] - level["trigram"])
-        found.append((gap, "bits per byte against a trigram", "fitted on the same train answers"))
+        result_tiles.append((gap, "bits per byte against a trigram", "fitted on the same train answers"))
     stops = [r for r in rows_of(run, "generation", "stop_share") if r["model"] == "student"]
     if stops:
-        found.append((f"{stops[0]['value']:.0%}", "of answers stop by themselves", f"{stops[0]['n']} prompts"))
-    return found + _training(run)
+        result_tiles.append((f"{stops[0]['value']:.0%}", "of answers stop by themselves", f"{stops[0]['n']} prompts"))
+    return result_tiles + _training(run)
 
 
 def _training(run: Run) -> list[tuple[str, str, str]]:
     """Tiles of what all fits together took."""
     summaries = [fit.summary for fit in run.fits]
-    found = []
+    training_tiles = []
     if summaries and all("wall_s" in summary for summary in summaries):
         last = summaries[-1]
         device = f"{last['devices']} × {last['device_name']}" if "device_name" in last else ""
         what = f"of {run.fits[0].label}" if len(run.fits) == 1 else f"of {len(run.fits)} fits"
-        found.append((duration(sum(summary["wall_s"] for summary in summaries)), what, device))
+        training_tiles.append((duration(sum(summary["wall_s"] for summary in summaries)), what, device))
     if summaries and all("flops" in summary for summary in summaries):
         steps = sum(summary.get("steps", 0) for summary in summaries)
-        found.append((flops(sum(summary["flops"] for summary in summaries)), "training FLOPs", f"{steps} steps"))
-    return found
+        training_tiles.append(
+            (flops(sum(summary["flops"] for summary in summaries)), "training FLOPs", f"{steps} steps")
+        )
+    return training_tiles
 
 
 def rows_of(run: Run, task: str, metric: str) -> list[Json]:
@@ -146,18 +148,18 @@ def confidence_note(run: Run) -> str:
 
 def retention_sentences(run: Run) -> list[str]:
     """What training did to text that the cache does not hold, and what one run can say of the anchor."""
-    found = [text for kind in ("language", "code") if (text := _kept(run, kind))]
-    if not found:
+    texts = [text for kind in ("language", "code") if (text := _kept(run, kind))]
+    if not texts:
         return []
     for name, last in anchors(run):
         drift, rms = last[f"{name}/drift_frobenius"], last.get(f"{name}/drift_rms")
         per_entry = f", {number(rms)} rms per entry" if rms is not None else ""
-        found.append(
+        texts.append(
             f"The anchor {name} was on, and the embedding ended {drift:.3g} (Frobenius norm{per_entry}) from where it "
             "began. Whether the anchor is the reason for these changes cannot be read from one run: the same recipe "
             "without it is the comparison."
         )
-    return found
+    return texts
 
 
 def _kept(run: Run, kind: str) -> str:
@@ -192,10 +194,10 @@ def _group(lines: list[Json], asked: str) -> Json:
 
 
 def _line(run: Run, task: str, metric: str) -> Json:
-    found = {row["model"]: row for row in rows_of(run, task, metric)}
-    of_student = found.get("student") or next(iter(found.values()))
+    row_by_model = {row["model"]: row for row in rows_of(run, task, metric)}
+    of_student = row_by_model.get("student") or next(iter(row_by_model.values()))
     reads = how(of_student)
-    fewer = [f"{MODELS.get(m, m)} {row['n']}" for m, row in found.items() if row["n"] != of_student["n"]]
+    fewer = [f"{MODELS.get(m, m)} {row['n']}" for m, row in row_by_model.items() if row["n"] != of_student["n"]]
     pair = find_pair(run, task, metric, "init")
     return {
         "task": task,
@@ -203,8 +205,10 @@ def _line(run: Run, task: str, metric: str) -> Json:
         "metric": reads,
         "meaning": reads.meaning,
         "n": f"{of_student['n']} ({', '.join(fewer)})" if fewer else str(of_student["n"]),
-        "values": {model: reads.value(row["value"]) for model, row in found.items()},
-        "stderrs": {m: reads.value(r["stderr"]).removesuffix("%") for m, r in found.items() if r["stderr"] is not None},
+        "values": {model: reads.value(row["value"]) for model, row in row_by_model.items()},
+        "stderrs": {
+            m: reads.value(r["stderr"]).removesuffix("%") for m, r in row_by_model.items() if r["stderr"] is not None
+        },
         "decoding": of_student.get("decoding") or "",
         "change": change(pair) if pair else "–",
         "harness": f"{of_student['harness']} {of_student['harness_version']}",

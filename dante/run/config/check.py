@@ -6,7 +6,6 @@ called with arguments of its signature, and combinations that make no sense are 
 """
 
 import copy
-import difflib
 import functools
 import re
 from collections.abc import Callable, Iterator
@@ -23,7 +22,8 @@ from pydantic import BaseModel, ValidationError
 
 from dante.errors import DanteError, did_you_mean
 from dante.run import precision
-from dante.run.config.schema import Config, fields_at
+from dante.run.config.complaint import complaint
+from dante.run.config.schema import Config
 from dante.run.parts import build, walk_targets
 from dante.run.recipe import Steps, changed, key_of, ordered, present
 from dante.run.shares import shared_out
@@ -99,8 +99,10 @@ def _resolve(cfg: DictConfig) -> dict[str, Any]:
     except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
         # An interpolation's error is filed under the place that refers to the missing key, and names it in its text.
         named = re.search(r"Missing mandatory value: ([\w.]+)", str(error))
-        own = getattr(error, "full_key", None) if isinstance(error, MissingMandatoryValue) else named and named[1]
-        key = own or str(error)
+        missing_key = (
+            getattr(error, "full_key", None) if isinstance(error, MissingMandatoryValue) else named and named[1]
+        )
+        key = missing_key or str(error)
         raise DanteError(f"{key} has no value", where=str(key), fix=f"set it: {key}=VALUE") from None
     except InterpolationKeyError as error:
         raise DanteError(
@@ -119,41 +121,7 @@ def _validate(node: dict[str, Any], schema: type[BaseModel], where: str = "") ->
     try:
         schema.model_validate(node)
     except ValidationError as error:
-        raise _schema_error(error, node, schema, where) from None
-
-
-def _schema_error(error: ValidationError, node: dict[str, Any], schema: type[BaseModel], where: str) -> DanteError:
-    """The first of pydantic's complaints about a node, in this lab's words."""
-    # An unknown key says more than the missing one that it usually stands for.
-    complaints = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    first = complaints[0]
-    location = [str(part) for part in first["loc"]]
-    key = ".".join([where, *location] if where else location)
-    if first["type"] == "extra_forbidden":
-        known = sorted(fields_at(location[:-1], schema))
-        guess = did_you_mean(location[-1], known) or _guess_below(node, location)
-        return DanteError(f"unknown key {key!r}", where=key, allowed=", ".join(known), fix=guess or f"remove {key}")
-    if first["type"] == "missing":
-        return DanteError(f"{key} is missing", where=key, fix=f"set it: {key}=VALUE")
-    value = first["input"]
-    message = first["msg"].removeprefix("Value error, ")
-    return DanteError(
-        f"{key}={value!r} is not accepted", where=key, allowed=message, fix=f"set {key} to what is allowed"
-    )
-
-
-def _guess_below(node: Any, location: list[str]) -> str:
-    """A key one or two levels further down that the unknown one may have meant: `suites.generation`."""
-    for part in location[:-1]:
-        node = node.get(part, {}) if isinstance(node, dict) else {}
-    below: dict[str, str] = {}
-    for first, child in node.items() if isinstance(node, dict) else ():
-        for second, grandchild in child.items() if isinstance(child, dict) else ():
-            below.setdefault(str(second), f"{first}.{second}")
-            for third in grandchild if isinstance(grandchild, dict) else ():
-                below.setdefault(str(third), f"{first}.{second}.{third}")
-    close = difflib.get_close_matches(location[-1], below, n=1)
-    return f"did you mean {below[close[0]]!r}?" if close else ""
+        raise complaint(error, node, schema, where) from None
 
 
 def _only_names_steps(cfg: dict[str, Any]) -> None:

@@ -8,7 +8,8 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dante.errors import DanteError, did_you_mean
-from dante.run.config.schema import Config, fields_at
+from dante.run.config.complaint import fields_at
+from dante.run.config.schema import Config
 from dante.run.renamed import key_now
 
 # Groups that only a generated cache has.
@@ -94,8 +95,8 @@ def _cannot_override(message: str, arguments: list[str], conf: Path) -> DanteErr
         return DanteError(
             f"{key} has a short name", where="command line", fix=f"{key.removeprefix('cache.source.')}=VALUE"
         )
-    known = fields_at(parents.split(".") if parents else [])
-    if not known and (conf / group).is_dir():
+    allowed_keys = fields_at(parents.split(".") if parents else [], Config)
+    if not allowed_keys and (conf / group).is_dir():
         return DanteError(
             f"unknown key {key!r}",
             where="command line",
@@ -105,13 +106,13 @@ def _cannot_override(message: str, arguments: list[str], conf: Path) -> DanteErr
     return DanteError(
         f"unknown key {key!r}",
         where="command line",
-        allowed=", ".join(sorted(known)),
-        fix=did_you_mean(last, known) or "dry_run=true shows the plan; conf/ holds every key",
+        allowed=", ".join(sorted(allowed_keys)),
+        fix=did_you_mean(last, allowed_keys) or "dry_run=true shows the plan; conf/ holds every key",
     )
 
 
 def _keys_of_choices(folder: Path) -> list[str]:
     """Keys that some choice of a group has."""
     nodes = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in folder.glob("*.yaml")]
-    found = {str(key) for node in nodes if isinstance(node, dict) for key in node}
-    return sorted(key for key in found if key != "defaults" and not key.startswith("_"))
+    keys = {str(key) for node in nodes if isinstance(node, dict) for key in node}
+    return sorted(key for key in keys if key != "defaults" and not key.startswith("_"))

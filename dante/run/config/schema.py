@@ -1,6 +1,6 @@
 """The schema of a composed config: every key that it may hold. Defaults live in `conf/`, so no field here has one."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -282,16 +282,3 @@ class Config(Strict):
     steps: dict[str, StepConfig]
     published: Published | None
     contradictions: list[str]
-
-
-def fields_at(location: list[str], root: type[BaseModel] = Config) -> list[str]:
-    """The keys that a schema knows below a path of keys; none for a free-form node."""
-    model: Any = root
-    for part in location:
-        fields = getattr(model, "model_fields", {})
-        if part not in fields:
-            return []
-        annotation = fields[part].annotation
-        options = [annotation, *get_args(annotation)]
-        model = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), annotation)
-    return list(model.model_fields) if hasattr(model, "model_fields") else []

@@ -148,8 +148,8 @@ def has_varlen_kernel() -> bool:
         return False
     from torch.nn.attention.varlen import varlen_attn
 
-    known = inspect.signature(varlen_attn).parameters
-    enough = {"enable_gqa", "window_size", "scale"} <= set(known)
+    parameters = inspect.signature(varlen_attn).parameters
+    enough = {"enable_gqa", "window_size", "scale"} <= set(parameters)
     return enough and torch.cuda.is_available() and torch.cuda.get_device_capability() >= _OLDEST_FLASH_CAPABILITY
 
 

@@ -190,9 +190,9 @@ def to_generation(
     while count and token_ids[count - 1] in stop_ids:
         count -= 1
     text, ends = token_ends(tokenizer, token_ids[:count], special=bool(decoding and decoding.special_tokens))
-    found = [at for string in stop if (at := text.find(string)) >= 0]
-    if found:
-        text = text[: min(found)]
+    stop_positions = [at for string in stop if (at := text.find(string)) >= 0]
+    if stop_positions:
+        text = text[: min(stop_positions)]
         total = len(text.encode("utf-8"))
         count = next((i for i, end in enumerate(ends, start=1) if end >= total), count) if total else 0
         ends, finish_reason = [min(end, total) for end in ends[:count]], "stop"

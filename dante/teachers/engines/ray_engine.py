@@ -74,7 +74,7 @@ class RayEngine:
             self._actors = [
                 actor.remote(self.engine, model, revision, resources, str(log), n) for n in range(self.copies)
             ]
-            versions = set(ray.get([one.version.remote() for one in self._actors]))
+            versions = set(ray.get([worker.version.remote() for worker in self._actors]))
         except ray.exceptions.RayError as error:
             self.close()
             raise DanteError(
@@ -103,9 +103,9 @@ class RayEngine:
         """See `Engine`."""
         starts = range(0, len(sequences), self.piece_requests)
         pieces = [(start, sequences[start : start + self.piece_requests]) for start in starts]
-        found = dict(self._spread(pieces, lambda actor, piece: actor.score.remote(piece, k)))
+        scores_by_start = dict(self._spread(pieces, lambda actor, piece: actor.score.remote(piece, k)))
         for start in starts:
-            yield from found[start]
+            yield from scores_by_start[start]
 
     def settings(self) -> dict[str, Any]:
         return {"name": "ray", "engine": self.engine.settings(), "piece_requests": self.piece_requests}

@@ -74,8 +74,8 @@ class TransformersEngine:
         for ids, start in sequences:
             logprobs = self.full_logprobs(ids, start)
             best = logprobs.topk(min(k, logprobs.shape[-1]))
-            own = logprobs.gather(1, torch.tensor(ids[start:])[:, None])[:, 0]
-            yield Scored(own.tolist(), best.values.tolist(), best.indices.tolist())
+            token_logprobs = logprobs.gather(1, torch.tensor(ids[start:])[:, None])[:, 0]
+            yield Scored(token_logprobs.tolist(), best.values.tolist(), best.indices.tolist())
 
     @torch.inference_mode()
     def full_logprobs(self, ids: list[int], start: int) -> Float[Tensor, "tokens vocab"]:

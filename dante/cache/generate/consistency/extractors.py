@@ -55,8 +55,8 @@ class LastNumber(Vote):
     """The last number, whatever its separators, trailing zeros and unit: `1,000.0 km` is `1000`."""
 
     def final(self, text: str) -> str | None:
-        found = numbers(text)
-        return found[-1] if found else None
+        text_numbers = numbers(text)
+        return text_numbers[-1] if text_numbers else None
 
 
 class Boxed(Vote):
@@ -81,10 +81,10 @@ class CodeBlock(Vote):
     """The last fenced block, its lines without trailing white space and without empty lines."""
 
     def final(self, text: str) -> str | None:
-        found = CODE.findall(text)
-        if not found:
+        blocks = CODE.findall(text)
+        if not blocks:
             return None
-        return "\n".join(line.rstrip() for line in found[-1].splitlines() if line.strip()) or None
+        return "\n".join(line.rstrip() for line in blocks[-1].splitlines() if line.strip()) or None
 
 
 class NormalisedText(Vote):
@@ -122,14 +122,16 @@ class FirstThatFits:
         self.extractors = extractors
 
     def agreement(self, texts: list[str]) -> float:
-        for one in self.extractors:
-            if isinstance(one, Vote) and 2 * sum(one.final(text) is not None for text in texts) <= len(texts):
+        for extractor in self.extractors:
+            if isinstance(extractor, Vote) and 2 * sum(extractor.final(text) is not None for text in texts) <= len(
+                texts
+            ):
                 continue
-            return one.agreement(texts)
+            return extractor.agreement(texts)
         return self.extractors[-1].agreement(texts)
 
     def describe(self) -> str:
-        return f"the first that fits of {', '.join(one.describe() for one in self.extractors)}"
+        return f"the first that fits of {', '.join(extractor.describe() for extractor in self.extractors)}"
 
 
 def share_of_mode(answers: list[str | None]) -> float:

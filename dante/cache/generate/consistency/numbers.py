@@ -17,7 +17,7 @@ SPACES = re.compile("[\u00a0\u202f\u2009]")
 
 def numbers(text: str) -> list[str]:
     """All numbers of a text in order, in their normal form."""
-    return [_normal(found) for found in NUMBER.findall(text)]
+    return [_normal(number) for number in NUMBER.findall(text)]
 
 
 def canonical(text: str) -> str | None:
@@ -25,8 +25,8 @@ def canonical(text: str) -> str | None:
     return _normal(text) if NUMBER.fullmatch(text) else None
 
 
-def _normal(found: str) -> str:
-    plain = SPACES.sub("", found).replace("−", "-")
+def _normal(number: str) -> str:
+    plain = SPACES.sub("", number).replace("−", "-")
     grouped = re.fullmatch(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?:[eE].*)?", plain)
     value = Decimal(plain.replace(",", "") if grouped else plain.replace(",", "."))
     if not value:

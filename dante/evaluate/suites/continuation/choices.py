@@ -172,8 +172,8 @@ def _item(
     for level, key in LEVELS.items():
         shelf = shelves.get((level, key(record)), {}) if key(record) else {}
         # Another sample of the same prompt is a right answer, too.
-        own = prompt_hash(record.prompt)
-        others = [text for text, (prompt, _) in shelf.items() if text != right and prompt != own]
+        own_prompt_hash = prompt_hash(record.prompt)
+        others = [text for text, (prompt, _) in shelf.items() if text != right and prompt != own_prompt_hash]
         if len(others) >= OPTIONS - 1:
             wrong = _neighbours(right, others, rng)
             gold = int(rng.integers(OPTIONS))

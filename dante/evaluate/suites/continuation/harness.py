@@ -209,16 +209,16 @@ def run_choices(
         check_tokens(harness_model, renderer, items)
         with _counted(model, 4 * len(items), advance):
             # What `simple_evaluate` and the command line call, without their look at git, pip and the machine.
-            found = evaluate(
+            evaluation = evaluate(
                 lm=harness_model,
                 task_dict=TaskManager(include_defaults=False).load([_task_config(task_folder)]),
                 limit=limit,
                 apply_chat_template=True,
                 fewshot_as_multiturn=True,
             )
-    assert found is not None
+    assert evaluation is not None
     command = _command(model_folder, task_folder, batch_size, dtype, device, limit, chat)
-    return _result(found, items, str(__version__), dtype, command)
+    return _result(evaluation, items, str(__version__), dtype, command)
 
 
 def check_tokens(harness_model: Any, renderer: ChatRenderer, items: Sequence[ChoiceItem]) -> None:
@@ -292,10 +292,12 @@ def _command(
     return shlex.join(words)
 
 
-def _result(found: Any, items: Sequence[ChoiceItem], version: str, dtype: torch.dtype, command: str) -> ChoiceResult:
-    scores = found["results"][TASK]
+def _result(
+    evaluation: Any, items: Sequence[ChoiceItem], version: str, dtype: torch.dtype, command: str
+) -> ChoiceResult:
+    scores = evaluation["results"][TASK]
     answers = []
-    for item, sample in zip(items, found["samples"][TASK], strict=True):
+    for item, sample in zip(items, evaluation["samples"][TASK], strict=True):
         assert sample["doc"]["id"] == item.id
         log_likelihoods = [float(value) for value, _ in sample["filtered_resps"]]
         per_character = [value / len(option) for value, option in zip(log_likelihoods, item.options, strict=True)]
@@ -308,7 +310,7 @@ def _result(found: Any, items: Sequence[ChoiceItem], version: str, dtype: torch.
         acc_norm=float(scores["acc_norm,none"]),
         acc_norm_stderr=_number(scores["acc_norm_stderr,none"]),
         n=len(answers),
-        n_shot=int(found["n-shot"][TASK]),
+        n_shot=int(evaluation["n-shot"][TASK]),
         harness_version=version,
         decoding=f"{DECODING}, {str(dtype).removeprefix('torch.')}",
         command=command,

@@ -55,7 +55,7 @@ class Continuation(Suite):
         except DanteError as error:  # a cache too small or too uniform for them can still be measured otherwise
             raise NotMeasured(f"No four-way choices: {error.what}.") from error
         write_task(out / TASK, asked.items)
-        found = run_choices(
+        result = run_choices(
             subject.folder,
             out / TASK,
             batch_size=_BATCH,
@@ -64,7 +64,7 @@ class Continuation(Suite):
             chat=subject.chat,
             advance=bars.add("four-way choices", OPTIONS * len(asked.items)),
         )
-        write_lines(out / "choices.jsonl", [asdict(answer) for answer in found.answers])
+        write_lines(out / "choices.jsonl", [asdict(answer) for answer in result.answers])
         texts = {record.id: items.text_hash(record) for record in subject.records}
         return Measurement(
             items=[
@@ -76,16 +76,16 @@ class Continuation(Suite):
                         "acc": (float(answer.picked == answer.gold), 1.0),
                     },
                 )
-                for answer in found.answers
+                for answer in result.answers
             ],
             # The harness's own numbers.
             stated=[
-                Stated("acc_norm", found.acc_norm, found.acc_norm_stderr, found.n),
-                Stated("acc", found.acc, found.acc_stderr, found.n),
+                Stated("acc_norm", result.acc_norm, result.acc_norm_stderr, result.n),
+                Stated("acc", result.acc, result.acc_stderr, result.n),
             ],
-            command=found.command,
-            decoding=found.decoding,
-            n_shot=found.n_shot,
+            command=result.command,
+            decoding=result.decoding,
+            n_shot=result.n_shot,
             harness=HARNESS,
-            harness_version=found.harness_version,
+            harness_version=result.harness_version,
         )

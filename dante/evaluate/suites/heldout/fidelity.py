@@ -75,15 +75,15 @@ class Scores:
     def ratios(self) -> dict[str, Ratio]:
         """Every measured quantity as a ratio over items, by the metric's name."""
         tokens = self.tokens.astype(np.float64)
-        found = {
+        ratios = {
             "bits_per_byte": Ratio(self.bits, self.text_bytes.astype(np.float64)),
             "top1_accuracy": Ratio(self.per_item(self.correct), tokens),
             "entropy_nats": Ratio(self.per_item(self.entropy), tokens),
         }
         if self.kl is not None and self.agrees is not None:
-            found["teacher_agreement"] = Ratio(self.per_item(self.agrees), tokens)
-            found["kl_nats"] = Ratio(self.per_item(self.kl), tokens)
-        return found
+            ratios["teacher_agreement"] = Ratio(self.per_item(self.agrees), tokens)
+            ratios["kl_nats"] = Ratio(self.per_item(self.kl), tokens)
+        return ratios
 
 
 def score(

@@ -101,10 +101,10 @@ class _Order:
         lower: Float64[np.ndarray, "tokens"],
     ) -> Float64[np.ndarray, "tokens"]:
         """Probability of `word` after `context`; a context that was never seen leaves everything to `lower`."""
-        row, known = _find(self.contexts, context)
+        row, context_seen = _find(self.contexts, context)
         key, seen = _find(self.keys, context * self.base + word)
         kept = np.where(seen, self.kept[key], 0.0)
-        return np.where(known, (kept + self.left[row] * lower) / self.totals[row], lower)
+        return np.where(context_seen, (kept + self.left[row] * lower) / self.totals[row], lower)
 
 
 class Trigram:

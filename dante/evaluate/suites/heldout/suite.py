@@ -58,7 +58,7 @@ class Heldout(Suite):
     def __init__(self, bins: int, validation: bool, name: str = "") -> None:
         super().__init__(name)
         self.bins, self.validation = bins, validation
-        said = {
+        metrics = {
             "bits_per_byte": Metric("bits per byte", better="lower", meaning="what it needs to write the text down"),
             "top1_accuracy": Metric("top-1 accuracy", True, "higher", "the teacher's token is the most likely one"),
             "entropy_nats": Metric("entropy", meaning="of its next-token distribution, nats per token"),
@@ -68,8 +68,8 @@ class Heldout(Suite):
             "kl_nats": Metric("KL to the teacher", better="lower", meaning="KL(teacher ‖ model), nats per token"),
             "ece": Metric("calibration error", better="lower", meaning="ECE of the most likely token"),
         }
-        decoding = {key: f"{_FORCED}, {bins} bins" if key == "ece" else _FORCED for key in said}
-        self.metrics = {key: Metric(**{**vars(metric), "decoding": decoding[key]}) for key, metric in said.items()}
+        decoding = {key: f"{_FORCED}, {bins} bins" if key == "ece" else _FORCED for key in metrics}
+        self.metrics = {key: Metric(**{**vars(metric), "decoding": decoding[key]}) for key, metric in metrics.items()}
 
     def measure(self, subject: Subject, out: Path, bars: Bars) -> Measurement:
         records, renderer = subject.records, subject.renderer
@@ -119,18 +119,18 @@ def tokens_hash(renderer: ChatRenderer, rendered: Sequence[Rendered]) -> str:
 
 def _reference(subject: Subject, suite: str, tokens: str) -> tuple[Reference | None, list[str]]:
     """The teacher's side of the same tokens where there is one, and a note where there is none."""
-    theirs = subject.teacher_scores / suite if subject.teacher_scores is not None else None
-    if theirs is None or not (theirs / HIDDEN).is_file():
+    scores_folder = subject.teacher_scores / suite if subject.teacher_scores is not None else None
+    if scores_folder is None or not (scores_folder / HIDDEN).is_file():
         return None, []
     assert subject.teacher_folder is not None
-    if read_json(theirs / "suite.json")["details"]["tokens_sha256"] != tokens:
+    if read_json(scores_folder / "suite.json")["details"]["tokens_sha256"] != tokens:
         note = "teacher and student have different vocabularies or templates: no KL divergence and no agreement"
         return None, [note]
     teacher = load_student(subject.teacher_folder, dtype=subject.dtype)
     head = Head.of(torch.nn.Module.to(teacher, subject.model.device))
     if head.weight.shape[0] != Head.of(subject.model).weight.shape[0]:
         return None, ["teacher and student have vocabularies of other sizes: no KL divergence and no agreement"]
-    return Reference(head, load_file(theirs / HIDDEN)["hidden"]), []
+    return Reference(head, load_file(scores_folder / HIDDEN)["hidden"]), []
 
 
 def _items(records: Sequence[Record], parts: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[Item]:

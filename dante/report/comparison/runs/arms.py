@@ -45,8 +45,8 @@ def group(runs: Sequence[Trained]) -> list[Arm]:
     groups: dict[tuple[str, ...], list[Trained]] = {}
     for run in runs:
         # A sweep says itself which runs are an arm: what it sweeps may be no part of a recipe, as an evaluation's key.
-        own = (run.point.sweep or "", run.point.arm or "")
-        groups.setdefault((*own, fingerprint(_without_seeds(run.config)), *run.alike.key()), []).append(run)
+        sweep_arm = (run.point.sweep or "", run.point.arm or "")
+        groups.setdefault((*sweep_arm, fingerprint(_without_seeds(run.config)), *run.alike.key()), []).append(run)
     split = [
         part
         for members in groups.values()
@@ -58,14 +58,16 @@ def group(runs: Sequence[Trained]) -> list[Arm]:
 
 def differences(arm: Arm, base: Arm) -> list[str]:
     """`losses.tea: absent`, `fit.lr: 0.002`: what an arm's configuration sets otherwise than another's."""
-    mine, theirs = (dict(_recipe(one.first.config)) for one in (arm, base))
-    paths = [*mine, *(path for path in theirs if path not in mine)]
-    changed = [path for path in paths if mine.get(path, _ABSENT) != theirs.get(path, _ABSENT)]
+    arm_leaves, base_leaves = (dict(_recipe(side.first.config)) for side in (arm, base))
+    paths = [*arm_leaves, *(path for path in base_leaves if path not in arm_leaves)]
+    changed = [path for path in paths if arm_leaves.get(path, _ABSENT) != base_leaves.get(path, _ABSENT)]
     seeds = {path for path in changed if path.rsplit(".", 1)[-1] == "seed"}
-    follow = {path for path in seeds if mine.get(path) == arm.first.seed or theirs.get(path) == base.first.seed}
+    follow = {
+        path for path in seeds if arm_leaves.get(path) == arm.first.seed or base_leaves.get(path) == base.first.seed
+    }
     changed = [path for path in changed if path not in follow]
     top = [path for path in changed if not path.startswith("steps.")] or changed
-    return _shortened(top, mine, theirs)
+    return _shortened(top, arm_leaves, base_leaves)
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
@@ -88,27 +90,27 @@ class _Absent:
 _ABSENT = _Absent()
 
 
-def _shortened(paths: list[str], mine: Json, theirs: Json) -> list[str]:
+def _shortened(paths: list[str], arm_leaves: Json, base_leaves: Json) -> list[str]:
     """A part that only one of two has is one difference, not one per key of it."""
-    found: dict[str, str] = {}
+    text_by_node: dict[str, str] = {}
     for path in paths:
         if path == "experiment.name":
             continue
-        node = _whole_part(path, mine, theirs)
+        node = _whole_part(path, arm_leaves, base_leaves)
         if node != path:
-            found[node] = f"{'+' if path in mine else '−'} {node}"
+            text_by_node[node] = f"{'+' if path in arm_leaves else '−'} {node}"
         elif path.endswith("_target_"):
-            found[path] = f"{path.removesuffix('._target_')}: {str(mine[path]).rsplit('.', 1)[-1]}"
+            text_by_node[path] = f"{path.removesuffix('._target_')}: {str(arm_leaves[path]).rsplit('.', 1)[-1]}"
         else:
-            found[path] = f"{path}: {plain(mine[path]) if path in mine else 'absent'}"
-    return list(found.values())
+            text_by_node[path] = f"{path}: {plain(arm_leaves[path]) if path in arm_leaves else 'absent'}"
+    return list(text_by_node.values())
 
 
-def _whole_part(path: str, mine: Json, theirs: Json) -> str:
+def _whole_part(path: str, arm_leaves: Json, base_leaves: Json) -> str:
     """The highest node above a key that only one side has."""
-    if path in mine and path in theirs:
+    if path in arm_leaves and path in base_leaves:
         return path
-    other = theirs if path in mine else mine
+    other = base_leaves if path in arm_leaves else arm_leaves
     parts = path.split(".")
     for depth in range(2, len(parts)):
         node = ".".join(parts[:depth])
@@ -120,14 +122,14 @@ def _whole_part(path: str, mine: Json, theirs: Json) -> str:
 def _recipe(config: Json) -> list[Leaf]:
     """Keys and values that make a recipe; steps without what they only repeat."""
     kept = {key: value for key, value in config.items() if key not in NOT_RECIPE | {"steps"}}
-    found = [leaf for leaf in _leaves(kept) if leaf[0] not in NOT_RECIPE_KEYS]
+    leaves = [leaf for leaf in _leaves(kept) if leaf[0] not in NOT_RECIPE_KEYS]
     for label, step in config.get("steps", {}).items():
         settings = {k: v for k, v in (step.get("settings") or {}).items() if k not in STEP_TEXTS}
         if step.get("stage") in ("score", "eval", "report"):
             settings = {}
         node = {"stage": step.get("stage"), "inputs": step.get("inputs") or {}, "settings": settings}
-        found += _leaves(node, f"steps.{label}")
-    return found
+        leaves += _leaves(node, f"steps.{label}")
+    return leaves
 
 
 def _leaves(node: Any, path: str = "") -> list[Leaf]:
@@ -147,11 +149,14 @@ def _by_fixed_seeds(runs: list[Trained]) -> list[list[Trained]]:
     part of the configuration where it is not.
     """
     seeds = [{path: v for path, v in _recipe(run.config) if path.rsplit(".", 1)[-1] == "seed"} for run in runs]
-    paths = {path for one in seeds for path in one}
-    varied = {path for path in paths if len({str(one.get(path)) for one in seeds}) > 1}
+    paths = {path for run_seeds in seeds for path in run_seeds}
+    varied = {path for path in paths if len({str(run_seeds.get(path)) for run_seeds in seeds}) > 1}
     parts: dict[str, list[Trained]] = {}
-    for run, own in zip(runs, seeds, strict=True):
-        fixed = {path: "the run's" if own.get(path) == run.seed else own.get(path) for path in sorted(varied)}
+    for run, seeds_of_run in zip(runs, seeds, strict=True):
+        fixed = {
+            path: "the run's" if seeds_of_run.get(path) == run.seed else seeds_of_run.get(path)
+            for path in sorted(varied)
+        }
         parts.setdefault(fingerprint(fixed), []).append(run)
     return list(parts.values())
 

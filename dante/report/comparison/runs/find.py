@@ -60,28 +60,28 @@ def find(paths: Sequence[Path]) -> Found:
     Raises:
         DanteError: a path is neither, a sweep's file is damaged, or there is nothing to compare.
     """
-    found, seen = Found(), set[Path]()
+    found_runs, seen = Found(), set[Path]()
     for path in paths:
-        for point in _points(path, found):
+        for point in _points(path, found_runs):
             if point.path.resolve() not in seen:
                 seen.add(point.path.resolve())
-                found.points.append(point)
-    if not found.points:
-        lost = f": {found.absent[0].run} {found.absent[0].why}" if found.absent else ""
+                found_runs.points.append(point)
+    if not found_runs.points:
+        lost = f": {found_runs.absent[0].run} {found_runs.absent[0].why}" if found_runs.absent else ""
         raise DanteError(
             f"there is no finished run to compare{lost}",
             where=", ".join(map(str, paths)) or "no path was given",
             allowed="directories of runs or of sweeps",
             fix="python -m dante.report compare runs/A runs/B",
         )
-    return found
+    return found_runs
 
 
-def _points(path: Path, found: Found) -> list[Point]:
+def _points(path: Path, found_runs: Found) -> list[Point]:
     if path.name == SWEEP_FILE and path.is_file():
         path = path.parent
     if (path / SWEEP_FILE).is_file():
-        return _of_sweep(path, found)
+        return _of_sweep(path, found_runs)
     if (path / "config.yaml").is_file():
         if not (path / "eval" / "eval.json").is_file() and not _evaluated(path):
             raise DanteError(
@@ -99,7 +99,7 @@ def _points(path: Path, found: Found) -> list[Point]:
     )
 
 
-def _of_sweep(path: Path, found: Found) -> list[Point]:
+def _of_sweep(path: Path, found_runs: Found) -> list[Point]:
     sweep = read_json(path / SWEEP_FILE)
     points = []
     try:
@@ -108,7 +108,7 @@ def _of_sweep(path: Path, found: Found) -> list[Point]:
             arm, seed, phase = str(entry["arm"]), entry.get("seed"), entry.get("phase", "final")
             why = _why_absent(entry, run)
             if why:
-                found.absent.append(Absent(entry["run"], arm, seed, phase, why))
+                found_runs.absent.append(Absent(entry["run"], arm, seed, phase, why))
             elif phase == "final":
                 overrides = tuple(entry.get("overrides") or ())
                 points.append(Point(run, arm, seed, overrides, sweep["sweep"], entry.get("levels")))
@@ -119,7 +119,7 @@ def _of_sweep(path: Path, found: Found) -> list[Point]:
             allowed="what the sweeper writes",
             fix="run the sweep's command again; finished points are not repeated",
         ) from None
-    found.sweeps.append(sweep)
+    found_runs.sweeps.append(sweep)
     return points
 
 

@@ -96,12 +96,12 @@ def _measured(row: Json, items: dict[str, list[Json]], precision: str | None, fo
     settings = {name: str(row[name]) for name in SETTINGS if row.get(name) is not None}
     settings |= {"precision": precision} if precision else {}
     suite, _, part = task.partition("/")
-    mine = [item for item in items.get(suite, []) if not part or part in item["slices"]]
-    chosen = sorted((item for item in mine if STUDENT in item["models"]), key=lambda item: item["id"])
-    found = parts(chosen, STUDENT, metric)
-    if not found or len(found) < len(chosen):  # stated, not a ratio over items
+    suite_items = [item for item in items.get(suite, []) if not part or part in item["slices"]]
+    chosen = sorted((item for item in suite_items if STUDENT in item["models"]), key=lambda item: item["id"])
+    item_parts = parts(chosen, STUDENT, metric)
+    if not item_parts or len(item_parts) < len(chosen):  # stated, not a ratio over items
         return Measured(float(row["value"]), settings, None)
-    pairs = np.array(found, dtype=np.float64)
+    pairs = np.array(item_parts, dtype=np.float64)
     ratio = Ratio(pairs[:, 0], pairs[:, 1])
     if not np.isclose(ratio.value, row["value"], rtol=1e-6, atol=1e-9, equal_nan=True):
         raise _damaged(folder, f"the items of {task} {metric} give {ratio.value:.6g}, its row says {row['value']:.6g}")

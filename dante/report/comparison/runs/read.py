@@ -111,8 +111,8 @@ def _folder_with(file: str, folders: dict[str, Path]) -> Path:
 
 def _teacher(files: Run, config: Json) -> tuple[str, str]:
     name = files.teacher.get("name") or config.get("teacher", {}).get("name", "unknown")
-    known = {key: files.teacher.get(key) for key in ("name", "sha256", "revision")}
-    return _hash(known if files.teacher else config.get("teacher", {}).get("make")), str(name)
+    identity = {key: files.teacher.get(key) for key in ("name", "sha256", "revision")}
+    return _hash(identity if files.teacher else config.get("teacher", {}).get("make")), str(name)
 
 
 def _student(files: Run, folders: dict[str, Path], config: Json) -> tuple[str, str]:

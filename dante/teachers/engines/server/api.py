@@ -113,7 +113,7 @@ class Chat:
         if text and not entries:
             raise Garbage("without log-probabilities")
         logprobs = _numbers([_take(entry, "logprob") for entry in entries])
-        rows = [_largest_of_chat(entry, own, decoding) for entry, own in zip(entries, logprobs, strict=True)]
+        rows = [_largest_of_chat(entry, logprob, decoding) for entry, logprob in zip(entries, logprobs, strict=True)]
         ids = choice.get("token_ids")
         if ids is not None and words.tokenizer is not None:
             return _from_ids(text, ids, logprobs, rows, reason, decoding, words)
@@ -141,16 +141,16 @@ def read_scores(answer: Any, ids: list[int], start: int, k: int) -> Scored:
         )
     if len(entries) != len(ids):
         raise Garbage(f"with log-probabilities for {len(entries)} of {len(ids)} tokens")
-    own, values, whose = [], [], []
+    token_logprobs, values, whose = [], [], []
     for token, entry in zip(ids[start:], entries[start:], strict=True):
-        found = {int(key): _number(_take(value, "logprob")) for key, value in (entry or {}).items()}
-        if token not in found:
+        logprob_by_token = {int(key): _number(_take(value, "logprob")) for key, value in (entry or {}).items()}
+        if token not in logprob_by_token:
             raise Garbage(f"without token {token} of the given text")
-        best = sorted(found, key=lambda other: (-found[other], other))[:k]
-        own.append(found[token])
-        values.append([found[other] for other in best])
+        best = sorted(logprob_by_token, key=lambda other: (-logprob_by_token[other], other))[:k]
+        token_logprobs.append(logprob_by_token[token])
+        values.append([logprob_by_token[other] for other in best])
         whose.append(best)
-    return Scored(own, values, whose)
+    return Scored(token_logprobs, values, whose)
 
 
 def loop_end(tokens: Sequence[Hashable], limit: RepetitionLimit | None) -> int | None:
@@ -212,10 +212,11 @@ def _from_ids(
     )  # chat may give one less where a rare token was drawn; a prefix is valid, too
     rows = [row[:width] for row in rows]
     generation = to_generation(words.tokenizer, ids, logprobs, rows, reason, words.stop_ids, words.size, decoding)
-    ours, theirs = generation.text.strip().rstrip(REPLACEMENT), text.strip().rstrip(REPLACEMENT)
-    if not (ours.startswith(theirs) or theirs.startswith(ours)):
+    decoded_text, server_text = generation.text.strip().rstrip(REPLACEMENT), text.strip().rstrip(REPLACEMENT)
+    if not (decoded_text.startswith(server_text) or server_text.startswith(decoded_text)):
         raise DanteError(
-            f"the server's tokens are {ours[:40]!r} to the teacher's tokenizer and {theirs[:40]!r} to the server",
+            f"the server's tokens are {decoded_text[:40]!r} to the teacher's tokenizer "
+            f"and {server_text[:40]!r} to the server",
             where="engine.model",
             fix="serve the model that the teacher stage names",
         )
@@ -268,11 +269,11 @@ def _largest(values: Any, k: int) -> list[float]:
     return row
 
 
-def _largest_of_chat(entry: Any, own: float, decoding: Decoding) -> list[float]:
+def _largest_of_chat(entry: Any, logprob: float, decoding: Decoding) -> list[float]:
     """The largest ones in falling order, all of which are known to be the largest.
 
     vLLM lists the drawn token first and cuts the list at K: a token outside the K largest pushes out the K-th. So an
     own token at the end of a full list is left out of it.
     """
     row = _largest([_take(top, "logprob") for top in _take(entry, "top_logprobs")], decoding.logprobs)
-    return row[:-1] if len(row) > 1 and len(row) == decoding.logprobs and row[-1] == own else row
+    return row[:-1] if len(row) > 1 and len(row) == decoding.logprobs and row[-1] == logprob else row
