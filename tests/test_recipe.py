@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from dante.data.curriculum import SortedOnceRepeat
 from dante.errors import DanteError
 from dante.run.config.check import check
+from dante.run.directory import _differences
 from dante.run.parts import build
 from dante.run.pipeline import plan_steps
 from dante.run.recipe import merged, ordered
@@ -164,3 +165,12 @@ def test_a_suite_s_entry_for_a_model_is_its_own_and_leaves_shared_steps_alone() 
     assert [suites[label]["heldout"]["validation"] for label in suites] == [False, False, True]
     assert [few[label] == many[label] for label in suites] == [True, True, False]
     assert not any("_of_" in node for own in suites.values() for node in own.values())
+
+
+def test_a_run_goes_on_only_with_the_changes_that_it_was_started_with() -> None:
+    started, other = composed(*TWO), composed(*TWO, "+steps.fit-second.changes.fit.lr=2e-4")
+    assert _differences(started, other) == ["steps.fit-second.changes.fit.lr: absent → 0.0002"]
+    assert _differences(started, started | {"control": True}) == []  # what a comparison makes of it
+    whole = composed("+experiment=sft", "scale=smoke")
+    more = whole["steps"] | {"count": {"stage": "eval", "inputs": {}, "settings": {}, "changes": {"x": 1}}}
+    assert _differences(whole, whole | {"steps": more}) == []

@@ -15,9 +15,9 @@ from dante.system import locks
 from dante.system.files import write_text
 
 STORE = ".steps"
-# Keys that may differ between two starts of the same run: where it runs and how, not what it computes; and short names,
-# which stand where they are used, too.
-_NOT_IDENTITY = {"prompts", "engine", "only", "on_existing", "dry_run", "trainer", "logger", "run", "decided"}
+# Keys that may differ between two starts of the same run: where it runs and how, and what a comparison makes of it, not
+# what it computes; and short names, which stand where they are used, too.
+_NOT_IDENTITY = {"prompts", "engine", "only", "on_existing", "dry_run", "trainer", "logger", "run", "decided", "control"}
 
 _ABSENT = "absent"
 
@@ -116,7 +116,12 @@ def _read(stored: Path) -> dict[str, Any]:
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """`key: old → new` wherever two configurations differ in what is part of a run's identity."""
-    before, after = ({k: v for k, v in c.items() if k not in _NOT_IDENTITY | {"steps"}} for c in (old, new))
+    both = old.get("steps", {}).keys() & new.get("steps", {}).keys()  # a step more or less changes no other
+    before, after = (
+        {k: v for k, v in c.items() if k not in _NOT_IDENTITY | {"steps"}}
+        | {"steps": {label: {"changes": c["steps"][label].get("changes") or {}} for label in sorted(both)}}
+        for c in (old, new)
+    )
     return list(_differing(first_names(before), first_names(after), ""))
 
 
