@@ -12,6 +12,7 @@ from dante.cost.estimate import estimate
 from dante.run import pipeline
 from dante.sweep.arguments import is_sweep
 from tests.test_config import CONF, composed
+from tests.test_evaluate_fidelity import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,7 +55,12 @@ def test_the_readme_is_read_in_five_minutes() -> None:
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if not is_sweep(shlex.split(c, comments=True))])
 def test_every_command_of_the_readme_composes(command: str, tmp_path: Path) -> None:
-    cfg = composed(*shlex.split(command, comments=True), f"run.dir={tmp_path}/run")
+    if "FOLDER" in command:  # a model of the user's
+        model, renderer = tiny(270, 0)
+        for part in (model, renderer.tokenizer):
+            part.save_pretrained(tmp_path / "mine")
+    words = shlex.split(command.replace("FOLDER", str(tmp_path / "mine")), comments=True)
+    cfg = composed(*words, f"run.dir={tmp_path}/run")
     assert estimate(cfg, pipeline.plan_steps(cfg)).parameters > 0
 
 

@@ -17,7 +17,18 @@ from dante.system.files import write_text
 STORE = ".steps"
 # Keys that may differ between two starts of the same run: where it runs and how, and what a comparison makes of it, not
 # what it computes; and short names, which stand where they are used, too.
-_NOT_IDENTITY = {"prompts", "engine", "only", "on_existing", "dry_run", "trainer", "logger", "run", "decided", "control"}
+_NOT_IDENTITY = {
+    "prompts",
+    "engine",
+    "only",
+    "on_existing",
+    "dry_run",
+    "trainer",
+    "logger",
+    "run",
+    "decided",
+    "control",
+}
 
 _ABSENT = "absent"
 
