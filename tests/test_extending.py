@@ -9,10 +9,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from dante.errors import DanteError
-from dante.run.parts import locate
+from dante.evaluate.measure import check_measurement
+from dante.evaluate.suite import Item, Measurement
+from dante.evaluate.suites.retention import Retention
+from dante.losses.one_pass import vocabulary_pass
+from dante.losses.tokens import SupervisedTokens
+from dante.losses.vocabulary.head import Head
+from dante.run.parts import build, extensions_in, locate
 from dante.run.stages import stage_error
+from dante.system.files import sha256
+from tests.test_config import composed
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "extending.md"]
@@ -97,3 +106,65 @@ def test_a_stage_that_is_none_is_said_with_those_that_are() -> None:
     assert "teacher, cache, init, fit" in str(stage_error("fits"))
     assert "a module that can be imported" in str(stage_error("dante_nobody.stage"))
     assert stage_error("fit") is None
+
+
+LOSS = """
+from dante.losses.base import LinearLoss
+class Mine(LinearLoss):
+    def __init__(self, weight, name=""):
+        {init}
+    {body}
+"""
+SUPER = "super().__init__(weight, name)"
+BAD_LOSSES = {
+    "whole rows": (SUPER, "per_token = lambda self, logits, tile: logits", r"shape \[\d+, \d+\]"),
+    "a mean": (SUPER, "per_token = lambda self, logits, tile: logits.mean()", r"shape \[\]"),
+    "nothing": (SUPER, "per_token = lambda self, logits, tile: None", "gives NoneType"),
+    "no gradient": (SUPER, "per_token = lambda self, logits, tile: logits.detach().sum(-1)", "do not depend"),
+    "neither": (SUPER, "pass", "defines neither per_token nor on_tile"),
+    "no super": ("self.weight = weight", "pass", "has no 'buffers'.*super"),
+    "an error of its own": ("raise ValueError('boom')", "pass", "could not be built: ValueError: boom"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("init", "body", "said"), BAD_LOSSES.values(), ids=BAD_LOSSES)
+def test_a_loss_that_somebody_has_just_written_is_told_what_is_wrong_with_it(
+    init: str, body: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = f"dante_{re.sub('[^a-z0-9]', '_', tmp_path.name)}"
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "mine.py").write_text(LOSS.format(init=init, body=body))
+    monkeypatch.syspath_prepend(tmp_path)
+    node = f"{{_target_: {package}.mine.Mine, weight: {{_target_: dante.losses.schedule.Constant, value: 1.0}}}}"
+    with pytest.raises(DanteError, match=said):
+        seen(f"+losses.mine={node}")
+
+
+def seen(typed: str) -> None:
+    """Compose, build and show a loss one tile."""
+    loss = build(composed("+experiment=sft", "scale=smoke", typed)["losses"]["mine"], name="mine")
+    tokens = SupervisedTokens(torch.zeros(3, dtype=torch.long), torch.zeros(3, dtype=torch.long), {}, 3, 1)
+    hidden, weight = torch.randn(3, 4, requires_grad=True), torch.randn(7, 4, requires_grad=True)
+    vocabulary_pass(hidden, Head(weight), [loss], {"mine": 1.0}, tokens, torch.float32, None)
+
+
+def test_what_a_suite_gives_back_is_checked() -> None:
+    suite = Retention(wanted=True)
+    item = Item("a", "a", {"bits_per_byte": (1.0, 2.0)})
+    check_measurement(suite, Measurement([item]))
+    for wrong, said in (
+        ([item], "gives list"),
+        (Measurement([item, item]), "2 items the id 'a'"),
+        (Measurement([Item("a", "a", {"bits_per_byte": (float("nan"), 1.0)})]), "finite"),
+        (Measurement([Item("a", "a", {"accuracy": (1.0, 1.0)})]), "'accuracy' that it does not describe"),
+    ):
+        with pytest.raises(DanteError, match=said):
+            check_measurement(suite, wrong)
+
+
+def test_code_of_an_extension_is_part_of_a_step_s_identity_and_the_lab_s_is_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(folder)
+    node = {"ce": {"_target_": "dante.losses.ce.CE"}, "own": [{"_target_": "dante_mine.focal.Focal"}]}
+    assert extensions_in(node) == {"dante_mine.focal": sha256(folder / "dante_mine" / "focal.py")}

@@ -10,11 +10,14 @@ and whatever a suite leaves beside them. A directory holds nothing of another mo
 initialisation's are shared by all runs with them.
 """
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dante.errors import DanteError
 from dante.evaluate.progress import Bars
 from dante.evaluate.rows import Line, other_rows, rows_of
 from dante.evaluate.subject import Subject
@@ -54,6 +57,7 @@ def measure(subject: Subject, suites: list[Suite], out: Path, threads: int | Non
                 continue
             if measurement is None:
                 continue
+            check_measurement(suite, measurement)
             _write(suite, measurement, folder)
             scores["suites"].append(suite.name)
             scores["rows"] += rows_of(suite, measurement, subject.name, subject.seed)
@@ -61,6 +65,37 @@ def measure(subject: Subject, suites: list[Suite], out: Path, threads: int | Non
             scores["notes"] += measurement.notes
             commands |= {suite.name: measurement.command} if measurement.command else {}
     write_json(out / "scores.json", scores | {"commands": commands, "precision": subject.precision})
+
+
+def check_measurement(suite: Suite, measurement: Any) -> None:
+    """What a suite that somebody has just written may give back.
+
+    Raises:
+        DanteError: no measurement, items of one id, numbers that are not finite, metrics that nobody described.
+    """
+
+    def wrong(what: str, allowed: str) -> DanteError:
+        return DanteError(
+            f"the suite {suite.name!r} ({type(suite).__name__}) gives {what}",
+            where=f"eval.suites.{suite.name}",
+            allowed=allowed,
+            fix="correct its measure()",
+        )
+
+    if not isinstance(measurement, Measurement):
+        raise wrong(type(measurement).__name__, "a Measurement, or None where nothing is asked")
+    for items in (measurement.items, *measurement.others.values()):
+        ids = Counter(item.id for item in items)
+        for item in items:
+            if ids[item.id] > 1:
+                raise wrong(f"{ids[item.id]} items the id {item.id!r}", "an id of its own for every item")
+            for metric, part in item.values.items():
+                if metric not in suite.metrics:
+                    raise wrong(
+                        f"item {item.id!r} a metric {metric!r} that it does not describe", ", ".join(suite.metrics)
+                    )
+                if len(part) != 2 or not all(math.isfinite(number) for number in part):
+                    raise wrong(f"item {item.id!r} {metric} = {part}", "(numerator, denominator), both finite")
 
 
 def _write(suite: Suite, measurement: Measurement, folder: Path) -> None:

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dante.errors import DanteError
 from dante.losses.schedule import Schedule
 from dante.losses.tokens import Need, SupervisedTokens
 from dante.losses.vocabulary.tile import HiddenStates, Tile
@@ -93,7 +94,12 @@ class LinearLoss(Loss):
 
     def per_token(self, logits_TV: Float[Tensor, "tile vocab"], tile: Tile) -> Float[Tensor, " tile"]:
         """ℓ_t as a differentiable function of the logits."""
-        raise NotImplementedError(f"{type(self).__name__} defines neither per_token nor on_tile")
+        raise DanteError(
+            f"the loss {self.name!r} ({type(self).__name__}) defines neither per_token nor on_tile",
+            where=f"losses.{self.name}",
+            allowed="per_token(logits_TV, tile), which autograd differentiates, or on_tile with the gradient",
+            fix="define one of them",
+        )
 
     def on_tile(self, tile: Tile, coefficients: Float[Tensor, " tile"]) -> Float[Tensor, " tile"]:
         """Return ℓ_t and hand the tile the gradient of `Σ coefficients_t ℓ_t` (coefficients include λ)."""
@@ -102,9 +108,25 @@ class LinearLoss(Loss):
         with torch.enable_grad():
             logits_TV = tile.logits.detach().requires_grad_()
             values_T = self.per_token(logits_TV, tile)
+            self._check_values(values_T, tile)
             (gradient_TV,) = torch.autograd.grad(values_T, logits_TV, grad_outputs=coefficients.to(values_T.dtype))
         tile.add_gradient(gradient_TV)
         return values_T.detach()
+
+    def _check_values(self, values: Any, tile: Tile) -> None:
+        """What a `per_token` that somebody has just written may give back."""
+        given = f"shape {list(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+        if isinstance(values, Tensor) and values.shape == tile.labels.shape:
+            if values.requires_grad:
+                return
+            given = "values that do not depend on the logits"
+        raise DanteError(
+            f"per_token of the loss {self.name!r} ({type(self).__name__}) gives {given} for a tile of "
+            f"{len(tile.labels)} tokens",
+            where=f"losses.{self.name}",
+            allowed=f"one value per token: shape [{len(tile.labels)}], a differentiable function of the logits",
+            fix="sum or gather over the vocabulary, the last dimension of the logits, and average over nothing",
+        )
 
     def on_hidden(self, states: HiddenStates, coefficients: Float[Tensor, " tokens"]) -> Float[Tensor, " tokens"]:
         """Return ℓ_t of every token in place of what the tiles gave, and add the gradient of `Σ coefficients_t ℓ_t`.

@@ -10,6 +10,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -18,6 +19,7 @@ from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, Val
 
 from dante.errors import DanteError, did_you_mean
 from dante.run.renamed import name_now
+from dante.system.files import sha256
 
 # A config names parts of the lab and of packages that are called as its extensions, never arbitrary code.
 ALLOWED = re.compile(r"dante(_\w+)?\.")
@@ -38,9 +40,17 @@ def build(node: dict[str, Any], **extra: Any) -> Any:
         return instantiate(node, _convert_="all", **extra)
     except InstantiationException as error:
         cause: BaseException | None = error
+        last: BaseException = error
         while cause is not None and not isinstance(cause, DanteError):
-            cause = cause.__cause__
-        raise (cause or error) from None
+            last, cause = cause, cause.__cause__
+        if cause is not None:
+            raise cause from None
+        raise DanteError(
+            f"{node.get('_target_')} could not be built: {type(last).__name__}: {str(last).splitlines()[0]}",
+            where=str(node.get("_target_")),
+            allowed="a constructor that takes the node's keys, and calls that of its base class first",
+            fix="correct its __init__",
+        ) from error
 
 
 def walk_targets(node: Any, path: str = "") -> None:
@@ -54,6 +64,29 @@ def walk_targets(node: Any, path: str = "") -> None:
     children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, child in children:
         walk_targets(child, f"{path}.{key}" if path else str(key))
+
+
+def extensions_in(node: Any) -> dict[str, str]:
+    """Modules of extensions that a node's parts come from → SHA-256 of their file.
+
+    The lab's own parts are as its version says; those of others change while a run's directory stays.
+    """
+    if isinstance(node, dict):
+        named = [node["_target_"].rpartition(".")[0]] if isinstance(node.get("_target_"), str) else []
+        children: list[Any] = list(node.values())
+    else:
+        named, children = [], list(node) if isinstance(node, list | tuple) else []
+    hashes = {module: source_hash(module) for module in named if module.startswith("dante_")}
+    for child in children:
+        hashes |= extensions_in(child)
+    return hashes
+
+
+def source_hash(module: str) -> str:
+    """SHA-256 of a module's file."""
+    file = importlib.import_module(module).__file__
+    assert file is not None
+    return sha256(Path(file))
 
 
 def locate(name: Any, path: str = "") -> Callable[..., Any]:

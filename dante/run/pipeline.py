@@ -18,6 +18,7 @@ from dante.errors import DanteError, StepFailed
 from dante.run import directory, store
 from dante.run.board import Board
 from dante.run.config.check import is_chosen
+from dante.run.parts import extensions_in, source_hash
 from dante.run.renamed import first_names
 from dante.run.stages import STAGES
 from dante.run.step import PlannedStep, Step
@@ -39,6 +40,7 @@ def plan_steps(cfg: dict[str, Any]) -> list[PlannedStep]:
                 "version": STAGES[step["stage"]].version,
                 "settings": first_names(step["settings"]),
                 "content": _content(step),
+                **_extensions(step),
                 "inputs": {name: planned[source].fingerprint for name, source in inputs.items()},
             }
         )
@@ -58,6 +60,14 @@ def _content(step: dict[str, Any]) -> Any:
     """Identity of what a step reads from outside the run, for the stages that read such things."""
     module = STAGES[step["stage"]].identity
     return importlib.import_module(module).content_identity(step["settings"]) if module else None
+
+
+def _extensions(step: dict[str, Any]) -> dict[str, Any]:
+    """Identity of the code that is not the lab's own; nothing where there is none."""
+    hashes = extensions_in(step["settings"])
+    if "." in step["stage"]:
+        hashes |= {step["stage"]: source_hash(step["stage"])}
+    return {"extensions": hashes} if hashes else {}
 
 
 def run(cfg: dict[str, Any]) -> Path:

@@ -246,11 +246,33 @@ def _build_parts(cfg: dict[str, Any]) -> None:
     for settings, _ in _fits(cfg):
         for name, node in settings.losses.items():
             loss = build(node, name=name)
+            _begun(loss, f"losses.{name}", "super().__init__(weight, name)", ("_buffers", "name", "weight"))
             if settings.fit.steps is not None:  # else a budget decides, when the plan is priced
                 loss.begin(settings.fit.steps)
         build(settings.fit.curriculum)
+    for step in cfg["steps"].values():
+        for name, node in (step["settings"].get("suites") or {}).items():
+            suite = build(node, name=name)
+            _begun(
+                suite,
+                f"eval.suites.{name}",
+                "super().__init__(name), heading and metrics",
+                ("name", "heading", "metrics"),
+            )
     for node in (cfg["teacher"]["make"], cfg["cache"]["source"], cfg["student"]["init"]):
         build(node)
+
+
+def _begun(part: Any, key: str, what: str, needed: tuple[str, ...]) -> None:
+    """A part of somebody's own whose `__init__` has left out what its base class makes is found before it runs."""
+    missing = [name for name in needed if not hasattr(part, name)]
+    if missing:
+        raise DanteError(
+            f"{type(part).__name__} has no {missing[0].lstrip('_')!r}",
+            where=key,
+            allowed=what,
+            fix="complete its __init__",
+        )
 
 
 _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
