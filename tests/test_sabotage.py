@@ -43,8 +43,8 @@ SABOTAGES = {
     ),
     "micro-batch mean": Sabotage(
         "dante/fit/module.py",
-        "micro.fields, batch.supervised_tokens, batch.records)",
-        "micro.fields, max(len(micro.labels), 1), batch.records)",
+        "micro.fields, batch.supervised_tokens, batch.records, micro.teacher",
+        "micro.fields, max(len(micro.labels), 1), batch.records, micro.teacher",
         ("tests/test_module.py",),
     ),
     "use_cache left on": Sabotage(
