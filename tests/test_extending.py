@@ -57,7 +57,7 @@ def command(part: str) -> list[str]:
     """The words of the pages' command that names a part."""
     lines = [line for page in PAGES for line in page.read_text(encoding="utf-8").splitlines()]
     (line,) = [line for line in lines if line.startswith("python train.py") and part in line]
-    return [word for word in shlex.split(line, comments=True)[2:] if not word.startswith("scale=")]
+    return [word for word in shlex.split(line, comments=True)[2:] if not word.startswith(("scale=", "run.name="))]
 
 
 def test_every_part_is_two_files(folder: Path) -> None:

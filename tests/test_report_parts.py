@@ -291,3 +291,9 @@ def test_the_machine_figure_shows_what_was_logged_and_the_loss_marks_spikes(run:
     drawn = loss(calm, LIGHT)
     assert drawn is not None
     assert not [line for line in drawn.lines if line.get_marker() == "^"]
+
+
+def test_answers_whose_teacher_counted_no_tokens_have_a_cost_section_without_them() -> None:
+    given = Run(cache={"counts": {"records": 5, "train": 4, "teacher_tokens": None}})
+    assert cost.generation_sentence(given) == ""
+    assert "tokens kept" not in str(cost.facts(given))

@@ -96,9 +96,11 @@ def _check_alike(suite: str, models: Mapping[str, Sequence[Item]]) -> None:
         for item in items:
             if texts.setdefault(item.id, item.text) != item.text:
                 raise DanteError(
-                    f"item {item.id} of {suite} was not measured alike for {', '.join(models)}",
-                    where="eval",
-                    fix="redo the evaluation: on_existing=overwrite",
+                    f"item {item.id!r} of the suite {suite!r} has not one text for {', '.join(models)}",
+                    where=f"eval.suites.{suite}",
+                    allowed="an id and a text that are the same for every model; what it answered goes into values",
+                    fix="correct the suite, and measure again: on_existing=overwrite "
+                    "'only=[eval-teacher,eval-init,eval,report]'",
                 )
 
 

@@ -84,6 +84,11 @@ def check_measurement(suite: Suite, measurement: Any) -> None:
 
     if not isinstance(measurement, Measurement):
         raise wrong(type(measurement).__name__, "a Measurement, or None where nothing is asked")
+    if not measurement.items and not measurement.stated:
+        raise wrong("no item and no stated quantity", "items, or None where nothing is asked")
+    for key, metric_said in suite.metrics.items():
+        if metric_said.better not in ("lower", "higher", ""):
+            raise wrong(f"{key} the direction {metric_said.better!r}", "lower, higher, or empty")
     for items in (measurement.items, *measurement.others.values()):
         ids = Counter(item.id for item in items)
         for item in items:

@@ -105,7 +105,19 @@ def locate(name: Any, path: str = "") -> Callable[..., Any]:
     module_name, _, attribute = name.rpartition(".")
     try:
         module = importlib.import_module(module_name)
+    except SyntaxError as error:
+        raise DanteError(
+            f"{where}={name!r} cannot be imported: {error.msg}",
+            where=f"{error.filename}, line {error.lineno}",
+            fix="correct that line",
+        ) from None
     except ModuleNotFoundError as error:
+        if error.name and not f"{module_name}.".startswith(f"{error.name}."):
+            raise DanteError(
+                f"{where}={name!r} cannot be imported: it imports {error.name}, which is not there",
+                where=where,
+                fix=f"install {error.name}, or correct the import",
+            ) from None
         moved = name_now(name)
         if moved is not None:
             raise DanteError(f"{where}={name!r} lies elsewhere now", where=where, fix=f"write {moved}") from None

@@ -6,8 +6,6 @@ from dante import console
 from dante.report.comparison.runs.read import Trained
 from dante.report.one_run import recipe
 
-HERE = ["hydra.run.dir=.", "hydra.output_subdir=null"]
-
 
 def command(run: Trained) -> str:
     """As it was typed, from the overrides that a sweep stores; otherwise with what a run's report spells out."""
@@ -28,6 +26,4 @@ def command(run: Trained) -> str:
 
 def exact(run: Trained) -> str:
     """From the stored configuration, every key of it; beside the old run, which it leaves alone."""
-    folder = console.short(run.point.path.absolute())
-    words = ["python", "train.py", f"--config-dir={folder}", "--config-name=config", *HERE]
-    return shlex.join([*words, f"run.dir=runs/again/{run.name}"])
+    return recipe.exact(console.short(run.point.path.absolute()), run.name)

@@ -29,6 +29,7 @@ def content(run: Run, settings: Settings, links: list[Json]) -> dict[str, Any]:
         "undecided": results.undecided(run),
         "recipe": recipe.sentences(run),
         "command": recipe.command(run, name, experiment.name, options.scale, options.seed),
+        "exact": recipe.exact(f"runs/{name}", name),
         "tiles": results.tiles(run),
         "models": [(model, MODELS.get(model, model)) for model in results.models(run)],
         "table": results.main_table(run),

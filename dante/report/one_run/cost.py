@@ -138,7 +138,7 @@ def evaluation_flops(run: Run) -> float | None:
 def generation_sentence(run: Run) -> str:
     """Where the teacher's answers came from, and what they cost, here or once elsewhere."""
     counts = run.cache.get("counts", {})
-    if "teacher_tokens" not in counts:
+    if not counts.get("teacher_tokens"):  # answers of somebody else's, whose tokens nobody counted
         return ""
     amount = f"{counts['records']:,} answers of {compact(counts['teacher_tokens'])} teacher tokens"
     work = generation_flops(run)
@@ -224,7 +224,7 @@ def _energy(joules: float) -> str:
 
 def _generation(run: Run) -> list[tuple[str, str]]:
     counts, work = run.cache.get("counts", {}), generation_flops(run)
-    rows = [("tokens kept", f"{counts['teacher_tokens']:,}")] if "teacher_tokens" in counts else []
+    rows = [("tokens kept", f"{counts['teacher_tokens']:,}")] if counts.get("teacher_tokens") else []
     dropped = sum(item.get("dropped", 0) for item in run.cache.get("filters", []))
     if dropped:
         rows.append(("answers dropped", f"{dropped:,}, not in the FLOPs"))

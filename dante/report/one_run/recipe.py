@@ -22,10 +22,7 @@ def sentences(run: Run) -> list[str]:
 
 
 def command(run: Run, name: str, experiment: str, scale: str, seed: int) -> str:
-    """The command that repeats the run, with what its settings say spelt out.
-
-    Further overrides are not part of what the steps store one by one; `config.yaml` of the run holds them all.
-    """
+    """The experiment's command, with what its settings say spelt out; parts chosen beside them are in `config.yaml`."""
     words = ["python", "train.py", f"+experiment={experiment}"]
     words += [f"scale={scale}", f"seed={seed}"]
     if len(run.fits) == 1:
@@ -36,6 +33,17 @@ def command(run: Run, name: str, experiment: str, scale: str, seed: int) -> str:
     if name != f"{experiment}-{scale}-s{seed}":
         words.append(f"run.name={name}")
     return shlex.join(words)
+
+
+def exact(folder: str, name: str) -> str:
+    """The command that repeats a run from its stored configuration, every key of it, beside the old run.
+
+    Args:
+        folder: the run's directory.
+        name: of the run.
+    """
+    words = ["python", "train.py", f"--config-dir={folder}", "--config-name=config"]
+    return shlex.join([*words, "hydra.run.dir=.", "hydra.output_subdir=null", f"run.dir=runs/again/{name}"])
 
 
 def _length(fit: Json) -> list[str]:

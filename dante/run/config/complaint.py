@@ -7,6 +7,9 @@ from pydantic import BaseModel, ValidationError
 
 from dante.errors import DanteError, did_you_mean
 
+# Groups of the configuration whose files say themselves where their keys go.
+_PACKAGES = {"loss": "losses", "suite": "eval.suites", "recipe": "_global_", "experiment": "_global_"}
+
 
 def first_of(error: ValidationError) -> dict[str, Any]:
     """The complaint that says the most: an unknown key, rather than the missing one that it usually stands for."""
@@ -28,6 +31,8 @@ def complaint(error: ValidationError, content: Any, schema: type[BaseModel], whe
     if first["type"] == "extra_forbidden":
         allowed_keys = sorted(fields_at(location[:-1], schema))
         guess = did_you_mean(location[-1], allowed_keys) or _guess_below(content, location)
+        if key in _PACKAGES:  # the group's own name: where a file without a package line ends up
+            guess = f"the first line of a file in conf/{key}/ is: # @package {_PACKAGES[key]}"
         return DanteError(
             f"unknown key {key!r}", where=key, allowed=", ".join(allowed_keys), fix=guess or f"remove {key}"
         )
