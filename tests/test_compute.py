@@ -23,6 +23,7 @@ from dante.data.curriculum import Competence, Curriculum, Shuffled, SortedOnceRe
 from dante.data.datamodule import DistillData
 from dante.errors import DanteError
 from dante.fit.bill import Bill, check_spent, paid_for, size_of_writer
+from dante.fit.drawn import drawn_before, write_drawn
 from dante.fit.settings import Settings
 from dante.losses.ce import CE
 from dante.report.one_run import cost, recipe
@@ -536,3 +537,34 @@ def test_the_report_s_command_repeats_a_budget(words: list[str]) -> None:
     run = Run(fits=[Fit("fit", [], {}, ran["steps"]["fit"]["settings"])])
     repeated = composed(*words_of(run, ran))
     assert repeated["steps"] == ran["steps"]
+
+
+def test_an_answer_is_charged_to_the_first_fit_that_draws_it(cache: Path, renderer: ChatRenderer) -> None:
+    data = opened(cache, renderer, Shuffled())
+    plan = data.plan_of(2)
+    alone, rows = bill(data).of(plan), bill(data).drawn(plan)
+    paid = bill(data, paid=rows).of(plan)
+    assert (paid.training, paid.generation) == (alone.training, Work(0, 0.0))
+    half, rest = (bill(data, paid=part).of(plan).generation.tokens for part in np.array_split(rows, 2))
+    assert half + rest == alone.generation.tokens
+    assert min(half, rest) > 0
+
+
+def test_fits_hand_on_what_they_have_drawn_by_cache(tmp_path: Path) -> None:
+    """Three fits: the first two read one cache, the third another one, and a fourth the first cache again."""
+
+    def fit(name: str, cache: str, start: str | None) -> Step:
+        inputs = {"cache": tmp_path / cache} | ({"start": tmp_path / start} if start else {})
+        (tmp_path / name).mkdir()
+        return Step(name, "fit", Settings.model_construct(), {}, inputs, tmp_path / name, name, 0)
+
+    for cache in ("a", "b"):
+        (tmp_path / cache).mkdir()
+        (tmp_path / cache / "step.json").write_text(json.dumps({"fingerprint": f"f{cache}", "files": {}}))
+    before = {}
+    fits = [("one", "a", None, [1, 5]), ("two", "a", "one", [5, 9]), ("three", "b", "two", [1])]
+    for name, cache, start, drawn in [*fits, ("four", "a", "three", [2])]:
+        step = fit(name, cache, start)
+        before[name] = drawn_before(step).tolist()
+        write_drawn(step, np.array(drawn, dtype=np.int64))
+    assert before == {"one": [], "two": [1, 5], "three": [], "four": [1, 5, 9]}
