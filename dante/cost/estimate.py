@@ -197,7 +197,7 @@ def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, Planned
     records, per_record, supervised_share, counted = _cache_facts(cfg, fit, steps.get(node["inputs"]["cache"]))
     size, unit = fit.batch.size, fit.batch.unit
     per_step = {"records": size * per_record, "packs": size * fit.max_tokens, "tokens": size}[unit]
-    losses = {name: build(loss, name=name) for name, loss in settings.losses.items()}
+    losses = settings.build_losses()
     scored = any(loss.needs_scoring for loss in losses.values())
     teacher = _teacher_parameters(cfg, steps)
 

@@ -25,13 +25,13 @@ def text_hash(record: Record) -> str:
 
 
 def slices(records: Sequence[Record]) -> dict[str, Int64[np.ndarray, "_"]]:
-    """Row numbers per task: `heldout`, then `heldout/domain=…` and `heldout/language=…` where there are several."""
-    tasks = {"heldout": np.arange(len(records), dtype=np.int64)}
+    """Row numbers per slice: `domain=…`, then `language=…`, where there are several."""
+    rows_of: dict[str, Int64[np.ndarray, _]] = {}
     for field in ("domain", "language"):
         values = [getattr(record, field) for record in records]
         distinct_values = sorted({value for value in values if value is not None})
         if len(distinct_values) > 1:
             for value in distinct_values:
                 rows = [row for row, row_value in enumerate(values) if row_value == value]
-                tasks[f"heldout/{field}={value}"] = np.array(rows, dtype=np.int64)
-    return tasks
+                rows_of[f"{field}={value}"] = np.array(rows, dtype=np.int64)
+    return rows_of

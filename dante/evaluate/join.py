@@ -35,7 +35,7 @@ class Joined:
     def lines(self) -> Iterator[Line]:
         """Per item of the student's, what every model has of it."""
         tables = {model: {item.id: item for item in items} for model, items in self.models.items()}
-        for first in next(iter(self.models.values())) if "student" not in self.models else self.models["student"]:
+        for first in self.models.get("student") or next(iter(self.models.values())):
             item_by_model = {model: table[first.id] for model, table in tables.items() if first.id in table}
             yield {
                 "id": first.id,

@@ -26,7 +26,6 @@ from dante.fit.drawn import drawn_before
 from dante.fit.settings import Settings
 from dante.losses.base import LinearLoss
 from dante.run.config.schema import ComputeBudget
-from dante.run.parts import build
 from dante.run.step import Step
 from dante.students.load import meta_of
 from dante.teachers.size import Size, teacher_size
@@ -106,7 +105,7 @@ def bill_of(step: Step[Settings], data: DistillData, source: Path) -> Bill:
         "sha256_16": stable_hash(tokenizer.backend_tokenizer.to_str()),
         "chat_template": stable_hash(tokenizer.chat_template),
     }
-    losses = [build(node, name=name) for name, node in step.settings.losses.items()]
+    losses = list(step.settings.build_losses().values())
     return Bill(
         data=data,
         shape=shape_of(meta_of(source)),

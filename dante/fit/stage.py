@@ -118,7 +118,7 @@ def _prepare(step: Step[Settings], began_s: float) -> _Prepared:
 
 def _module(step: Step[Settings], source: Path) -> DistillModule:
     fit, fidelity, devices = step.settings.fit, step.settings.fidelity, step.resources["trainer"]
-    losses = {name: build(node, name=name) for name, node in step.settings.losses.items()}
+    losses = step.settings.build_losses()
     for loss in losses.values():  # a run that is too short for one is refused before the weights are read
         loss.begin(step.settings.steps)
     student = load_student(source, dtype=torch.float32 if fidelity.master_weights else torch.bfloat16)
@@ -199,7 +199,7 @@ def _priced(step: Step[Settings], data: DistillData, source: Path, board: Board)
 def _data(step: Step[Settings], source: Path) -> DistillData:
     fit = step.settings.fit
     renderer = ChatRenderer(load_tokenizer(source))
-    losses = [build(node, name=name) for name, node in step.settings.losses.items()]
+    losses = list(step.settings.build_losses().values())
     return DistillData(
         cache=step.inputs["cache"],
         renderer=renderer,

@@ -67,7 +67,7 @@ STAGES = _Stages(
     {
         "teacher": Stage("dante.teachers.stage", "dante.teachers.settings.Settings", identity="dante.teachers.stage"),
         "cache": Stage("dante.cache.stage", "dante.cache.settings.Settings", identity="dante.cache.stage"),
-        "init": Stage("dante.students.stage", "dante.students.settings.Settings", identity="dante.models.source"),
+        "init": Stage("dante.students.stage", "dante.run.config.schema.Student", identity="dante.models.source"),
         "fit": Stage("dante.fit.stage", "dante.fit.settings.Settings", every_rank=True),
         "release": Stage("dante.release.stage", "dante.release.settings.Settings"),
         "score": Stage("dante.evaluate.score_stage", "dante.evaluate.settings.Score", version=2, prepare=_OF_MODEL),

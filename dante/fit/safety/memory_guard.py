@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dante.cost.memory import shape_of
 from dante.fit.safety import out_of_memory
 from dante.fit.settings import Settings
-from dante.run.parts import build
 from dante.run.step import Step
 from dante.students.load import meta_of
 
@@ -23,7 +22,7 @@ def guarded(run: Stage) -> Stage:
     @functools.wraps(run)
     def wrapped(step: Step[Settings]) -> None:
         settings, trainer = step.settings, step.resources["trainer"]
-        losses = [build(node, name=name) for name, node in settings.losses.items()]
+        losses = list(settings.build_losses().values())
         shape = shape_of(meta_of(step.inputs["init"] / "model"))
         budget = out_of_memory.budget_of(shape, settings.fit, settings.fidelity, trainer, losses)
         if not (step.out / "summary.json").is_file():

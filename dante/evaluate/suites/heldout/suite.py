@@ -96,7 +96,7 @@ class Heldout(Suite):
                 write_lines(out / "validation.jsonl", _validation(subject, bars))
         return Measurement(
             items=_items(records, {name: (r.numerator, r.denominator) for name, r in scores.ratios().items()}),
-            slices=[name.partition("/")[2] for name in items.slices(records) if "/" in name],
+            slices=list(items.slices(records)),
             stated=[Stated("ece", calibrated.ece, calibrated.stderr, len(records))],
             others=others,
             details={
@@ -136,10 +136,9 @@ def _reference(subject: Subject, suite: str, tokens: str) -> tuple[Reference | N
 def _items(records: Sequence[Record], parts: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[Item]:
     """One item per record from the numerators and denominators of every quantity, and the slices it belongs to."""
     slices: list[list[str]] = [[] for _ in records]
-    for task, rows in items.slices(records).items():
-        if "/" in task:
-            for row in rows:
-                slices[row].append(task.partition("/")[2])
+    for part, rows in items.slices(records).items():
+        for row in rows:
+            slices[row].append(part)
     return [
         Item(
             record.id,
