@@ -23,7 +23,8 @@ from dante.losses.schedule import Constant
 from dante.losses.tokens import Need, SparseTargets, SupervisedTokens, TeacherSide
 from dante.losses.vocabulary.head import Head
 from dante.losses.vocabulary.tile import Tile
-from dante.supervision.provided import supervision_for
+from dante.supervision.asked import Asked
+from dante.supervision.provided import Supervision, sparse_kind, supervision_for
 from dante.supervision.sparse import rendering_of
 from dante.text.chat import ChatRenderer
 from tests.test_data import renderer as chatml
@@ -69,11 +70,16 @@ def kept(record: Record, renderer: ChatRenderer) -> Any:
     return TopKTail(KEPT, vocabulary).keep(np.take_along_axis(logprobs, ids, axis=1), ids)
 
 
+def supervision_of(losses: list[Loss], cache: Path, renderer: ChatRenderer) -> Supervision:
+    parts = {"sparse": {"_target_": "dante.supervision.sparse.Cached", "folder": None}}
+    return supervision_for(parts, losses, Asked({"cache": cache}, renderer, {}, sparse_kind(losses)))
+
+
 def opened(cache: Path, renderer: ChatRenderer, losses: list[Loss], **more: Any) -> DistillData:
     data = DistillData(
         cache, renderer, cache.parent / "tokens", curriculum=Shuffled(), steps=3, batch={"unit": "records", "size": 4},
         max_tokens=64, accumulate=None, overlong="error", seed=0, rank=0, world_size=1,
-        supervision=supervision_for(losses, cache, renderer), **more,
+        supervision=supervision_of(losses, cache, renderer), **more,
     )  # fmt: skip
     data.prepare_data()
     data.setup()
@@ -144,11 +150,11 @@ class Other(TailKL):
 
 def test_what_nobody_provides_is_refused_before_the_first_step(cache: Path, renderer: ChatRenderer) -> None:
     with pytest.raises(DanteError, match=r"loss 'needy' needs 'blocks'.*~losses\.needy"):
-        supervision_for([Needy(Constant(1.0))], cache, renderer)
+        supervision_of([Needy(Constant(1.0))], cache, renderer)
     with pytest.raises(DanteError, match="different kinds: random_sampling, topk_tail"):
-        supervision_for([TailKL(Constant(1.0)), Other(Constant(1.0))], cache, renderer)
+        supervision_of([TailKL(Constant(1.0)), Other(Constant(1.0))], cache, renderer)
     with pytest.raises(DanteError, match="no random_sampling logits beside the cache"):
-        supervision_for([Other(Constant(1.0))], cache, renderer)
+        supervision_of([Other(Constant(1.0))], cache, renderer)
 
 
 def changed(renderer: ChatRenderer) -> ChatRenderer:
@@ -159,16 +165,16 @@ def changed(renderer: ChatRenderer) -> ChatRenderer:
 
 def test_rows_of_another_tokenizer_text_or_cache_are_refused(cache: Path, renderer: ChatRenderer) -> None:
     loss = TailKL(Constant(1.0))
-    with pytest.raises(DanteError, match="made for the tokenizer and template"):
-        supervision_for([loss], cache, changed(renderer))
-    supervision = supervision_for([loss], cache, renderer)
+    with pytest.raises(DanteError, match="made for another tokenizer or template"):
+        supervision_of([loss], cache, changed(renderer))
+    supervision = supervision_of([loss], cache, renderer)
     with pytest.raises(DanteError, match="record id-0 has logits of .* tokens, and 99 are supervised"):
         supervision.of(["id-0"], [99])
     CacheWriter(cache.parent / "more").add([*supervision.sparse.records.values(), Record("new", "?", "!", 1.0)]).seal()  # type: ignore[union-attr]
     for file in cache.glob("logits-*"):
         (cache.parent / "more" / file.name).write_bytes(file.read_bytes())
     with pytest.raises(DanteError, match=r"1 of 8 train records have no topk_tail logits, new is the first"):
-        supervision_for([loss], cache.parent / "more", renderer)
+        supervision_of([loss], cache.parent / "more", renderer)
 
 
 def test_what_scoring_cost_is_asked_for_losses_that_need_it() -> None:

@@ -9,7 +9,8 @@ Read in this order: `training_step`, `_token_gradients`, `_parameter_gradients`;
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,16 +25,17 @@ from dante.data.batch import MicroBatch, StepBatch
 from dante.errors import DanteError
 from dante.fit.optimizer import OptimizerSettings, apply_update, build_optimizer, clip_divisor, learning_rate
 from dante.fit.readback import Outcome, Outcomes, asked_to_stop, signal_of
-from dante.fit.sharding import shard
 from dante.losses.base import LinearLoss, Loss, ParameterLoss
 from dante.losses.one_pass import PassResult, vocabulary_pass
 from dante.losses.shards import local, total_norm
-from dante.losses.tokens import SupervisedTokens
+from dante.losses.tokens import SupervisedTokens, TeacherSide
 from dante.losses.vocabulary.head import Head
 from dante.run.config.schema import Fidelity, Fit
 from dante.run.precision import dtype_of
-from dante.students.attention.choose import no_search_for_documents, row_inputs
+from dante.students.backbone import supervised_states
 from dante.students.blocks import prepare
+from dante.students.sharding import shard
+from dante.supervision.asked import LiveTeacher
 
 _MOST_IDS_SHOWN = 20
 
@@ -61,16 +63,7 @@ class StudentPass(nn.Module):
         # bf16 weights run under autocast too: "BF16 weights + autocast" (DANTE-Mosaic-3.5B card [C]).
         autocast = self.compute_dtype == torch.bfloat16
         matmul_dtype = torch.bfloat16 if autocast else head.weight.dtype
-        precision = torch.autocast(head.weight.device.type, torch.bfloat16) if autocast else nullcontext()
-        with precision, no_search_for_documents(self.student):
-            # No attention mask and no cache: only then does transformers keep packed records apart by position ids.
-            output = self.student.base_model(
-                input_ids=batch.input_ids,
-                position_ids=batch.position_ids,
-                use_cache=False,
-                **row_inputs(self.student, batch),
-            )
-        hidden_ND = output.last_hidden_state[0, batch.positions]
+        hidden_ND = supervised_states(self.student, batch, autocast)
         return vocabulary_pass(hidden_ND, head, losses, weights, tokens, matmul_dtype, self.tile_tokens)
 
 
@@ -86,6 +79,8 @@ class DistillModule(LightningModule):
         precision: `bf16` or `fp32`: compute precision where weights are fp32.
         seed: what dropout depends on, together with the step and the records of a row.
         gradient_sync: under FSDP2, sum gradients over devices after the `last` or `every` micro-batch of a step.
+        teacher: runs beside the student, where a loss needs its logits. It is no submodule: nothing trains, shards or
+            saves it with the student.
 
     Raises:
         DanteError: no loss, or an LM head that the vocabulary pass does not reproduce.
@@ -103,10 +98,12 @@ class DistillModule(LightningModule):
         precision: str,
         seed: int,
         gradient_sync: str,
+        teacher: LiveTeacher | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.seed, self.gradient_sync = seed, gradient_sync
+        self.teacher = teacher
         self.settings = OptimizerSettings.of(fit, fidelity)
         self.nonfinite_patience: int = fit.nonfinite_patience
         self.network = StudentPass(student, dtype_of(precision), fit.tile_tokens)
@@ -143,6 +140,8 @@ class DistillModule(LightningModule):
     def configure_model(self) -> None:
         """Shard the student, under the strategy that wants it (Lightning's hook)."""
         mesh = self._device_mesh
+        if self.teacher is not None:
+            self.teacher.place(self.trainer.strategy.root_device, mesh)
         if mesh is None or isinstance(self.network, FSDPModule):
             return
         embedding = self._embedding().detach().clone()  # whole: from here on every rank has a shard
@@ -205,7 +204,7 @@ class DistillModule(LightningModule):
             sums["loss"] = torch.zeros((), device=self.skipped.device)
         for index, micro in enumerate(batch.micro_batches if self.linear_losses else []):
             tokens = SupervisedTokens(
-                micro.labels, micro.record, micro.fields, batch.supervised_tokens, batch.records, micro.teacher
+                micro.labels, micro.record, micro.fields, batch.supervised_tokens, batch.records, self._taught(micro)
             )
             self._seed_randomness(batch.step, micro)
             with self._gradient_sync(index == len(batch.micro_batches) - 1):
@@ -218,6 +217,12 @@ class DistillModule(LightningModule):
         sums = _sum_over_ranks(sums)
         signal = signal_of(sums)
         return sums, losses, signal
+
+    def _taught(self, micro: MicroBatch) -> TeacherSide:
+        """The teacher's side of a micro-batch: what came with it, and what the teacher beside the student says."""
+        if self.teacher is None:
+            return micro.teacher
+        return replace(micro.teacher, maybe_logits=self.teacher.logits(micro, micro.record_ids))
 
     def _seed_randomness(self, step: int, micro: MicroBatch) -> None:
         """Make dropout a function of seed, step and records.

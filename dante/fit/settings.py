@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from dante.run.config.schema import Fidelity, Fit, Index, Losses, Strict
-from dante.run.parts import build
+from dante.errors import DanteError
+from dante.run.config.schema import Fidelity, Fit, Index, Losses, Strict, Supervision
+from dante.run.parts import build, is_target, locate
 
 
 class Settings(Strict):
@@ -11,6 +12,7 @@ class Settings(Strict):
     fit: Fit
     losses: Losses
     fidelity: Fidelity
+    supervision: Supervision = {}
 
     @property
     def steps(self) -> int:
@@ -25,3 +27,23 @@ class Settings(Strict):
     def with_steps(self, steps: int) -> "Settings":
         """The same with a length: what a compute budget comes to."""
         return self.model_copy(update={"fit": self.fit.model_copy(update={"steps": steps})})
+
+
+def without_spare_supervision(settings: dict[str, Any]) -> dict[str, Any]:
+    """Plain settings with those parts of `supervision` that a loss of the fit reads.
+
+    What provides the others does not belong to the fit: another choice there must not make it anew.
+    """
+    needs = {need for node in (settings.get("losses") or {}).values() for need in _needs_of(node)}
+    parts = {need: node for need, node in (settings.get("supervision") or {}).items() if need in needs}
+    others = {key: value for key, value in settings.items() if key != "supervision"}
+    return others | ({"supervision": parts} if parts else {})
+
+
+def _needs_of(node: Any) -> frozenset[str]:
+    if not is_target(node):
+        return frozenset()
+    try:
+        return frozenset(getattr(locate(node["_target_"]), "needs", ()))
+    except DanteError:  # the check says so later, with the place
+        return frozenset()

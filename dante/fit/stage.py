@@ -39,7 +39,8 @@ from dante.students.finite import check_finite
 from dante.students.lean_norm import make_lean
 from dante.students.load import count_parameters, load_student
 from dante.students.trained import load_trained
-from dante.supervision.provided import supervision_for
+from dante.supervision.asked import Asked
+from dante.supervision.provided import live_teacher_for, sparse_kind, supervision_for
 from dante.system import rank
 from dante.system.files import write_json
 from dante.system.threads import use_threads
@@ -136,6 +137,7 @@ def _module(step: Step[Settings], source: Path) -> DistillModule:
         precision=fit.precision,
         seed=step.seed,
         gradient_sync=devices["gradient_sync"],
+        teacher=live_teacher_for(step.settings.supervision, list(losses.values()), _asked(step, source)),
     )
 
 
@@ -198,11 +200,10 @@ def _priced(step: Step[Settings], data: DistillData, source: Path, board: Board)
 
 def _data(step: Step[Settings], source: Path) -> DistillData:
     fit = step.settings.fit
-    renderer = ChatRenderer(load_tokenizer(source))
     losses = list(step.settings.build_losses().values())
     return DistillData(
         cache=step.inputs["cache"],
-        renderer=renderer,
+        renderer=_renderer(source),
         tokens_dir=step.out / "tokens",
         steps=fit.steps,
         batch=fit.batch.model_dump(),
@@ -212,8 +213,18 @@ def _data(step: Step[Settings], source: Path) -> DistillData:
         overlong=fit.overlong,
         seed=step.seed,
         workers=step.resources["trainer"]["workers"],
-        supervision=supervision_for(losses, step.inputs["cache"], renderer),
+        supervision=supervision_for(step.settings.supervision, losses, _asked(step, source)),
     )
+
+
+def _asked(step: Step[Settings], source: Path) -> Asked:
+    """What parts that provide the teacher's side are told of the fit."""
+    losses = list(step.settings.build_losses().values())
+    return Asked(step.inputs, _renderer(source), step.resources["trainer"], sparse_kind(losses))
+
+
+def _renderer(source: Path) -> ChatRenderer:
+    return ChatRenderer(load_tokenizer(source))
 
 
 def _recorder(step: Step[Settings], data: DistillData, module: DistillModule, began_s: float) -> Recorder:

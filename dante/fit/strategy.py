@@ -39,7 +39,7 @@ def _fsdp2(trainer: dict[str, Any]) -> Strategy | str:
             allowed=f"null (all), or a divisor of {devices}",
         )
     # Lightning's two dimensions, with its names: copies, and devices that share one. Its own default would be tensor
-    # parallelism inside a node; here every device is data-parallel (`dante.fit.sharding`).
+    # parallelism inside a node; here every device is data-parallel (`dante.students.sharding`).
     return ModelParallelStrategy(
         data_parallel_size=devices // shard_size,
         tensor_parallel_size=shard_size,

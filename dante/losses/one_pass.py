@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dante.losses.base import LinearLoss
-from dante.losses.tokens import SupervisedTokens
+from dante.losses.tokens import Need, SparseTargets, SupervisedTokens
 from dante.losses.vocabulary.head import Head
 from dante.losses.vocabulary.matmul import Matmul
 from dante.losses.vocabulary.projection import cached_rows, project, softmax_sums
@@ -109,6 +109,9 @@ class _Plan:
     def needs_entropy(self) -> bool:
         return any(loss.needs_entropy for loss in self.losses)
 
+    def needs(self, need: Need) -> bool:
+        return any(need in loss.needs for loss in self.losses)
+
 
 class _VocabularyPass(torch.autograd.Function):
     @staticmethod
@@ -154,6 +157,7 @@ class _Tiles:
         self.logits = torch.empty(rows, vocab, **options)
         # Probabilities overwrite the logits unless somebody still reads them.
         self.probabilities = torch.empty(rows, vocab, **options) if plan.needs_logits else self.logits
+        self.teacher_logits = torch.empty(rows, vocab, **options) if plan.needs("teacher_logits") else None
         # The gradient once more, rounded while it lies in the cache: as an operand of products.
         narrow_dtype = self.narrow_weight.dtype
         narrows = wants_gradient and narrow_dtype != self.dtype
@@ -194,6 +198,12 @@ class _Tiles:
         labels_T = plan.tokens.labels[rows]
 
         project(plan.matmul, plan.head.softcap, hidden_TD, self.weight, self.bias, out=logits_TV)
+        sparse = plan.tokens.teacher.sparse.rows(rows) if plan.needs("sparse") else None
+        sparse_logits_TK = logits_TV.gather(1, sparse.ids.clamp_min(0)) if sparse is not None else None
+        teacher_TV = None
+        if self.teacher_logits is not None:
+            teacher_TV = self.teacher_logits[: hidden_TD.shape[0]]
+            plan.tokens.teacher.logits.write(rows, out=teacher_TV)
         sums = softmax_sums(logits_TV, labels_T, out=p_TV, entropy=plan.needs_entropy)
         self.label_log_probability[rows] = sums.label_log_probability
         tile = Tile(
@@ -208,6 +218,8 @@ class _Tiles:
             wants_gradient=self.wants_gradient,
             maybe_entropy=sums.entropy,
             maybe_logits=logits_TV if plan.needs_logits else None,
+            maybe_teacher_logits=teacher_TV,
+            maybe_sparse_logits=sparse_logits_TK,
         )
         for loss in plan.losses:
             tile.kept = {}
@@ -240,7 +252,7 @@ class _Tiles:
             self.d_hidden += states.gradient
 
     def _logit_gradient(self, tile: Tile, rows: slice, p_RV: Tensor, exp_sum_R: Tensor) -> Tensor:
-        """a·p + b·onehot(label) + q·p·log p + dense, before the softcap; overwrites `p_RV`, now exp(z − max)."""
+        """What `Tile` says of ∂L/∂z, before the softcap; overwrites `p_RV`, which is exp(z − max)."""
         curved = None
         if tile.plogp_coefficient is not None:
             curved = _plogp_rows(p_RV, exp_sum_R, tile.plogp_coefficient[rows])
@@ -252,6 +264,8 @@ class _Tiles:
             gradient_RV.index_add_(0, *curved)
         if tile.label_coefficient is not None:
             gradient_RV.scatter_add_(1, tile.labels[rows, None], tile.label_coefficient[rows, None])
+        if tile.entry_gradient is not None:
+            _add_entries(gradient_RV, tile.sparse.rows(rows), tile.entry_gradient[rows])
         if tile.dense_gradient is not None:
             gradient_RV.add_(tile.dense_gradient[rows])
         softcap = self.plan.head.softcap
@@ -271,6 +285,12 @@ class _Tiles:
         (matmul.accumulate if rows.start else matmul.product)(operand_TV.T, hidden_TD, self.d_weight)
         if self.d_bias is not None:
             self.d_bias += gradient_TV.sum(0)
+
+
+def _add_entries(gradient_RV: Tensor, targets: SparseTargets, entries_RK: Tensor) -> None:
+    """Add to the gradient at the targets' ids; what stands where an id is −1 is left out."""
+    there_RK = targets.ids >= 0
+    gradient_RV.scatter_add_(1, targets.ids.clamp_min(0), entries_RK.masked_fill(~there_RK, 0.0).to(gradient_RV.dtype))
 
 
 def _plogp_rows(exp_RV: Tensor, exp_sum_R: Tensor, coefficient_R: Tensor) -> tuple[Tensor, Tensor] | None:

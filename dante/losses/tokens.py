@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -11,7 +11,7 @@ from torch import Tensor
 from dante.errors import DanteError
 
 #: What a loss may ask of the teacher beside its text: logits of the live teacher, kept sparse ones, activations of its
-#: blocks, spans of its tokens in the student's. Of these `sparse` is provided today.
+#: blocks, spans of its tokens in the student's. Of these the first two are provided today.
 Need = Literal["teacher_logits", "sparse", "blocks", "spans"]
 
 
@@ -38,11 +38,32 @@ class SparseTargets:
         return SparseTargets(function(self.ids), function(self.probabilities), function(self.tail))
 
 
+@runtime_checkable
+class TeacherLogits(Protocol):
+    """Whole distributions of the teacher at the supervised tokens, one tile at a time: they never live all at once.
+
+    Attributes:
+        vocabulary: rows of the teacher's head. Ids that only one of both has are padding, and count for neither side.
+    """
+
+    vocabulary: int
+
+    def write(self, rows: slice, out: Float[Tensor, "tile vocab"]) -> None:
+        """Write the logits of some tokens, those of a tile, for the student's ids; −∞ where the teacher has none."""
+
+
 @dataclass(frozen=True)
 class TeacherSide:
     """The teacher's side of the supervised tokens: what the losses of the fit declared as `needs`, and nothing else."""
 
     maybe_sparse: SparseTargets | None = None
+    maybe_logits: TeacherLogits | None = None
+
+    @property
+    def logits(self) -> TeacherLogits:
+        """Present when a loss of the fit declares `needs` with `teacher_logits`."""
+        assert self.maybe_logits is not None, "a loss that reads the teacher's logits must declare needs"
+        return self.maybe_logits
 
     @property
     def sparse(self) -> SparseTargets:
@@ -51,8 +72,10 @@ class TeacherSide:
         return self.maybe_sparse
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "TeacherSide":
-        """See `SparseTargets.map`."""
-        return TeacherSide(self.maybe_sparse.map(function) if self.maybe_sparse is not None else None)
+        """See `SparseTargets.map`; logits are where they are made."""
+        return TeacherSide(
+            self.maybe_sparse.map(function) if self.maybe_sparse is not None else None, self.maybe_logits
+        )
 
 
 @dataclass(frozen=True)

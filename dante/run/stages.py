@@ -49,6 +49,7 @@ def _found(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
+_OWN_SUPERVISION = "dante.fit.settings.without_spare_supervision"
 _OF_MODEL = "dante.evaluate.settings.of_model"
 _EXTENSION = re.compile(r"dante_\w+(\.\w+)+")
 
@@ -68,7 +69,7 @@ STAGES = _Stages(
         "teacher": Stage("dante.teachers.stage", "dante.teachers.settings.Settings", identity="dante.teachers.stage"),
         "cache": Stage("dante.cache.stage", "dante.cache.settings.Settings", identity="dante.cache.stage"),
         "init": Stage("dante.students.stage", "dante.run.config.schema.Student", identity="dante.models.source"),
-        "fit": Stage("dante.fit.stage", "dante.fit.settings.Settings", every_rank=True),
+        "fit": Stage("dante.fit.stage", "dante.fit.settings.Settings", every_rank=True, prepare=_OWN_SUPERVISION),
         "release": Stage("dante.release.stage", "dante.release.settings.Settings"),
         "score": Stage("dante.evaluate.score_stage", "dante.evaluate.settings.Score", version=2, prepare=_OF_MODEL),
         "eval": Stage("dante.evaluate.stage", "dante.evaluate.settings.Eval", version=3, prepare=_OF_MODEL),

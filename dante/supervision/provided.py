@@ -1,25 +1,25 @@
-"""What a fit's losses ask of the teacher → who provides it: one class per need, built before the first step."""
+"""What a fit's losses ask of the teacher → who provides it: a part per need, opened before the first step."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dante.errors import DanteError
 from dante.losses.base import Loss
 from dante.losses.tokens import TeacherSide
-from dante.supervision.sparse import CachedSparse, rendering_of
-from dante.text.chat import ChatRenderer
+from dante.run.parts import build
+from dante.supervision.asked import Asked, LiveTeacher, SparseProvider
 
-PROVIDED = ("sparse",)
+PROVIDED = ("sparse", "teacher_logits")
 
 
 class Supervision:
-    """The teacher's side of batches. Without needs it adds nothing and costs nothing.
+    """The teacher's side of batches that is there before the student runs. Without needs it adds and costs nothing.
 
     Args:
         sparse: who provides `sparse`, or None.
     """
 
-    def __init__(self, sparse: CachedSparse | None = None) -> None:
+    def __init__(self, sparse: SparseProvider | None = None) -> None:
         self.sparse = sparse
 
     def of(self, record_ids: Sequence[str], tokens: Sequence[int]) -> TeacherSide:
@@ -31,27 +31,36 @@ class Supervision:
         """
         return TeacherSide(self.sparse.targets(record_ids, tokens) if self.sparse is not None else None)
 
+    def expect(self, record_ids: Sequence[str]) -> None:
+        """Told which records `of` is asked for next."""
+        if self.sparse is not None:
+            self.sparse.expect(record_ids)
 
-def supervision_for(losses: Sequence[Loss], cache: Path, renderer: ChatRenderer) -> Supervision:
+
+def needed(losses: Sequence[Loss]) -> frozenset[str]:
     """What the losses of a fit declare as `needs`.
 
-    Args:
-        losses: of the fit; one that needs `sparse` says by `sparse_kind` which files it reads.
-        cache: finished cache directory of the fit.
-        renderer: the student's.
+    Raises:
+        DanteError: nobody provides a need.
+    """
+    for loss in losses:
+        for need in sorted(loss.needs):
+            if need not in PROVIDED:
+                raise DanteError(
+                    f"the loss {loss.name!r} needs {need!r} of the teacher, which nothing provides yet",
+                    where=f"losses.{loss.name}",
+                    allowed=", ".join(PROVIDED),
+                    fix=f"take the loss away: ~losses.{loss.name}",
+                )
+    return frozenset(need for loss in losses for need in loss.needs)
+
+
+def sparse_kind(losses: Sequence[Loss]) -> str | None:
+    """Which kept logits the losses read, as each says by `sparse_kind`; None: none.
 
     Raises:
-        DanteError: nobody provides a need, losses read different kinds, or the cache lacks what is needed.
+        DanteError: they read different kinds.
     """
-    wanted = {need: loss for loss in losses for need in sorted(loss.needs)}
-    for need, loss in wanted.items():
-        if need not in PROVIDED:
-            raise DanteError(
-                f"the loss {loss.name!r} needs {need!r} of the teacher, which nothing provides yet",
-                where=f"losses.{loss.name}",
-                allowed=", ".join(PROVIDED),
-                fix=f"take the loss away: ~losses.{loss.name}",
-            )
     kinds = {str(getattr(loss, "sparse_kind", "topk_tail")) for loss in losses if "sparse" in loss.needs}
     if len(kinds) > 1:
         raise DanteError(
@@ -60,4 +69,32 @@ def supervision_for(losses: Sequence[Loss], cache: Path, renderer: ChatRenderer)
             allowed="one kind in a fit",
             fix="give them one kind",
         )
-    return Supervision(CachedSparse(cache, kinds.pop(), rendering_of(renderer)) if kinds else None)
+    return kinds.pop() if kinds else None
+
+
+def supervision_for(parts: Mapping[Any, Any], losses: Sequence[Loss], asked: Asked) -> Supervision:
+    """Opens what is there before the student runs: sparse logits, where a loss reads them.
+
+    Args:
+        parts: `supervision` of the configuration, a part per need.
+        losses: of the fit.
+        asked: the fit.
+
+    Raises:
+        DanteError: see `needed` and `sparse_kind`, or the part refuses.
+    """
+    if "sparse" not in needed(losses):
+        return Supervision()
+    return Supervision(build(dict(parts["sparse"])).open(asked))
+
+
+def live_teacher_for(parts: Mapping[Any, Any], losses: Sequence[Loss], asked: Asked) -> LiveTeacher | None:
+    """Loads who runs beside the student, where a loss reads a live teacher's logits.
+
+    Raises:
+        DanteError: see `needed`, or the part refuses.
+    """
+    if "teacher_logits" not in needed(losses):
+        return None
+    teacher: LiveTeacher = build(dict(parts["teacher_logits"])).open(asked)
+    return teacher

@@ -1,7 +1,8 @@
-"""Sparse teacher logits beside a cache → targets of the supervised tokens of a batch, joined by record id.
+"""Sparse teacher logits in files → targets of the supervised tokens of a batch, joined by record id.
 
-The rows were made for the teacher's own tokens (`python -m dante.cache logits`), so student and teacher have to share
-tokenizer and template: that is compared by hash before the first step, and every record's text by its own.
+The rows were made for the teacher's own tokens (`python -m dante.cache sparse`), so student and teacher have to share
+tokenizer and template: that is compared by hash before the first step, and every record's text by its own. Ids beyond
+the tokenizer's are padding of the teacher's head: their mass joins the tail, or, of drawn tokens, is left out.
 """
 
 from collections.abc import Sequence
@@ -13,10 +14,36 @@ import torch
 
 from dante.cache import read_records
 from dante.cache.records.record import Record, stable_hash
+from dante.cache.sparse.kinds import Sparse
 from dante.cache.sparse.sidecar import SparseLogits
 from dante.errors import DanteError
 from dante.losses.tokens import SparseTargets
+from dante.supervision.asked import Asked
+from dante.teachers.teacher import FILE_NAME, SOURCE, load_teacher
 from dante.text.chat import ChatRenderer
+from dante.text.tokenizer import load_tokenizer
+from dante.text.vocabularies import difference
+
+
+class Cached:
+    """Files of sparse logits beside the fit's cache, or in a folder of their own.
+
+    Args:
+        folder: where the files lie; None: beside the cache.
+    """
+
+    def __init__(self, folder: str | None) -> None:
+        self.folder = folder
+
+    def open(self, asked: Asked) -> "CachedSparse":
+        """See `CachedSparse`.
+
+        Raises:
+            DanteError: there are none, they were made for another tokenizer or template, or a train record has none.
+        """
+        assert asked.kind is not None, "no loss of the fit reads sparse logits"
+        folder = Path(self.folder) if self.folder is not None else None
+        return CachedSparse(asked.inputs["cache"], asked.kind, asked.renderer, folder, asked.inputs.get("teacher"))
 
 
 def rendering_of(renderer: ChatRenderer) -> str:
@@ -35,22 +62,26 @@ class CachedSparse:
     Args:
         cache: finished cache directory.
         kind: `topk_tail` or `random_sampling`.
-        rendering: of the student, see `rendering_of`.
+        renderer: of the student.
         folder: where the files lie; None: beside the cache.
+        teacher: finished teacher step, which tells what is different; or None.
 
     Raises:
         DanteError: there are none, they were made for another tokenizer or template, or a train record has none.
     """
 
-    def __init__(self, cache: Path, kind: str, rendering: str, folder: Path | None = None) -> None:
+    def __init__(
+        self, cache: Path, kind: str, renderer: ChatRenderer, folder: Path | None = None, teacher: Path | None = None
+    ) -> None:
         self.logits = SparseLogits(folder or cache, kind)
-        made_for = self.logits.header.tokenizer
-        if made_for != rendering:
+        self.tokens = len(renderer.tokenizer)
+        if self.logits.header.tokenizer != rendering_of(renderer):
             raise DanteError(
-                f"the logits were made for the tokenizer and template {made_for}, the student has {rendering}",
+                f"the logits were made for another tokenizer or template than the student's: "
+                f"{_difference(teacher, renderer) or self.logits.header.tokenizer}",
                 where=str(self.logits.directory),
                 allowed="a student with the teacher's own tokenizer and chat template",
-                fix="take such a student, or a loss that reads the teacher's text alone",
+                fix="take such a student, or a loss that reads the teacher's text alone: loss=[ce]",
             )
         self.records: dict[str, Record] = {record.id: record for record in read_records(cache, "train")}
         missing = [identity for identity in self.records if identity not in self.logits]
@@ -58,33 +89,60 @@ class CachedSparse:
             raise DanteError(
                 f"{len(missing)} of {len(self.records)} train records have no {kind} logits, {missing[0]} is the first",
                 where=str(self.logits.directory),
-                fix=f"the same command goes on where it stopped: python -m dante.cache logits {cache} --kind {kind}",
+                fix=f"the same command goes on where it stopped: python -m dante.cache sparse {cache} --kind {kind}",
             )
 
-    def targets(self, record_ids: Sequence[str], tokens: Sequence[int]) -> SparseTargets:
-        """The targets of some records, one after the other.
+    def expect(self, record_ids: Sequence[str]) -> None:
+        """Files are read when they are asked for: nothing has to begin."""
 
-        Args:
-            record_ids: as the cache names them.
-            tokens: supervised tokens of each.
+    def targets(self, record_ids: Sequence[str], tokens: Sequence[int]) -> SparseTargets:
+        """See `SparseProvider.targets`.
 
         Raises:
             DanteError: a record's rows are not as many, or were made for another text.
         """
-        kept = [self.logits.for_record(self.records[identity]) for identity in record_ids]
-        for identity, rows, count in zip(record_ids, kept, tokens, strict=True):
-            if len(rows.ids) != count:
-                raise DanteError(
-                    f"record {identity} has logits of {len(rows.ids)} tokens, and {count} are supervised",
-                    where=str(self.logits.directory),
-                    fix="delete the files and make the logits again",
-                )
-        width = max((rows.ids.shape[1] for rows in kept), default=0)
-        empty = np.zeros((0, width))
-        ids = [np.pad(r.ids, ((0, 0), (0, width - r.ids.shape[1])), constant_values=-1) for r in kept]
-        shares = [np.pad(r.probabilities, ((0, 0), (0, width - r.probabilities.shape[1]))) for r in kept]
-        return SparseTargets(
-            torch.from_numpy(np.concatenate([empty.astype(np.int64), *ids])),
-            torch.from_numpy(np.concatenate([empty, *shares]).astype(np.float32)),
-            torch.from_numpy(np.concatenate([np.zeros(0), *(r.tail for r in kept)]).astype(np.float32)),
-        )
+        kept = [self._rows(identity, count) for identity, count in zip(record_ids, tokens, strict=True)]
+        return joined(kept)
+
+    def _rows(self, identity: str, count: int) -> Sparse:
+        rows = self.logits.for_record(self.records[identity])
+        if len(rows.ids) != count:
+            raise DanteError(
+                f"record {identity} has logits of {len(rows.ids)} tokens, and {count} are supervised",
+                where=str(self.logits.directory),
+                fix="delete the files and make the logits again",
+            )
+        return within(rows, self.tokens)
+
+
+def within(rows: Sparse, tokens: int) -> Sparse:
+    """Rows without the ids from `tokens` on, which are padding and no tokens: in the tail, or left out of the draws."""
+    beyond = rows.ids >= tokens
+    if not beyond.any():
+        return rows
+    mass = np.where(beyond, rows.probabilities, 0.0).sum(axis=1)
+    kept = np.where(beyond, 0.0, rows.probabilities)
+    drawn = rows.tail == 0  # what was drawn is a whole distribution, and stays one
+    kept = np.where(drawn[:, None], kept / np.maximum(1.0 - mass, 1e-12)[:, None], kept)
+    return Sparse(np.where(beyond, -1, rows.ids), kept, np.where(drawn, 0.0, rows.tail + mass))
+
+
+def joined(parts: Sequence[Sparse]) -> SparseTargets:
+    """Rows of several records, one after the other, as tensors."""
+    width = max((rows.ids.shape[1] for rows in parts), default=0)
+    empty = np.zeros((0, width))
+    ids = [np.pad(r.ids, ((0, 0), (0, width - r.ids.shape[1])), constant_values=-1) for r in parts]
+    shares = [np.pad(r.probabilities, ((0, 0), (0, width - r.probabilities.shape[1]))) for r in parts]
+    return SparseTargets(
+        torch.from_numpy(np.concatenate([empty.astype(np.int64), *ids])),
+        torch.from_numpy(np.concatenate([empty, *shares]).astype(np.float32)),
+        torch.from_numpy(np.concatenate([np.zeros(0), *(r.tail for r in parts)]).astype(np.float32)),
+    )
+
+
+def _difference(teacher: Path | None, renderer: ChatRenderer) -> str | None:
+    """What differs, where the teacher's tokenizer is at hand."""
+    if teacher is None or not (teacher / FILE_NAME).is_file():
+        return None
+    handle = load_teacher(teacher)
+    return difference(load_tokenizer(handle.location(teacher), handle.revision, SOURCE), renderer.tokenizer)

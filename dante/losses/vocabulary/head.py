@@ -1,6 +1,6 @@
 """The LM head of a causal language model: what turns hidden states into logits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -51,6 +51,12 @@ class Head:
                 divides = divides and config.model_type not in _MULTIPLIES_DESPITE_NAME
                 multiplier *= 1.0 / value if divides else value
         return cls(linear.weight, linear.bias, multiplier, getattr(config, "final_logit_softcapping", None))
+
+    def on(self, device: torch.device) -> "Head":
+        """The same head on a device."""
+        return replace(
+            self, weight=self.weight.to(device), bias=self.bias.to(device) if self.bias is not None else None
+        )
 
     def logits(self, hidden: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens vocab"]:
         """The logits of a few tokens, whole, in the weight's dtype."""

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from dante.losses.vocabulary.head import Head
 from dante.losses.vocabulary.matmul import Matmul
 
 # Half a megabyte of rows lies in a core's second-level cache beside what else is read; measured at V = 49,152 and
@@ -30,6 +31,39 @@ class SoftmaxSums:
     label_log_probability: Float[Tensor, " tile"]
     label_is_argmax: Bool[Tensor, " tile"]
     entropy: Float[Tensor, " tile"] | None
+
+
+class Projection:
+    """A model's LM head as an operand of products, prepared once: hidden states → logits, without gradients.
+
+    Args:
+        head: of the model.
+        matmul_dtype: dtype that operands are rounded to; None: the weight's own.
+        hidden_dtype: of the hidden states.
+    """
+
+    def __init__(self, head: Head, matmul_dtype: torch.dtype | None, hidden_dtype: torch.dtype) -> None:
+        weight = head.weight.detach()
+        self.dtype = torch.promote_types(hidden_dtype, torch.float32)
+        self.softcap, self.multiplier, self.vocabulary = head.softcap, head.multiplier, weight.shape[0]
+        self.matmul = Matmul(matmul_dtype or weight.dtype, weight.device)
+        self.weight_VD = self.matmul.operand(weight, self.dtype)
+        self.bias_V = head.bias.detach().to(self.dtype) if head.bias is not None else None
+        self._buffer: Tensor | None = None
+
+    def write(self, hidden: Float[Tensor, "tile width"], out: Float[Tensor, "tile vocab"]) -> None:
+        """Write the logits of a few tokens."""
+        hidden_TD = self.matmul.operand(hidden.detach().to(self.dtype) * self.multiplier, self.dtype)
+        with torch.autocast(out.device.type, enabled=False):
+            project(self.matmul, self.softcap, hidden_TD, self.weight_VD, self.bias_V, out=out)
+
+    def logits(self, hidden: Float[Tensor, "tile width"]) -> Float[Tensor, "tile vocab"]:
+        """The logits of a few tokens, in a buffer that the next call overwrites."""
+        if self._buffer is None or len(self._buffer) < len(hidden):
+            self._buffer = torch.empty(len(hidden), self.vocabulary, dtype=self.dtype, device=self.weight_VD.device)
+        logits_TV = self._buffer[: len(hidden)]
+        self.write(hidden, logits_TV)
+        return logits_TV
 
 
 def project(

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from dante.errors import DanteError
 from dante.losses.vocabulary.head import Head
-from dante.losses.vocabulary.matmul import Matmul
-from dante.losses.vocabulary.projection import project, softmax_sums
+from dante.losses.vocabulary.projection import Projection, softmax_sums
 from dante.losses.vocabulary.tile import auto_tile_tokens
 
 
@@ -81,34 +80,15 @@ def token_scores(
         )
     tokens, device = hidden.shape[0], hidden.device
     tile_tokens = min(tile_tokens or auto_tile_tokens(head.weight.shape[0], device), max(tokens, 1))
-    model = _Projection(head, hidden, matmul_dtype, tile_tokens)
-    other = _Projection(reference.head, reference.hidden, matmul_dtype, tile_tokens) if reference else None
+    model = Projection(head, matmul_dtype, hidden.dtype)
+    other = Projection(reference.head, matmul_dtype, reference.hidden.dtype) if reference else None
     parts: list[TokenScores] = []
     with torch.autocast(device.type, enabled=False):
         for start in range(0, tokens, tile_tokens):
             rows = slice(start, min(start + tile_tokens, tokens))
-            parts.append(_score_tile(model.logits(rows), labels[rows], other.logits(rows) if other else None))
+            reference_TV = other.logits(reference.hidden[rows]) if other and reference else None
+            parts.append(_score_tile(model.logits(hidden[rows]), labels[rows], reference_TV))
     return _joined(parts, model.dtype, device, reference is not None)
-
-
-class _Projection:
-    """One model's hidden states → logits, a tile at a time into one buffer."""
-
-    def __init__(self, head: Head, hidden: Tensor, matmul_dtype: torch.dtype | None, tile_tokens: int) -> None:
-        weight = head.weight.detach()
-        self.dtype = torch.promote_types(hidden.dtype, torch.float32)
-        self.softcap = head.softcap
-        self.matmul = Matmul(matmul_dtype or weight.dtype, hidden.device)
-        self.weight_VD = self.matmul.operand(weight, self.dtype)
-        self.bias_V = head.bias.detach().to(self.dtype) if head.bias is not None else None
-        self.hidden_ND = self.matmul.operand(hidden.detach().to(self.dtype) * head.multiplier, self.dtype)
-        self.buffer = torch.empty(tile_tokens, weight.shape[0], dtype=self.dtype, device=hidden.device)
-
-    def logits(self, rows: slice) -> Tensor:
-        hidden_TD = self.hidden_ND[rows]
-        logits_TV = self.buffer[: hidden_TD.shape[0]]
-        project(self.matmul, self.softcap, hidden_TD, self.weight_VD, self.bias_V, out=logits_TV)
-        return logits_TV
 
 
 def _score_tile(logits_TV: Tensor, labels_T: Tensor, reference_TV: Tensor | None) -> TokenScores:

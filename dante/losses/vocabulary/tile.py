@@ -6,16 +6,17 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from dante.losses.tokens import SupervisedTokens
+from dante.losses.tokens import SparseTargets, SupervisedTokens
 
 
 @dataclass
 class Tile:
     """Logits of a few tokens, and the gradient that the losses ask for.
 
-    A loss states its gradient with respect to the logits z through four accumulators, and the pass applies them in one
-    sweep: `∂L/∂z = a·p + b·onehot(label) + q·p·log p + dense`, p = softmax(z), with a, b, q per token. Cross-entropy is
-    a = c, b = −c; the entropy H = −Σ p log p is a = −c·H, q = −c.
+    A loss states its gradient with respect to the logits z through five accumulators, and the pass applies them in one
+    sweep: `∂L/∂z = a·p + b·onehot(label) + q·p·log p + entries + dense`, p = softmax(z), with a, b, q per token, and
+    entries at the ids of the teacher's sparse targets. Cross-entropy is a = c, b = −c; the entropy H = −Σ p log p is
+    a = −c·H, q = −c.
 
     Attributes:
         start: index of the tile's first token among the micro-batch's supervised tokens.
@@ -41,10 +42,13 @@ class Tile:
     wants_gradient: bool
     maybe_entropy: Tensor | None = None
     maybe_logits: Tensor | None = field(default=None, repr=False)
+    maybe_teacher_logits: Tensor | None = field(default=None, repr=False)
+    maybe_sparse_logits: Tensor | None = None
     kept: dict[str, Tensor] = field(default_factory=dict)
     probability_coefficient: Tensor | None = None
     label_coefficient: Tensor | None = None
     plogp_coefficient: Tensor | None = None
+    entry_gradient: Tensor | None = None
     dense_gradient: Tensor | None = field(default=None, repr=False)
 
     @property
@@ -63,6 +67,29 @@ class Tile:
         """−Σ_v p_v log p_v of each token in nats. Present when a loss of the pass declares `needs_entropy`."""
         assert self.maybe_entropy is not None, "a loss that reads entropies must declare needs_entropy = True"
         return self.maybe_entropy
+
+    @property
+    def teacher_logits(self) -> Float[Tensor, "tile vocab"]:
+        """The live teacher's logits of the tile, −∞ where only the student has an id; read-only.
+
+        Present when a loss of the pass declares `needs` with `teacher_logits`.
+        """
+        assert self.maybe_teacher_logits is not None, "a loss that reads the teacher's logits must declare needs"
+        return self.maybe_teacher_logits
+
+    @property
+    def sparse(self) -> SparseTargets:
+        """The teacher's sparse targets of the tile. Present when a loss declares `needs` with `sparse`."""
+        return self.tokens.teacher.sparse.rows(self.rows)
+
+    @property
+    def sparse_log_probabilities(self) -> Float[Tensor, "tile kept"]:
+        """The student's log softmax(z) at the ids of the sparse targets; anything where an id is −1.
+
+        Present when a loss of the pass declares `needs` with `sparse`.
+        """
+        assert self.maybe_sparse_logits is not None, "a loss that reads sparse targets must declare needs = {'sparse'}"
+        return self.maybe_sparse_logits - self.log_z[:, None]
 
     def probabilities(self, rows: Int64[Tensor, " rows"] | slice = slice(None)) -> Float[Tensor, "rows vocab"]:
         """softmax(z) of some rows, a new tensor."""
@@ -84,6 +111,10 @@ class Tile:
         """Add the gradient of `coefficient · H`, `−coefficient · p (log p + H)`; rows with 0 are free on a CPU."""
         self.add_probability(-coefficient * self.entropy)
         self.plogp_coefficient = _add(self.plogp_coefficient, -coefficient)
+
+    def add_entries(self, gradient: Float[Tensor, "tile kept"]) -> None:
+        """Add to the gradient at the ids of the sparse targets; nothing is added where an id is −1."""
+        self.entry_gradient = _add(self.entry_gradient, gradient)
 
     def keep(self, name: str, values: Tensor) -> None:
         """Keep a number per token for the loss that keeps it: it comes back as `kept[name]`, of all tokens."""

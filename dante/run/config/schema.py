@@ -43,6 +43,8 @@ NonNegative = Annotated[float, Field(ge=0)]
 Confidence = Annotated[float, Field(gt=0, lt=1)]
 Text = Annotated[str, Field(min_length=1)]
 Losses = Annotated[dict[str, Target], Field(min_length=1)]
+# What a loss needs of the teacher besides its text → the part that provides it.
+Supervision = dict[Literal["sparse", "teacher_logits"], Target]
 Suites = Annotated[dict[str, Target | None], Field(min_length=1)]  # null: not measured
 
 
@@ -154,6 +156,8 @@ class Trainer(Strict):
     workers: Index
     device_name: Text
     peak_tflops: Positive | None
+    teacher_weights: Literal["sharded", "whole"]
+    teacher_device: str | None
     expected_mfu: Annotated[float, Field(gt=0, le=1)]
     memory_gib: Positive
 
@@ -162,6 +166,7 @@ class Teacher(Strict):
     name: Text
     make: Target
     parameters: Positive | None
+    resident: Positive | None
     python: str | None
 
 
@@ -267,6 +272,7 @@ class Config(Strict):
     budgets: dict[str, BudgetSteps]
     fit: Fit
     losses: Losses
+    supervision: Supervision
     teacher: Teacher
     student: Student
     cache: Cache

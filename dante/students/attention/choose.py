@@ -44,13 +44,14 @@ class PackedRow(Protocol):
     def document_ends(self) -> Tensor | None: ...
 
 
-def use_attention(student: PreTrainedModel, requested: str, device_type: str) -> str:
+def use_attention(student: PreTrainedModel, requested: str, device_type: str, whose: str = "") -> str:
     """Switch a student to an implementation, and say on the terminal which one it is.
 
     Args:
         student: causal language model; only its config changes.
         requested: `fit.attention`.
         device_type: where it will train: `cpu` or `cuda`.
+        whose: before the message on the terminal, where it is not the student's.
 
     Returns:
         the implementation, by its name in `fit.attention`.
@@ -80,7 +81,7 @@ def use_attention(student: PreTrainedModel, requested: str, device_type: str) ->
             fix="fit.attention=auto takes the fastest that can",
         ) from error
     console.info(
-        f"  attention of packed rows: {chosen}{' (chosen by fit.attention=auto)' if requested == AUTO else ''}"
+        f"  {whose}attention of packed rows: {chosen}{' (chosen by fit.attention=auto)' if requested == AUTO else ''}"
     )
     return chosen
 

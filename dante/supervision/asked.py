@@ -1,0 +1,72 @@
+"""What a fit tells the parts that provide the teacher's side of its batches, and what these parts are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch.distributed.device_mesh import DeviceMesh
+
+from dante.losses.tokens import SparseTargets, TeacherLogits
+from dante.students.backbone import SupervisedRow
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A fit before its first step.
+
+    Attributes:
+        inputs: finished step directories by the names that the fit has for them (`cache`, `teacher`, …).
+        renderer: of the student's texts: tokenizer, template and form.
+        trainer: devices.
+        kind: of the sparse logits that its losses read, or None.
+    """
+
+    inputs: Mapping[str, Path]
+    renderer: Any
+    trainer: Mapping[str, Any]
+    kind: str | None = None
+
+
+@runtime_checkable
+class SparseProvider(Protocol):
+    """Sparse targets of a cache's records, open."""
+
+    def targets(self, record_ids: Sequence[str], tokens: Sequence[int]) -> SparseTargets:
+        """The targets of some records, one after the other.
+
+        Args:
+            record_ids: as the cache names them.
+            tokens: supervised tokens of each.
+        """
+
+    def expect(self, record_ids: Sequence[str]) -> None:
+        """Told which records are asked for next, so that what takes time can begin."""
+
+
+@runtime_checkable
+class SparseSource(Protocol):
+    """A part in `supervision.sparse`."""
+
+    def open(self, asked: Asked) -> SparseProvider:
+        """Open it for a fit; whatever does not fit is refused here."""
+
+
+@runtime_checkable
+class LiveTeacher(Protocol):
+    """A teacher that runs beside the student."""
+
+    def place(self, device: torch.device, mesh: DeviceMesh | None) -> None:
+        """Bring its weights to where the student's are, or spread them over the mesh."""
+
+    def logits(self, row: SupervisedRow, record_ids: Sequence[str]) -> TeacherLogits:
+        """What it says at the supervised positions of a row. Where weights are spread, every rank calls it."""
+
+
+@runtime_checkable
+class LiveSource(Protocol):
+    """A part in `supervision.teacher_logits`."""
+
+    def open(self, asked: Asked) -> LiveTeacher:
+        """Load it for a fit; whatever does not fit is refused here."""

@@ -1,0 +1,142 @@
+"""A teacher that runs beside the student: frozen, in its own precision, on the same packed rows.
+
+Its backbone gives hidden states at the supervised positions, under `no_grad`; its LM head runs tile by tile inside the
+vocabulary pass (`dante.losses.vocabulary.teacher`). It is no part of the trained module: neither checkpoints nor
+optimizer nor gradient synchronisation know it.
+
+Where the fit is sharded (FSDP2) its blocks are spread over the same devices and gathered one by one, unless
+`trainer.teacher_weights: whole` keeps a copy on every device. Embedding, norm and head stay whole once they were
+gathered. `trainer.teacher_device` puts it on another device than the student; its head stays beside the student's.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from transformers import PreTrainedModel
+
+from dante.errors import DanteError
+from dante.losses.vocabulary.head import Head, check_head
+from dante.losses.vocabulary.projection import Projection
+from dante.losses.vocabulary.teacher import HiddenLogits
+from dante.models.mkl_linear import avoid_emulation
+from dante.models.pretrained import Source, load_causal_lm
+from dante.run.precision import device_of, dtype_of
+from dante.students.attention.choose import use_attention
+from dante.students.backbone import SupervisedRow, supervised_states
+from dante.students.sharding import shard
+from dante.supervision.asked import Asked
+from dante.supervision.row import on_device
+from dante.teachers.teacher import SOURCE, load_teacher
+from dante.text.tokenizer import load_tokenizer
+from dante.text.vocabularies import token_difference
+
+
+class Model:
+    """The teacher of a finished `teacher` step, run beside the student.
+
+    Args:
+        step: the fit's input that is that step: `teacher`, or the name of another that a recipe gives the fit.
+        precision: of its weights and products: `bf16` or `fp32`.
+        attention: of packed rows, as `fit.attention`.
+    """
+
+    def __init__(self, step: str, precision: str, attention: str) -> None:
+        self.step, self.precision, self.attention = step, precision, attention
+
+    def open(self, asked: Asked) -> "BesideStudent":
+        """Load it, and compare its vocabulary with the student's.
+
+        Raises:
+            DanteError: the fit has no such input, or the two do not share a vocabulary.
+        """
+        if self.step not in asked.inputs:
+            raise DanteError(
+                f"the fit has no input {self.step!r}",
+                where="supervision.teacher_logits.step",
+                allowed=", ".join(sorted(asked.inputs)),
+                fix="name one of them, or give the fit's step an input: inputs: {NAME: LABEL OF A TEACHER STEP}",
+            )
+        folder = asked.inputs[self.step]
+        handle = load_teacher(folder)
+        model_name = handle.location(folder)
+        theirs, ours = load_tokenizer(model_name, handle.revision, SOURCE), asked.renderer.tokenizer
+        difference_found = token_difference(theirs, ours)
+        if difference_found is not None:
+            raise DanteError(
+                f"the live teacher {handle.name} and the student have different vocabularies: {difference_found}",
+                where="supervision.teacher_logits",
+                allowed="a student with the teacher's own tokenizer; numbers of padding rows may differ",
+                fix="take such a student, or a loss that reads the teacher's text alone: loss=[ce]",
+            )
+        model = load_causal_lm(Source(model_name, SOURCE, handle.revision), dtype_of(self.precision), attention="sdpa")
+        if len(ours) > model.get_output_embeddings().weight.shape[0]:
+            raise DanteError(
+                f"the teacher's LM head has {model.get_output_embeddings().weight.shape[0]} rows, and the tokenizer "
+                f"{len(ours)} tokens",
+                where="supervision.teacher_logits",
+                allowed="a head with a row for every token",
+            )
+        model.config.use_cache = False
+        avoid_emulation(model)
+        device = asked.trainer.get("teacher_device")
+        on = device.split(":")[0] if device else device_of(asked.trainer["accelerator"])
+        use_attention(model, self.attention, on, whose="the live teacher's ")
+        return BesideStudent(model, device, asked.trainer.get("teacher_weights", "sharded") == "sharded")
+
+
+class _Backbone(nn.Module):
+    """What is sharded: one forward from tokens to hidden states."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, row: SupervisedRow) -> Tensor:
+        return supervised_states(self.model, row, autocast=False)
+
+
+class BesideStudent:
+    """A loaded teacher.
+
+    Args:
+        model: causal language model in its own dtype; it is frozen here.
+        device: where its backbone runs; None: with the student.
+        spread: whether its weights are spread over the student's devices, where there is a mesh.
+
+    Raises:
+        DanteError: an LM head that the vocabulary pass does not reproduce.
+    """
+
+    def __init__(self, model: PreTrainedModel, device: str | None = None, spread: bool = True) -> None:
+        check_head(model)
+        self.network = _Backbone(model).requires_grad_(False).eval()
+        self.device = torch.device(device) if device else None
+        self.spread = spread
+        self._head: Head | None = None
+
+    def place(self, device: torch.device, mesh: DeviceMesh | None) -> None:
+        """See `LiveTeacher.place`."""
+        if mesh is not None and self.spread:
+            shard(self.network, self.network.model, mesh, next(self.network.parameters()).dtype)
+            return
+        self.network.to(self.device or device)
+        self._head = Head.of(self.network.model).on(device)
+
+    @torch.no_grad()
+    def logits(self, row: SupervisedRow, record_ids: Sequence[str]) -> HiddenLogits:
+        """See `LiveTeacher.logits`."""
+        hidden_ND = self.network(on_device(row, self.device) if self.device is not None else row)
+        # Sharded weights have a whole head from the first forward on, and it is found there.
+        head = self._head or Head.of(self.network.model)
+        projection = Projection(head, None, hidden_ND.dtype)
+        return HiddenLogits(projection, hidden_ND.to(head.weight.device))
+
+
+def teacher_nodes(node: Any) -> list[dict[str, Any]]:
+    """Every live model at or below a node of the configuration: each takes memory and time of its own."""
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    own = [node] if isinstance(node, dict) and node.get("_target_") == f"{__name__}.{Model.__name__}" else []
+    return own + [found for child in children for found in teacher_nodes(child)]
