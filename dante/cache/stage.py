@@ -3,6 +3,7 @@
 from typing import Any
 
 from dante.cache.generate.generated import GeneratedCache
+from dante.cache.prompts.python_texts import PythonTexts
 from dante.cache.prompts.sources import (
     DatasetPrompts,
     JsonlPrompts,
@@ -10,6 +11,7 @@ from dante.cache.prompts.sources import (
     PocketPrompts,
     ReasoningGymPrompts,
 )
+from dante.cache.raw import RawTexts
 from dante.cache.settings import Settings
 from dante.cache.shipped import ShippedCache
 from dante.models.outside import named_files
@@ -22,6 +24,8 @@ __all__ = [
     "JsonlPrompts",
     "ParquetPrompts",
     "PocketPrompts",
+    "PythonTexts",
+    "RawTexts",
     "ReasoningGymPrompts",
     "ShippedCache",
     "run",
@@ -34,7 +38,7 @@ def content_identity(settings: dict[str, Any]) -> Any:
     given = isinstance(source, ShippedCache)
     # Its own path is not among them: a cache directory may hold sidecars that do not belong to its content.
     files = named_files({key: node for key, node in settings["source"].items() if not given or key != "path"})
-    content = source.identity() if given else None
+    content = source.identity() if isinstance(source, ShippedCache | RawTexts) else None
     return {"given": content, "files": files} if files else content
 
 

@@ -6,7 +6,7 @@ A method that trains less on more of the teacher's answers must not look cheap, 
 |---|---|---|
 | training | prompt and answer tokens through the student, no padding | `model_flops`: 6 per parameter and token |
 | generation | answer tokens that the teacher wrote | 2 · N · (prompt + answer tokens) |
-| scoring | answer tokens that the teacher scored, where a loss reads its scores | 2 · N · (prompt + answer tokens) |
+| scoring | tokens that the teacher scored, where a loss reads its scores | 2 · N · (prompt + answer tokens) |
 
 Training's 6 FLOPs per parameter and token (2 forward, 4 backward) and inference's 2 are those of Kaplan et al.,
 "Scaling Laws for Neural Language Models" (2020), §2.1 [C]; N counts the parameters that a token goes through, of a
@@ -14,7 +14,9 @@ mixture of experts the active ones. Attention's products with a growing context 
 
 A teacher's answer is charged once per distinct record that training draws, however often it is drawn and whoever
 generated it when [I]: a smaller fit could have done with a smaller cache. Held-out answers, answers that filters
-dropped and the samples behind self-consistency are not charged; the end-of-turn token is not counted.
+dropped and the samples behind self-consistency are not charged; the end-of-turn token is not counted. Scores that are
+kept in files are charged likewise, once per answer; a teacher that runs beside the student scores every token that is
+drawn, every time, and its LM head runs at supervised positions only, which 2 · N overstates a little.
 """
 
 from collections.abc import Callable
@@ -48,7 +50,7 @@ class Compute:
     Attributes:
         training: of the student.
         generation: of the teacher's answers.
-        scoring: of these answers, by the teacher.
+        scoring: by the teacher, of these answers or of every draw.
         estimated: names of the parts that are not counted exactly.
     """
 

@@ -25,8 +25,12 @@ from dante.run.parts import build
 from dante.run.precision import device_of, is_emulated
 from dante.run.stages import STAGES
 from dante.run.step import PlannedStep
+from dante.supervision.provided import resident_inputs, scored_once, scoring_inputs
 from dante.system.files import GIB
 from dante.teachers.size import teacher_size
+
+# Sources of texts that no teacher writes.
+RAW = ("dante.cache.stage.RawTexts",)
 
 
 @dataclass(frozen=True)
@@ -194,11 +198,18 @@ def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, Planned
     node = cfg["steps"][label]
     settings = STAGES["fit"].typed(node["settings"])
     fit, trainer = settings.fit, node["resources"]["trainer"]
-    records, per_record, supervised_share, counted = _cache_facts(cfg, fit, steps.get(node["inputs"]["cache"]))
+    source, expected = _texts_of(cfg, node["inputs"]["cache"])
+    records, per_record, supervised_share, counted = _cache_facts(
+        source, expected, fit, steps.get(node["inputs"]["cache"])
+    )
     size, unit = fit.batch.size, fit.batch.unit
     per_step = {"records": size * per_record, "packs": size * fit.max_tokens, "tokens": size}[unit]
     losses = settings.build_losses()
-    scored = any(loss.needs_scoring for loss in losses.values())
+    reads = settings.supervision, list(losses.values())
+    scored, beside = scored_once(*reads), scoring_inputs(*reads)
+    beside_sizes = [_size_of_input(cfg, node["inputs"].get(name), steps) for name in beside]
+    resident = [_size_of_input(cfg, node["inputs"].get(name), steps, "resident") for name in resident_inputs(*reads)]
+    writes = source["_target_"] not in RAW
     teacher = _teacher_parameters(cfg, steps)
 
     def cost_of(count: int) -> Compute:
@@ -206,13 +217,16 @@ def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, Planned
         distinct = min(tokens / per_record, max((records or math.inf) - paid, 0.0))
         answers = per_record * supervised_share
         answered = compute.inference(teacher, distinct * (per_record - answers), distinct * answers)
+        answered = answered if writes else NOTHING
+        supervised = tokens * supervised_share
+        live = [compute.inference(size, tokens - supervised, supervised) for size in beside_sizes]
         return Compute(
             training=compute.training(
                 shape.body_parameters, shape.embedding_entries, round(tokens), round(tokens * supervised_share)
             ),
             generation=answered,
-            scoring=answered if scored else NOTHING,
-            estimated=("training", "generation", *(("scoring",) if scored else ())),
+            scoring=sum(live, answered if scored else NOTHING),
+            estimated=("training", "generation", *(("scoring",) if scored or live else ())),
         )
 
     count = fit.steps or _steps_of(fit.compute, cost_of)
@@ -221,6 +235,7 @@ def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, Planned
     devices = trainer["devices"] * trainer["num_nodes"]
     # Recomputation runs every forward twice: no useful work, but time.
     hardware_flops = (cost.training.flops or 0.0) * (4 / 3 if fit.gradient_checkpointing == "full" else 1)
+    hardware_flops += (cost.scoring.flops or 0.0) if beside else 0.0
     rate = expected_rate(trainer, fit.precision)
 
     def hours_at(at: ExpectedRate) -> float:
@@ -239,7 +254,9 @@ def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, Planned
         tokens_per_step=float(per_step),
         supervised_tokens=tokens * supervised_share,
         counted=counted,
-        memory=memory_of(shape, fit, settings.fidelity, trainer, list(losses.values())),
+        memory=memory_of(
+            shape, fit, settings.fidelity, trainer, list(losses.values()), [size or 0.0 for size in resident]
+        ),
         compute=cost,
         rate=rate,
         hours=hours_at(rate),
@@ -257,12 +274,20 @@ def student_shape(student: dict[str, Any]) -> Shape:
     return shape_of(build_meta(student["architecture"], init))
 
 
-def _cache_facts(cfg: dict[str, Any], fit: Fit, cache: PlannedStep | None) -> tuple[int | None, float, float, bool]:
+def _texts_of(cfg: dict[str, Any], label: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Source of the texts that a cache step brings, and what is expected of them."""
+    source = cfg["steps"][label]["settings"]["source"]
+    raw = cfg["texts"] is not None and source == cfg["texts"]["source"]
+    return source, cfg["texts" if raw else "cache"]["expected"]
+
+
+def _cache_facts(
+    source: dict[str, Any], expected: dict[str, Any], fit: Fit, cache: PlannedStep | None
+) -> tuple[int | None, float, float, bool]:
     """Train records, tokens per record, supervised share, and whether records were counted or expected.
 
     A cache knows the teacher's tokens; prompts in the student's tokens are expected until they are rendered.
     """
-    expected = cfg["cache"]["expected"]
     per_record = float(expected["tokens_per_record"] or fit.max_tokens)
     supervised = float(expected["supervised_per_record"] or per_record)
     records = expected["records"]
@@ -277,10 +302,22 @@ def _cache_facts(cfg: dict[str, Any], fit: Fit, cache: PlannedStep | None) -> tu
             if answered and teacher_tokens:  # and one end-of-turn token each
                 supervised = teacher_tokens / answered + 1
             return counts.get("train") or records, per_record, supervised / per_record, True
-    source = cfg["cache"]["source"]
     sides: tuple[Split, Split] = ("heldout", "validation")
     train = records - sum(prompts_of(planned(source, side), records) for side in sides) if records else None
     return train, per_record, supervised / per_record, False
+
+
+def _size_of_input(
+    cfg: dict[str, Any], label: str | None, steps: dict[str, PlannedStep], key: str = "parameters"
+) -> float | None:
+    """Parameters of a step's teacher that a token goes through, or (`resident`) all of them; as far as known."""
+    made = steps[label].directory if label in steps and steps[label].complete else None
+    own = label is not None and cfg["steps"][label]["settings"].get("make") == cfg["teacher"]["make"]
+    stated = cfg["teacher"][key] if own else None
+    if key == "resident" and stated is not None:
+        return float(stated)
+    size = teacher_size(stated, made)
+    return size.parameters if size else None
 
 
 def _teacher_parameters(cfg: dict[str, Any], steps: dict[str, PlannedStep]) -> float | None:

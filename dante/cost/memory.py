@@ -107,6 +107,7 @@ class Memory:
         attention_mask: one [L, L] mask per block and its making; L tokens of a micro-batch.
         logits: the tiles of the vocabulary that live at once.
         embedding_gradient: blocks of the embedding's size that live beside `gradients`.
+        teacher: weights of the teachers that run beside the student, and what is gathered of them at once.
         slack: what the allocator holds without using it.
     """
 
@@ -121,6 +122,7 @@ class Memory:
     logits: float
     embedding_gradient: float
     slack: float
+    teacher: float = 0.0
 
     @property
     def total(self) -> float:
@@ -132,11 +134,19 @@ class Memory:
         return self.weights + self.gradients + self.moments + self.anchors
 
 
-def memory_of(shape: Shape, fit: Fit, fidelity: Fidelity, trainer: dict[str, Any], losses: Sequence[Loss]) -> Memory:
+def memory_of(
+    shape: Shape,
+    fit: Fit,
+    fidelity: Fidelity,
+    trainer: dict[str, Any],
+    losses: Sequence[Loss],
+    teachers: Sequence[float] = (),
+) -> Memory:
     """The memory of one device in a fit with these settings.
 
     Args:
         losses: the fit's; parameter losses hold an anchor, and what linear losses read of a tile takes more of them.
+        teachers: parameters of each teacher whose weights lie beside the student's, all experts counted.
     """
     on_cpu = trainer["accelerator"] == "cpu"
     masters, compute_bf16 = fidelity.master_weights, fit.precision == "bf16"
@@ -178,9 +188,21 @@ def memory_of(shape: Shape, fit: Fit, fidelity: Fidelity, trainer: dict[str, Any
         "attention_mask": masks + (_MASK_BUILDING * tokens**2 if mask else 0),
         "logits": tile * (_tiles(losses, on_cpu) + (0.5 if compute_bf16 else 0.0)),  # its gradient in bf16
         "embedding_gradient": embedding,
+        "teacher": sum(_teacher(parameters, shape, compute_bf16, trainer, shards) for parameters in teachers),
         "slack": _SLACK["cpu" if on_cpu else "cuda"] * (kept + copies + masks),
     }
     return Memory(**{name: float(line) for name, line in lines.items()})
+
+
+def _teacher(parameters: float, shape: Shape, bf16: bool, trainer: dict[str, Any], shards: int) -> float:
+    """A live teacher on one device; [I]: spread over devices it has two blocks gathered at once, and its embedding and
+    head whole. How many blocks it has and how large its embedding is are taken from the student."""
+    width = 2 if bf16 else 4
+    if trainer["teacher_device"] is not None:  # its head alone stands beside the student's
+        return width * shape.embedding_entries
+    if shards == 1 or trainer["teacher_weights"] == "whole":
+        return width * parameters
+    return width * (parameters / shards + 2 * parameters / shape.layers + 2 * shape.embedding_entries)
 
 
 def _tiles(losses: Sequence[Loss], on_cpu: bool) -> int:
@@ -190,7 +212,9 @@ def _tiles(losses: Sequence[Loss], on_cpu: bool) -> int:
     read = 2 if any(loss.needs_logits for loss in linear) else 0
     # z − max in the softmax, or p and p·log p in the gradient; a CPU runs both in rows that stay in its cache.
     uneven = 2 if any(loss.needs_entropy for loss in linear) and not on_cpu else 0
-    return 1 + read + uneven
+    # The live teacher's own, and where its vocabulary is a longer one a tile of that.
+    taught = 1 if any("teacher_logits" in loss.needs for loss in linear) else 0
+    return 1 + read + uneven + taught
 
 
 def _operand_bytes(masters: bool, compute_bf16: bool, on_cpu: bool) -> int:

@@ -103,9 +103,19 @@ def _fit_rows(cost: FitEstimate, trainer: dict[str, Any]) -> list[tuple[str, str
         (
             "memory per device",
             f"≈ {memory:.1f} GiB of {trainer['memory_gib']:g} ({cost.memory.state / GIB:.1f} weights, gradients, Adam; "
-            f"{memory - cost.memory.state / GIB:.1f} activations and the rest){enough}",
+            f"{memory - (cost.memory.state + cost.memory.teacher) / GIB:.1f} activations and the rest"
+            f"{_beside(cost, trainer)}){enough}",
         ),
     ]
+
+
+def _beside(cost: FitEstimate, trainer: dict[str, Any]) -> str:
+    """What a live teacher's weights take."""
+    if not cost.memory.teacher:
+        return ""
+    spread = trainer["strategy"] == "fsdp2" and trainer["teacher_weights"] == "sharded"
+    how = f"on {trainer['teacher_device']}, its head here" if trainer["teacher_device"] else "whole"
+    return f"; {cost.memory.teacher / GIB:.1f} the live teacher, {'sharded' if spread else how}"
 
 
 def _time(cost: Estimate) -> str:

@@ -22,7 +22,7 @@ from dante.data.table import column, names_of, rows_of, tokenised_train_records
 from dante.errors import DanteError
 from dante.supervision.provided import Supervision
 from dante.system.interrupt import ignore_in_worker
-from dante.text.chat import ChatRenderer
+from dante.text.rendering import Renderer
 
 
 class PlannedSteps(Dataset[StepBatch]):
@@ -72,7 +72,7 @@ class DistillData(LightningDataModule):
 
     Args:
         cache: finished cache directory.
-        renderer: the student's chat template.
+        renderer: the student's template and form.
         tokens_dir: where the tokenised table is kept.
         curriculum: orders the records.
         steps: optimizer steps of the whole fit; None: set as an attribute before `setup`.
@@ -92,7 +92,7 @@ class DistillData(LightningDataModule):
     def __init__(
         self,
         cache: Path,
-        renderer: ChatRenderer,
+        renderer: Renderer,
         tokens_dir: Path,
         *,
         curriculum: Curriculum,

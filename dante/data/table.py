@@ -23,7 +23,8 @@ from rich.progress import track
 from dante.cache import Record, read_records
 from dante.cache.records.reader import Policy, shard_paths
 from dante.errors import DanteError
-from dante.text.chat import FIXED_DATE, ChatRenderer, Rendered
+from dante.text.chat import FIXED_DATE, Rendered
+from dante.text.rendering import Renderer
 
 # Raised when the meaning of a column changes, so that old tables are not read.
 TABLE_VERSION = 2
@@ -47,14 +48,14 @@ FEATURES = Features(
 )
 
 
-def tokenised_train_records(cache: Path, renderer: ChatRenderer, directory: Path, policy: Policy) -> Dataset:
+def tokenised_train_records(cache: Path, renderer: Renderer, directory: Path, policy: Policy) -> Dataset:
     """The table of the cache's training records, made if `directory` does not hold it yet.
 
     Training records are those of split `train`; in a cache without splits, all.
 
     Args:
         cache: a finished cache directory.
-        renderer: the student's chat template.
+        renderer: the student's template and form.
         directory: where the table is kept; it appears whole or not at all, so a killed run leaves none that is cut.
         policy: what a bad record does: `error` or `skip`.
 
@@ -67,7 +68,7 @@ def tokenised_train_records(cache: Path, renderer: ChatRenderer, directory: Path
     return Dataset.from_file(str(path))
 
 
-def table_key(cache: Path, renderer: ChatRenderer, policy: Policy) -> str:
+def table_key(cache: Path, renderer: Renderer, policy: Policy) -> str:
     """Hash of everything a table depends on: the shards' bytes, the tokenizer, the template and its variables."""
     digest = hashlib.sha256(json.dumps([TABLE_VERSION, FIXED_DATE, policy], sort_keys=True).encode())
     for shard in shard_paths(cache):
@@ -75,12 +76,12 @@ def table_key(cache: Path, renderer: ChatRenderer, policy: Policy) -> str:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     tokenizer = renderer.tokenizer
     digest.update(tokenizer.backend_tokenizer.to_str().encode())
-    digest.update(str(tokenizer.chat_template).encode())
+    digest.update(f"{type(renderer).__name__} {tokenizer.chat_template}".encode())
     digest.update(json.dumps(renderer.template_kwargs, sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
 
-def write_table(records: Sequence[Record], renderer: ChatRenderer, path: Path) -> None:
+def write_table(records: Sequence[Record], renderer: Renderer, path: Path) -> None:
     """Renders `records` into an Arrow file; the file appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")  # nodes may share the folder
@@ -96,7 +97,7 @@ def write_table(records: Sequence[Record], renderer: ChatRenderer, path: Path) -
         partial.unlink(missing_ok=True)
 
 
-def rows(records: Sequence[Record], renderer: ChatRenderer) -> list[dict[str, Any]]:
+def rows(records: Sequence[Record], renderer: Renderer) -> list[dict[str, Any]]:
     """Records as rows of the table, tokenised together.
 
     Raises:
@@ -109,7 +110,7 @@ def rows(records: Sequence[Record], renderer: ChatRenderer) -> list[dict[str, An
     return [_row(*pair) for pair in zip(records, rendered, strict=True)]
 
 
-def row(record: Record, renderer: ChatRenderer) -> dict[str, Any]:
+def row(record: Record, renderer: Renderer) -> dict[str, Any]:
     """One record as a row of the table.
 
     Raises:

@@ -28,6 +28,7 @@ from dante.losses.base import LinearLoss
 from dante.run.config.schema import ComputeBudget
 from dante.run.step import Step
 from dante.students.load import meta_of
+from dante.supervision.provided import scored_once, scoring_inputs
 from dante.teachers.size import Size, teacher_size
 from dante.teachers.teacher import FILE_NAME as TEACHER_FILE
 from dante.teachers.teacher import load_teacher
@@ -44,7 +45,9 @@ class Bill:
         data: opened.
         shape: of the student.
         teacher: size of who wrote the answers; None: unknown.
-        scored: whether the answers were scored, too.
+        scored: whether the answers were scored once, too.
+        beside: sizes of the teachers that score every draw; None: unknown.
+        written: whether a teacher wrote the texts; raw ones cost nothing.
         same_tokens: whether teacher and student share tokenizer and template, so that prompts have equal lengths.
         reads_text: whether a loss sends the answers through the student.
         paid: rows of the table whose answers an earlier fit of the recipe is charged for.
@@ -57,6 +60,8 @@ class Bill:
     same_tokens: bool
     reads_text: bool = True
     paid: Int64[np.ndarray, " rows"] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    beside: tuple[Size | None, ...] = ()
+    written: bool = True
 
     def of(self, plan: Plan) -> Compute:
         """What a plan costs; every distinct record's answer once, if no earlier fit has paid for it."""
@@ -69,16 +74,25 @@ class Bill:
         written = np.where(written > 0, written, answers - given)
         read = float((self._column("prompt_tokens", rows) + given).sum())
         parameters = self.teacher.parameters if self.teacher else None
-        work = compute.inference(parameters, read, float(written.sum()))
+        work = compute.inference(parameters, read, float(written.sum())) if self.written else compute.NOTHING
         exact = recorded and not bytes_given.any() and self.same_tokens
         exact = exact and (self.teacher is None or self.teacher.counted)
-        parts = ("generation", "scoring") if self.scored else ("generation",)
+        estimated = [] if exact or not self.written else ["generation"]
+        if (self.scored and not exact) or any(size is None or not size.counted for size in self.beside):
+            estimated.append("scoring")
         return Compute(
             training=self._training(tokens, supervised),
             generation=work,
-            scoring=work if self.scored else compute.NOTHING,
-            estimated=() if exact else parts,
+            scoring=sum(self._beside(tokens, supervised), work if self.scored else compute.NOTHING),
+            estimated=tuple(estimated),
         )
+
+    def _beside(self, tokens: int, supervised: int) -> list[Work]:
+        """What teachers that run beside the student read, in every draw."""
+        return [
+            compute.inference(size.parameters if size else None, tokens - supervised, supervised)
+            for size in self.beside
+        ]
 
     def _training(self, tokens: int, supervised: int) -> Work:
         if not self.reads_text:
@@ -110,11 +124,19 @@ def bill_of(step: Step[Settings], data: DistillData, source: Path) -> Bill:
         data=data,
         shape=shape_of(meta_of(source)),
         teacher=size_of_writer(step, manifest.get("teacher")),
-        scored=any(loss.needs_scoring for loss in losses),
+        scored=scored_once(step.settings.supervision, losses),
         same_tokens=(manifest.get("tokenizer") or {}) == tokenizer_identity,
         reads_text=any(isinstance(loss, LinearLoss) for loss in losses),
         paid=drawn_before(step),
+        beside=tuple(_size_of_input(step, name) for name in scoring_inputs(step.settings.supervision, losses)),
+        written=not manifest.get("raw"),
     )
+
+
+def _size_of_input(step: Step[Settings], name: str) -> Size | None:
+    """Of a teacher that is an input of the fit; only of the run's own is anything stated."""
+    stated = step.settings.fit.teacher_parameters.teacher if name == "teacher" else None
+    return teacher_size(stated, step.inputs.get(name))
 
 
 def size_of_writer(step: Step[Settings], written: dict[str, Any] | None) -> Size | None:

@@ -44,7 +44,7 @@ from dante.supervision.provided import live_teacher_for, sparse_kind, supervisio
 from dante.system import rank
 from dante.system.files import write_json
 from dante.system.threads import use_threads
-from dante.text.chat import ChatRenderer
+from dante.text.rendering import Renderer, renderer_of
 from dante.text.tokenizer import load_tokenizer
 
 
@@ -203,7 +203,7 @@ def _data(step: Step[Settings], source: Path) -> DistillData:
     losses = list(step.settings.build_losses().values())
     return DistillData(
         cache=step.inputs["cache"],
-        renderer=_renderer(source),
+        renderer=_renderer(step, source),
         tokens_dir=step.out / "tokens",
         steps=fit.steps,
         batch=fit.batch.model_dump(),
@@ -220,11 +220,11 @@ def _data(step: Step[Settings], source: Path) -> DistillData:
 def _asked(step: Step[Settings], source: Path) -> Asked:
     """What parts that provide the teacher's side are told of the fit."""
     losses = list(step.settings.build_losses().values())
-    return Asked(step.inputs, _renderer(source), step.resources["trainer"], sparse_kind(losses))
+    return Asked(step.inputs, _renderer(step, source), step.resources["trainer"], sparse_kind(losses))
 
 
-def _renderer(source: Path) -> ChatRenderer:
-    return ChatRenderer(load_tokenizer(source))
+def _renderer(step: Step[Settings], source: Path) -> Renderer:
+    return renderer_of(step.settings.fit.rendering, load_tokenizer(source))
 
 
 def _recorder(step: Step[Settings], data: DistillData, module: DistillModule, began_s: float) -> Recorder:

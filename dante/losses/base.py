@@ -41,11 +41,6 @@ class Loss(nn.Module):
         self.name = name or type(self).__name__.lower()
         self.weight = weight
 
-    @property
-    def needs_scoring(self) -> bool:
-        """Whether it reads what the teacher had to run over its answers once more for: that has a price."""
-        return "sparse" in self.needs
-
     def begin(self, steps: int) -> None:
         """Told once, before the first step, how many optimizer steps the run has.
 

@@ -10,6 +10,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from dante.losses.tokens import SparseTargets, TeacherLogits
 from dante.students.backbone import SupervisedRow
+from dante.text.rendering import Renderer
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Asked:
     """
 
     inputs: Mapping[str, Path]
-    renderer: Any
+    renderer: Renderer
     trainer: Mapping[str, Any]
     kind: str | None = None
 
@@ -46,7 +47,18 @@ class SparseProvider(Protocol):
 
 
 @runtime_checkable
-class SparseSource(Protocol):
+class Source(Protocol):
+    """A part in `supervision`."""
+
+    def scoring_inputs(self) -> list[str]:
+        """Inputs of the fit, teacher steps, whose teacher scores every draw; none where scores are kept in files."""
+
+    def resident_inputs(self) -> list[str]:
+        """Those of them whose weights lie beside the student's."""
+
+
+@runtime_checkable
+class SparseSource(Source, Protocol):
     """A part in `supervision.sparse`."""
 
     def open(self, asked: Asked) -> SparseProvider:
@@ -65,7 +77,7 @@ class LiveTeacher(Protocol):
 
 
 @runtime_checkable
-class LiveSource(Protocol):
+class LiveSource(Source, Protocol):
     """A part in `supervision.teacher_logits`."""
 
     def open(self, asked: Asked) -> LiveTeacher:

@@ -10,7 +10,6 @@ gathered. `trainer.teacher_device` puts it on another device than the student; i
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +44,14 @@ class Model:
 
     def __init__(self, step: str, precision: str, attention: str) -> None:
         self.step, self.precision, self.attention = step, precision, attention
+
+    def scoring_inputs(self) -> list[str]:
+        """See `Source`."""
+        return [self.step]
+
+    def resident_inputs(self) -> list[str]:
+        """See `Source`."""
+        return [self.step]
 
     def open(self, asked: Asked) -> "BesideStudent":
         """Load it, and compare its vocabulary with the student's.
@@ -133,10 +140,3 @@ class BesideStudent:
         head = self._head or Head.of(self.network.model)
         projection = Projection(head, None, hidden_ND.dtype)
         return HiddenLogits(projection, hidden_ND.to(head.weight.device))
-
-
-def teacher_nodes(node: Any) -> list[dict[str, Any]]:
-    """Every live model at or below a node of the configuration: each takes memory and time of its own."""
-    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    own = [node] if isinstance(node, dict) and node.get("_target_") == f"{__name__}.{Model.__name__}" else []
-    return own + [found for child in children for found in teacher_nodes(child)]

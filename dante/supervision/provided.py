@@ -7,7 +7,7 @@ from dante.errors import DanteError
 from dante.losses.base import Loss
 from dante.losses.tokens import TeacherSide
 from dante.run.parts import build
-from dante.supervision.asked import Asked, LiveTeacher, SparseProvider
+from dante.supervision.asked import Asked, LiveSource, LiveTeacher, SparseProvider, SparseSource
 
 PROVIDED = ("sparse", "teacher_logits")
 
@@ -98,3 +98,22 @@ def live_teacher_for(parts: Mapping[Any, Any], losses: Sequence[Loss], asked: As
         return None
     teacher: LiveTeacher = build(dict(parts["teacher_logits"])).open(asked)
     return teacher
+
+
+def scored_once(parts: Mapping[Any, Any], losses: Sequence[Loss]) -> bool:
+    """Whether a loss reads what the teacher had to run over its answers once more for: that has a price."""
+    return "sparse" in needed(losses) and not build(dict(parts["sparse"])).scoring_inputs()
+
+
+def scoring_inputs(parts: Mapping[Any, Any], losses: Sequence[Loss]) -> list[str]:
+    """Inputs of the fit, teacher steps, whose teacher scores every draw: that has a price in every step."""
+    return [name for source in _read(parts, losses) for name in source.scoring_inputs()]
+
+
+def resident_inputs(parts: Mapping[Any, Any], losses: Sequence[Loss]) -> list[str]:
+    """Those of them whose weights lie beside the student's."""
+    return [name for source in _read(parts, losses) for name in source.resident_inputs()]
+
+
+def _read(parts: Mapping[Any, Any], losses: Sequence[Loss]) -> list[SparseSource | LiveSource]:
+    return [build(dict(parts[need])) for need in sorted(needed(losses))]

@@ -21,6 +21,7 @@ from dante.losses.tokens import SparseTargets
 from dante.supervision.asked import Asked
 from dante.teachers.teacher import FILE_NAME, SOURCE, load_teacher
 from dante.text.chat import ChatRenderer
+from dante.text.rendering import Renderer
 from dante.text.tokenizer import load_tokenizer
 from dante.text.vocabularies import difference
 
@@ -34,6 +35,14 @@ class Cached:
 
     def __init__(self, folder: str | None) -> None:
         self.folder = folder
+
+    def scoring_inputs(self) -> list[str]:
+        """See `Source`: the files were made before."""
+        return []
+
+    def resident_inputs(self) -> list[str]:
+        """See `Source`."""
+        return []
 
     def open(self, asked: Asked) -> "CachedSparse":
         """See `CachedSparse`.
@@ -71,8 +80,15 @@ class CachedSparse:
     """
 
     def __init__(
-        self, cache: Path, kind: str, renderer: ChatRenderer, folder: Path | None = None, teacher: Path | None = None
+        self, cache: Path, kind: str, renderer: Renderer, folder: Path | None = None, teacher: Path | None = None
     ) -> None:
+        if not isinstance(renderer, ChatRenderer):
+            raise DanteError(
+                "kept logits are those of chats, and this fit renders plain text",
+                where="fit.rendering",
+                allowed="chat",
+                fix="fit.rendering=chat, or a live teacher: loss=[raw_kl]",
+            )
         self.logits = SparseLogits(folder or cache, kind)
         self.tokens = len(renderer.tokenizer)
         if self.logits.header.tokenizer != rendering_of(renderer):

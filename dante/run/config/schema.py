@@ -127,6 +127,7 @@ class Fit(Strict):
     batch: Batch
     overlong: Literal["error", "drop"]
     curriculum: Target
+    rendering: Literal["chat", "raw"]
     precision: Literal["auto", "bf16", "fp32"]
     attention: Literal["auto", "documents", "sdpa", "flex", "flash_attention_2"]
     attention_dropout: Share | None
@@ -180,6 +181,16 @@ class Cache(Strict):
     source: Target
     store: str | None
     teacher_parameters: Positive | None
+    seed: Index
+    expected: Expected
+
+
+class Texts(Strict):
+    """Raw texts that a fit reads in place of answers; further keys are parts that `source` refers to."""
+
+    model_config = ConfigDict(extra="allow")
+
+    source: Target
     seed: Index
     expected: Expected
 
@@ -276,6 +287,7 @@ class Config(Strict):
     teacher: Teacher
     student: Student
     cache: Cache
+    texts: Texts | None
     trainer: Trainer
     eval: Eval
     report: Report

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from dante.errors import DanteError
 from dante.losses.vocabulary.head import Head
@@ -140,19 +140,6 @@ def score(
         agrees=agrees.numpy() if reference is not None else None,
         hidden=hidden,
     )
-
-
-def plain(tokenizer: PreTrainedTokenizerBase, text: str) -> Rendered:
-    """A text without a chat: every token of it is scored, after the token that begins (or else ends) a text."""
-    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    if start is None:
-        raise DanteError(
-            "the tokenizer has neither a token that begins a text nor one that ends it",
-            where="eval.retention",
-            fix="eval.retention=false",
-        )
-    ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    return Rendered([int(start), *ids], [False] + [True] * len(ids), len(text.encode()))
 
 
 def _score_batch(
