@@ -1,6 +1,6 @@
 """Sparse teacher logits beside a cache → targets of the supervised tokens of a batch, joined by record id.
 
-The rows were made for the teacher's own tokens (`python -m dante.cache logits`), so student and teacher have to share
+The rows were made for the teacher's own tokens (`python -m dante.cache sparse`), so student and teacher have to share
 tokenizer and template: that is compared by hash before the first step, and every record's text by its own.
 """
 
@@ -13,7 +13,7 @@ import torch
 
 from dante.cache import read_records
 from dante.cache.records.record import Record, stable_hash
-from dante.cache.sparse.sidecar import SparseLogits
+from dante.cache.sparse.sidecar import SparseLogits, how_to_make
 from dante.errors import DanteError
 from dante.losses.tokens import SparseTargets
 from dante.text.chat import ChatRenderer
@@ -58,7 +58,7 @@ class CachedSparse:
             raise DanteError(
                 f"{len(missing)} of {len(self.records)} train records have no {kind} logits, {missing[0]} is the first",
                 where=str(self.logits.directory),
-                fix=f"the same command goes on where it stopped: python -m dante.cache logits {cache} --kind {kind}",
+                fix=f"the same command goes on where it stopped: {how_to_make(cache, kind, folder)}",
             )
 
     def targets(self, record_ids: Sequence[str], tokens: Sequence[int]) -> SparseTargets:
