@@ -25,7 +25,8 @@ done
 rm -f "$out"/records-*.jsonl* "$out"/manifest.json "$out"/logits-*.safetensors
 cp build/pocket_cache/run/cache/records-*.jsonl* build/pocket_cache/run/cache/manifest.json "$out"/
 for kind in topk_tail random_sampling; do
-  python -m dante.cache logits "$out" --teacher build/pocket_cache/run/teacher --kind "$kind" --count 100
+  python -m dante.cache sparse "$out" --teacher build/pocket_cache/run/teacher --kind "$kind" --count 100
+  rm -f "$out/.logits-$kind.lock"
 done
 python -m dante.cache "$out"
 echo "written: $out"

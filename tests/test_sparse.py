@@ -1,6 +1,5 @@
 """Sparse logits: codes that lose nothing they should not, sizes, an unbiased estimate, rows that find their record."""
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dante.cache import CacheWriter, Record, read_records
+from dante.cache.__main__ import main
 from dante.cache.records.record import stable_hash
-from dante.cache.sparse import RandomSampling, Sparse, SparseLogits, TopKTail, bits, command
-from dante.cache.sparse import build as build_module
-from dante.cache.sparse.sidecar import Header
+from dante.cache.sparse import RandomSampling, Sparse, SparseLogits, TopKTail, bits
+from dante.cache.sparse import store as store_module
 from dante.errors import DanteError
 from dante.teachers.engines.transformers_engine import TransformersEngine
-from dante.teachers.engines.vllm_engine import VllmEngine
-from dante.teachers.smoke import SmokeTeacher, smoke_tokenizer
+from dante.teachers.smoke import SmokeTeacher
 from dante.text.chat import ChatRenderer
 
 VOCABULARY = 152_064
@@ -151,8 +149,8 @@ def cache(tmp_path: Path) -> Path:
 
 
 def make(cache: Path, teacher: Path, kind: str, **more: object) -> int:
-    given = {"directory": cache, "teacher": teacher, "kind": kind, "size": 20, "count": None, "seed": 0}
-    return command.run(argparse.Namespace(**(given | {"dtype": "float32", "out": None} | more)))
+    options = [word for name, value in ({"size": 20} | more).items() for word in (f"--{name}", str(value))]
+    return main(["sparse", str(cache), "--teacher", str(teacher), "--kind", kind, *options, "engine.device=cpu"])
 
 
 @pytest.mark.parametrize("kind", ["topk_tail", "random_sampling"])
@@ -189,7 +187,7 @@ def test_rows_are_those_of_the_teacher_and_found_by_id(
 def test_more_records_go_into_more_files_and_bytes_are_the_same_again(
     cache: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build_module, "RECORDS_PER_FILE", 2)
+    monkeypatch.setattr(store_module, "RECORDS_PER_FILE", 2)
     one, two = tmp_path / "one", tmp_path / "two"
     assert make(cache, teacher, "random_sampling", out=one) == 0
     assert make(cache, teacher, "random_sampling", out=two, count=2) == 0
@@ -221,13 +219,6 @@ def test_rows_of_another_text_or_making_are_refused(
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(DanteError, match="damaged"):
         SparseLogits(cache, "topk_tail")
-
-
-def test_an_engine_without_whole_distributions_cannot_draw(cache: Path) -> None:
-    header = Header("random_sampling", 50, 512, "t", "k", 0)
-    engine = VllmEngine("float32", 512, 1, 1, 50, True, 1)
-    with pytest.raises(DanteError, match="biased"):
-        build_module.build([], header, engine, ChatRenderer(smoke_tokenizer()), cache)
 
 
 @settings(max_examples=30, deadline=None)

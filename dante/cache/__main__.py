@@ -24,14 +24,17 @@ COMMANDS = {
     "merge": ("dante.cache.tools.merge", "several caches into one, if they have one provenance"),
     "import": ("dante.cache.tools.import_", "anyone's JSONL into a verified cache"),
     "audit": ("dante.data.audit_command", "a student and a cache before GPU time is spent"),
-    "logits": ("dante.cache.sparse.command", "sparse teacher logits beside the shards"),
+    "sparse": ("dante.cache.sparse.command", "sparse teacher logits beside the shards"),
 }
+# Earlier names, which still work.
+ALIASES = {"logits": "sparse"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; 1 when it finds the cache or its own arguments wrong."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    name = words[0] if words and words[0] in COMMANDS else None
+    name = ALIASES.get(words[0], words[0]) if words else None
+    name = name if name in COMMANDS else None
     parser = argparse.ArgumentParser(
         prog="python -m dante.cache",
         description=__doc__,
@@ -42,7 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name is not None:
             module = _module(name)
             module.add_parser(parser.add_subparsers(dest="command", required=True))
-            return int(module.run(parser.parse_args(words)))
+            given, rest = parser.parse_known_args([name, *words[1:]])
+            if hasattr(given, "overrides"):  # this command takes KEY=VALUE behind its options, and checks them itself
+                given.overrides += rest
+            elif rest:
+                parser.error(f"unrecognized arguments: {' '.join(rest)}")
+            return int(module.run(given))
         parser.add_argument("directory", nargs="?", type=Path, default=POCKET, help="default: the pocket cache")
         return _overview(parser.parse_args(words).directory)
     except DanteError as error:

@@ -110,7 +110,8 @@ def decisions(config: dict[str, Any]) -> dict[str, Decision]:
     begun = _begun(config) if asked else {}
     for key in asked:
         decision_by_key[key] = _precision(config, key, _get(begun, key), device)
-    engines = [key for key in _dtype_keys(config["engine"], "engine") if _get(config, key) == AUTO]
+    parts = [key for name in ("engine", "kept") for key in dtype_keys(config[name], name)]
+    engines = [key for key in parts if _get(config, key) == AUTO]
     trainer = (
         decision_by_key["trainer.precision"].value
         if "trainer.precision" in decision_by_key
@@ -200,9 +201,9 @@ def _get(node: Any, key: str) -> Any:
     return node
 
 
-def _dtype_keys(node: Any, path: str) -> list[str]:
+def dtype_keys(node: Any, path: str) -> list[str]:
     """Keys of the dtypes that the answers' engines compute in."""
     if not isinstance(node, dict):
         return []
     keys = [f"{path}.dtype"] if "dtype" in node else []
-    return keys + [key for name, child in node.items() for key in _dtype_keys(child, f"{path}.{name}")]
+    return keys + [key for name, child in node.items() for key in dtype_keys(child, f"{path}.{name}")]

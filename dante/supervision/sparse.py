@@ -15,7 +15,7 @@ import torch
 from dante.cache import read_records
 from dante.cache.records.record import Record, stable_hash
 from dante.cache.sparse.kinds import Sparse
-from dante.cache.sparse.sidecar import SparseLogits
+from dante.cache.sparse.sidecar import SparseLogits, how_to_make
 from dante.errors import DanteError
 from dante.losses.tokens import SparseTargets
 from dante.supervision.asked import Asked
@@ -27,10 +27,10 @@ from dante.text.vocabularies import difference
 
 
 class Cached:
-    """Files of sparse logits beside the fit's cache, or in a folder of their own.
+    """Files of sparse logits: of the recipe's step `logits`, beside the fit's cache, or in a folder of their own.
 
     Args:
-        folder: where the files lie; None: beside the cache.
+        folder: where the files lie; None: in the fit's input `logits` if it has one, else beside the cache.
     """
 
     def __init__(self, folder: str | None) -> None:
@@ -51,7 +51,7 @@ class Cached:
             DanteError: there are none, they were made for another tokenizer or template, or a train record has none.
         """
         assert asked.kind is not None, "no loss of the fit reads sparse logits"
-        folder = Path(self.folder) if self.folder is not None else None
+        folder = Path(self.folder) if self.folder is not None else asked.inputs.get("logits")
         return CachedSparse(asked.inputs["cache"], asked.kind, asked.renderer, folder, asked.inputs.get("teacher"))
 
 
@@ -105,7 +105,7 @@ class CachedSparse:
             raise DanteError(
                 f"{len(missing)} of {len(self.records)} train records have no {kind} logits, {missing[0]} is the first",
                 where=str(self.logits.directory),
-                fix=f"the same command goes on where it stopped: python -m dante.cache sparse {cache} --kind {kind}",
+                fix=f"the same command goes on where it stopped: {how_to_make(cache, kind, folder)}",
             )
 
     def expect(self, record_ids: Sequence[str]) -> None:

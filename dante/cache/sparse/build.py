@@ -1,79 +1,47 @@
-"""Makes the sparse logits of a cache's records with the cache's own teacher."""
+"""Makes the sparse logits of a cache's records with the cache's own teacher, batch by batch."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import numpy as np
-from rich.progress import track
-
-from dante.cache.records.record import Record, stable_hash
-from dante.cache.sparse.kinds import RandomSampling, Sparse, TopKTail
-from dante.cache.sparse.sidecar import Header, SparseLogits, check_same, file_name, write_file
-from dante.errors import DanteError
+from dante.cache.records.record import Record
+from dante.cache.sparse.files import Encoded, encode
+from dante.cache.sparse.measure import measure, probe, texts_of
+from dante.cache.sparse.progress import Bar
+from dante.cache.sparse.store import Store
 from dante.teachers.engines.base import Engine
 from dante.text.chat import ChatRenderer
 
-RECORDS_PER_FILE = 500
 
-# (tokens of prompt, answer and end of turn; where the answer begins; the record) → its rows
-Measure = Callable[[list[int], int, Record], Sparse]
+def batches(wanted: Sequence[Record], missing: Sequence[Record], size: int) -> Iterator[list[Record]]:
+    """What is missing of each batch; the cut is that of all wanted records, so it is the same after a kill."""
+    absent = {record.id for record in missing}
+    for start in range(0, len(wanted), size):
+        batch = [record for record in wanted[start : start + size] if record.id in absent]
+        if batch:
+            yield batch
 
 
-def build(records: Sequence[Record], header: Header, engine: Engine, renderer: ChatRenderer, out: Path) -> SparseLogits:
-    """Adds the rows of every record that has none yet, one file after the other.
+def build(
+    store: Store, wanted: Sequence[Record], engine: Engine, renderer: ChatRenderer, batch_records: int, bar: Bar
+) -> None:
+    """Adds the rows of every record that has none yet. In memory are one batch, and the rows of one file.
 
     Args:
-        records: in the order in which they are made.
-        header: teacher, kind and settings.
+        store: where rows go.
+        wanted: all records, in the order of the store.
         engine: the teacher, open.
-        renderer: the teacher's own template: rows line up with the tokens that it supervises.
-        out: folder of the files.
+        renderer: the teacher's own template.
+        batch_records: records per batch: what an interruption costs at most.
+        bar: told of every batch.
 
     Raises:
-        DanteError: files of another making are there, or the engine cannot do what the kind needs.
+        DanteError: the engine cannot do what the kind needs, or fails.
     """
-    files = sorted(out.glob(f"logits-{header.kind}-*.safetensors"))
-    there = SparseLogits(out, header.kind) if files else None
-    if there is not None:
-        check_same(there.header, header, there.paths[0])
-    missing = [record for record in records if there is None or record.id not in there]
-    measure = _measure(header, engine)
-    number = 1 + int(files[-1].stem.rsplit("-", 1)[1]) if files else 0
-    rows: list[tuple[Record, Sparse]] = []
-    for record in track(missing, description=f"{header.kind} logits", disable=len(missing) < 20):
-        rendered = renderer.render(record.prompt, record.teacher_text)
-        start = rendered.supervised.index(True)
-        ids = rendered.input_ids[: start + sum(rendered.supervised)]
-        rows.append((record, measure(ids, start, record)))
-        if len(rows) == RECORDS_PER_FILE:
-            write_file(out / file_name(header.kind, number), header, rows)
-            number, rows = number + 1, []
-    if rows:
-        write_file(out / file_name(header.kind, number), header, rows)
-    return SparseLogits(out, header.kind)
-
-
-def _measure(header: Header, engine: Engine) -> Measure:
-    codec = header.codec()
-    if isinstance(codec, TopKTail):
-
-        def largest(ids: list[int], start: int, record: Record) -> Sparse:
-            (scored,) = engine.score([(ids, start)], codec.size)
-            return codec.keep(np.array(scored.top_logprobs), np.array(scored.top_ids, dtype=np.int64))
-
-        return largest
-    assert isinstance(codec, RandomSampling)
-    whole: Any = getattr(engine, "full_logprobs", None)
-    if whole is None:
-        raise DanteError(
-            f"the engine {engine.settings()['name']} does not return whole distributions",
-            where="--kind random_sampling",
-            fix="use the transformers engine: draws from the largest K alone would be biased",
-        )
-
-    def drawn(ids: list[int], start: int, record: Record) -> Sparse:
-        rng = np.random.default_rng(int(stable_hash(header.seed, record.id), 16))
-        return codec.draw(whole(ids, start).numpy(), rng)
-
-    return drawn
+    if store.missing:
+        probe(engine, store.header, texts_of(store.missing[:1], renderer)[0])
+    for batch in batches(wanted, store.missing, batch_records):
+        texts = texts_of(batch, renderer)
+        rows: list[Encoded] = []
+        for text, kept in zip(texts, measure(engine, store.header, texts), strict=True):
+            rows.append(encode(store.header, text.record, kept))
+            bar.advance(rows[-1])
+        store.add(rows)

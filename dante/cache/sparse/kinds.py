@@ -20,6 +20,7 @@ from dante.cache.sparse import bits
 VALUE_BITS, SPAN_BITS, TAIL_BITS = 6, 8, 16
 STEPS = (1 << VALUE_BITS) - 1
 SPANS_PER_NAT = 8.0  # d_K is kept in eighths of a nat, rounded up
+USUAL_UNIQUE = 12  # different tokens of 50 draws (arXiv 2503.16870 [C])
 LONGEST_SPAN = ((1 << SPAN_BITS) - 1) / SPANS_PER_NAT
 
 
@@ -98,6 +99,10 @@ class TopKTail:
     def row_bytes(self, numbers: UInt8[ndarray, " tokens"]) -> Int64[ndarray, " tokens"]:
         return np.full(len(numbers), (self._bits + 7) // 8, dtype=np.int64)
 
+    def expected_bytes(self) -> int:
+        """Of one token in a file, the number of its ids included."""
+        return (self._bits + 7) // 8 + 1
+
     @property
     def _kept(self) -> int:
         return min(self.size, self.vocabulary)
@@ -165,6 +170,11 @@ class RandomSampling:
         for n in map(int, np.unique(numbers)):
             widths[n] = (bits.ids_width(n, self.vocabulary) + self.size + 7) // 8
         return widths[numbers]
+
+    def expected_bytes(self) -> int:
+        """Of one token in a file, the number of its ids included, where as many differ as usual."""
+        usual = np.array([min(USUAL_UNIQUE, self.size, self.vocabulary)], dtype=np.uint8)
+        return int(self.row_bytes(usual)[0]) + 1
 
 
 Kind = TopKTail | RandomSampling

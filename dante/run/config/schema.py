@@ -195,6 +195,15 @@ class Texts(Strict):
     expected: Expected
 
 
+class Kept(Strict):
+    """What is kept of the teacher's distributions, where a recipe has a step that does."""
+
+    kind: Literal["topk_tail", "random_sampling"]
+    size: Annotated[int, Field(strict=True, gt=0, le=255)]
+    seed: Index
+    engine: Target
+
+
 class Student(Strict):
     name: Text
     source: Text
@@ -288,6 +297,7 @@ class Config(Strict):
     student: Student
     cache: Cache
     texts: Texts | None
+    kept: Kept | None
     trainer: Trainer
     eval: Eval
     report: Report

@@ -132,6 +132,9 @@ class Engine(Protocol):
     Attributes:
         keeps_answers: answers of a batch that failed midway are worth keeping, because they do not depend on the
             others (a server composes its own batches).
+
+    Two more are optional: `max_logprobs`, the largest K that `score` can be asked for, and `full_logprobs(ids, start)`,
+    log-probabilities over the whole vocabulary.
     """
 
     keeps_answers: bool

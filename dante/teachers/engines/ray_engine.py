@@ -107,6 +107,12 @@ class RayEngine:
         for start in starts:
             yield from scores_by_start[start]
 
+    @property
+    def max_logprobs(self) -> int | None:
+        """As many per position as a copy gives; None: it sets no limit."""
+        limit: int | None = getattr(self.engine, "max_logprobs", None)
+        return limit
+
     def settings(self) -> dict[str, Any]:
         return {"name": "ray", "engine": self.engine.settings(), "piece_requests": self.piece_requests}
 
