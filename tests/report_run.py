@@ -45,7 +45,7 @@ SUITES = {
     suite.name: {"heading": suite.heading, "counts": suite.counts,
                  "metrics": {key: vars(metric) for key, metric in suite.metrics.items()}}
     for suite in (
-        Heldout(bins=15, validation=False), Retention(wanted=True),
+        Heldout(bins=15, validation=False, shown=12), Retention(wanted=True),
         Generation(4, 160, RepetitionLimit(3, 40, 5)), Continuation(60, 200),
     )
 }  # fmt: skip
