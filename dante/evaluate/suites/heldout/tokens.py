@@ -26,10 +26,11 @@ def token_lines(
 ) -> Iterator[Line]:
     """One line per record: `id`, `prompt`, `domain`, `language`, and its supervised `tokens`, end of turn included.
 
-    A token has its `text`; `bytes`, how it reads alone, where it holds a part of a character (that has its text at the
-    token which completes it, and the others have none; joined, the texts are the answer); `kl_nats`, KL(teacher ‖
-    model); `log_p`, the model's natural-log probability of it; and of `teacher` and `model` the most likely `token` as
-    it reads alone, its probability `p` and the entropy of the distribution, `entropy_nats`.
+    A token has its `text` and, where it holds a part of a character, `bytes`: how it reads alone. Such a character is
+    the text of the token that completes it, and the others' is empty; joined, the texts are the answer. Beside them:
+    `kl_nats`, KL(teacher ‖ model); `agrees`, whether both have one most likely token; `log_p`, the model's natural-log
+    probability of the token that was written; and for `teacher` and `model` the most likely `token` as it reads alone,
+    its probability `p`, and `entropy_nats` of the distribution.
 
     Args:
         scores: of all scored records.
@@ -50,6 +51,7 @@ def token_lines(
                 text
                 | {
                     "kl_nats": _rounded(beside.kl[at]),
+                    "agrees": bool(beside.agrees[at]),
                     "log_p": _rounded(-scores.nats[at]),
                     "teacher": _side(theirs, beside.confidence[at], beside.entropy[at]),
                     "model": _side(own, scores.confidence[at], scores.entropy[at]),
