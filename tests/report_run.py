@@ -45,7 +45,7 @@ SUITES = {
     suite.name: {"heading": suite.heading, "counts": suite.counts,
                  "metrics": {key: vars(metric) for key, metric in suite.metrics.items()}}
     for suite in (
-        Heldout(bins=15, validation=False), Retention(wanted=True),
+        Heldout(bins=15, validation=False, shown=12), Retention(wanted=True),
         Generation(4, 160, RepetitionLimit(3, 40, 5)), Continuation(60, 200),
     )
 }  # fmt: skip
@@ -286,3 +286,37 @@ def spread(rng: np.random.Generator, tokens: int, mean: float, unsure_right: flo
     right = rng.random(tokens) < unsure_right + (0.99 - unsure_right) * np.exp(-8 * signal)
     counts = (np.histogram(signal[chosen], bins, (0, 1))[0].tolist() for chosen in (right, ~right))
     return dict(zip(("right", "wrong"), counts, strict=True))
+
+
+def part(root: Path) -> None:
+    """Gives the run under `root` (see `write_run`) a teacher of its vocabulary: tables and tokens of two answers."""
+    folder = root / ".steps/eval-eval00"
+    result = json.loads((folder / "eval.json").read_text())
+    for model, level in (("init", 0.3), ("student", 0.7)):
+        result["details"]["heldout"][model]["agreement"] = {
+            "position": [agreed(1, 5, 240, level), agreed(5, 9, 200, level - 0.1), agreed(9, None, 0, None)],
+            "entropy": [agreed(0.0, 0.5, 300, level + 0.2), agreed(0.5, 2.0, 140, level - 0.2)],
+        }
+    write(folder / "eval.json", result)
+    sides = {"r000": ["Ciao", " \n", "", "è", "<|im_end|>"], "r001": ["\u202eabc", HOSTILE, "<|im_end|>"]}
+    write(folder / "heldout/tokens.jsonl", [
+        {"id": identity, "prompt": HOSTILE if identity == "r001" else [{"role": "user", "content": "Say"}],
+         "domain": HOSTILE, "language": "it",
+         "models": {model: [token(text, factor * place) for place, text in enumerate(texts)]
+                    for model, factor in (("init", 2.0), ("student", 0.1 if identity == "r000" else 3.0))}}
+        for identity, texts in sides.items()
+    ])  # fmt: skip
+
+
+def agreed(low: float, high: float | None, tokens: int, agreement: float | None) -> dict[str, Any]:
+    error = None if agreement is None else 0.02
+    kl = None if agreement is None else 2 - agreement
+    return {"low": low, "high": high, "tokens": tokens, "answers": tokens // 4, "agreement": agreement,
+            "agreement_stderr": error, "kl_nats": kl, "kl_nats_stderr": error}  # fmt: skip
+
+
+def token(text: str, kl: float) -> dict[str, Any]:
+    own = {"bytes": {"": "\\xc3", "è": "\\xa8"}[text]} if text in ("", "è") else {}
+    return {"text": text, **own, "kl_nats": kl, "agrees": kl < 1, "log_p": -kl,
+            "teacher": {"token": text, "p": 0.5, "entropy_nats": 0.7},
+            "model": {"token": HOSTILE, "p": 0.00002, "entropy_nats": 0.9}}  # fmt: skip

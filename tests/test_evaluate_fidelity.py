@@ -149,12 +149,16 @@ def test_divergence_from_kept_hidden_states_is_that_of_whole_logits() -> None:
             log_p, log_q = (m(input_ids=ids).logits[0].double().log_softmax(-1) for m in (teacher, student))
             kl = (log_p.exp() * (log_p - log_q)).sum(-1)
             expected.append(sum(float(kl[i - 1]) for i, target in enumerate(item.supervised) if target))
-    assert scores.kl is not None
-    assert scores.per_item(scores.kl) == pytest.approx(expected, rel=1e-4)
+    assert scores.beside is not None
+    assert scores.per_item(scores.beside.kl) == pytest.approx(expected, rel=1e-4)
     assert scores.ratios()["kl_nats"].value == pytest.approx(sum(expected) / len(scores.nats), rel=1e-4)
     own = score(teacher, rendered, reference=beside)
-    assert own.agrees is not None
-    assert own.agrees.all()
+    assert own.beside is not None
+    assert own.beside.agrees.all()
+    # The teacher beside itself: both sides of a token are one.
+    for name in ("argmax", "confidence", "entropy"):
+        np.testing.assert_allclose(getattr(own.beside, name), getattr(own, name), rtol=1e-6, err_msg=name)
+        np.testing.assert_array_equal(getattr(own.beside, name), getattr(scores.beside, name), err_msg=name)
 
 
 def test_a_plain_text_is_scored_whole() -> None:

@@ -47,6 +47,7 @@ TRAIN = [record(index, "train") for index in range(20)]
 HELDOUT = [record(100 + index, "heldout") for index in range(8)]
 
 
+SHOWN = 3  # answers that are kept token by token
 LOOPS = {"_target_": "dante.text.repetition.RepetitionLimit", "min_tokens": 3, "max_tokens": 40, "count": 5}
 MEASURE = {
     "seed": 0,
@@ -64,7 +65,7 @@ def settings_of(stage: str, validation: bool, retention: bool, generations: int,
     """Typed settings of a step in the four suites."""
     suites = "dante.evaluate.suites."
     nodes = {
-        "heldout": {"_target_": suites + "heldout.suite.Heldout", "bins": 5, "validation": validation},
+        "heldout": {"_target_": suites + "heldout.suite.Heldout", "bins": 5, "validation": validation, "shown": SHOWN},
         "retention": {"_target_": suites + "retention.Retention", "wanted": retention},
         "generation": {
             "_target_": suites + "generation.Generation", "prompts": generations, "max_new_tokens": 6, "loop": LOOPS,
@@ -263,7 +264,7 @@ def test_variables_of_the_chat_template_reach_what_is_scored(tmp_path: Path) -> 
     hashes = []
     for index, chat in enumerate(({}, {"greeting": "ab "}, {"greeting": "ab "})):
         subject = Subject("init", tmp_path / "model", 0, tmp_path / "cache", "fp32", 2, 0, chat)
-        measure(subject, [Heldout(5, False)], tmp_path / str(index), 1)
+        measure(subject, [Heldout(5, False, 3)], tmp_path / str(index), 1)
         said = json.loads((tmp_path / str(index) / "heldout" / "suite.json").read_text())
         hashes.append(said["details"]["tokens_sha256"])
     assert hashes[0] != hashes[1] == hashes[2]

@@ -319,6 +319,10 @@ def test_divergence_from_a_reference_equals_the_dense_one(tile_tokens):
     assert not torch.allclose(scores.kl, (q * (q / p).log()).sum(dim=1))
     assert scores.agrees.tolist() == (p.argmax(dim=1) == q.argmax(dim=1)).tolist()
     torch.testing.assert_close(scores.entropy, -(q * q.log()).sum(dim=1))
+    torch.testing.assert_close(scores.reference_entropy, -(p * p.log()).sum(dim=1))
+    torch.testing.assert_close(scores.reference_confidence, p.amax(dim=1))
+    assert scores.reference_argmax.tolist() == p.argmax(dim=1).tolist()
+    assert scores.argmax.tolist() == q.argmax(dim=1).tolist()
     same = token_scores(small, mine, labels, Reference(small, mine), tile_tokens=tile_tokens)
     assert same.kl.abs().max() < 1e-12
     assert same.agrees.all()

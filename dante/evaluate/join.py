@@ -24,6 +24,7 @@ class Joined:
         models: model → items, those that the suite makes by itself behind the others.
         details: model → details.
         answers: model → id → line.
+        tokens: the same of items token by token.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Joined:
     models: Mapping[str, Sequence[Item]]
     details: Mapping[str, Line]
     answers: Mapping[str, Mapping[str, Line]]
+    tokens: Mapping[str, Mapping[str, Line]]
 
     def lines(self) -> Iterator[Line]:
         """Per item of the student's, what every model has of it."""
@@ -45,6 +47,15 @@ class Joined:
                     model: {k: list(v) for k, v in item.values.items()} for model, item in item_by_model.items()
                 },
             }
+
+    def token_lines(self) -> list[Line]:
+        """Per item that is kept token by token, what every model has of it: `{id, prompt, …, models: {model: […]}}`."""
+        lines: dict[str, Line] = {}
+        for model, table in self.tokens.items():
+            for identity, line in table.items():
+                said = {key: value for key, value in line.items() if key != "tokens"}
+                lines.setdefault(identity, said | {"models": {}})["models"][model] = line["tokens"]
+        return list(lines.values())
 
     def pairs(self, interval: Mapping[str, Any]) -> list[Line]:
         """Paired differences between models."""
@@ -72,18 +83,20 @@ def _join(name: str, folders: Mapping[str, Path]) -> Joined:
     models: dict[str, list[Item]] = {}
     others: dict[str, list[Item]] = {}
     description: Line = {}
-    details, answers = {}, {}
+    details: dict[str, Line] = {}
+    texts: dict[str, dict[str, dict[str, Line]]] = {"answers": {}, "tokens": {}}
     for model, folder in folders.items():
         description = read_json(folder / "suite.json")
         details[model] = description.pop("details")
         models[model] = _items(folder / "items.jsonl")
         for path in sorted(folder.glob("items-*.jsonl")):
             others[path.stem.removeprefix("items-")] = _items(path)
-        answered = read_lines(folder / "answers.jsonl")
-        if answered:
-            answers[model] = {line["id"]: line for line in answered}
+        for kind, by_model in texts.items():
+            lines = read_lines(folder / f"{kind}.jsonl")
+            if lines:
+                by_model[model] = {line["id"]: line for line in lines}
     _check_alike(name, models)
-    return Joined(name, description, models | others, details, answers)
+    return Joined(name, description, models | others, details, **texts)
 
 
 def _items(path: Path) -> list[Item]:

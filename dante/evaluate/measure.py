@@ -5,6 +5,7 @@
     SUITE/items.jsonl       per item its numerators and denominators
     SUITE/items-MODEL.jsonl the same of a model that the suite makes by itself
     SUITE/answers.jsonl     texts of the model, where the suite asked for some
+    SUITE/tokens.jsonl      items token by token, where the suite gives some
 
 and whatever a suite leaves beside them. A directory holds nothing of another model, so a teacher's and an
 initialisation's are shared by all runs with them.
@@ -118,8 +119,9 @@ def _write(suite: Suite, measurement: Measurement, folder: Path) -> None:
     write_lines(folder / "items.jsonl", [as_line(item) for item in measurement.items])
     for model, items in measurement.others.items():
         write_lines(folder / f"items-{model}.jsonl", [as_line(item) for item in items])
-    if measurement.answers:
-        write_lines(folder / "answers.jsonl", list(measurement.answers))
+    for name, some in (("answers", measurement.answers), ("tokens", measurement.tokens)):
+        if some:
+            write_lines(folder / f"{name}.jsonl", list(some))
 
 
 def as_line(item: Item) -> Line:

@@ -4,6 +4,7 @@ Measures the student into `student/` and joins it with the directories of `eval-
 
     eval.json           rows of all models, paired differences, what each suite measures, and how all was made
     SUITE/items.jsonl   one line per item with every model's numerators and denominators
+    SUITE/tokens.jsonl  some items token by token, with every model's side, where the suite gives them
     generations.jsonl   prompts with the teacher's text and the models' answers side by side
 
 A restart begins anew.
@@ -62,5 +63,7 @@ def run(step: Step[Eval]) -> None:
     for suite in suites:
         (step.out / suite.name).mkdir(exist_ok=True)
         write_lines(step.out / suite.name / "items.jsonl", list(suite.lines()))
+        if suite.tokens:
+            write_lines(step.out / suite.name / "tokens.jsonl", suite.token_lines())
     records = {record.id: record for record in student.records}
     write_lines(step.out / "generations.jsonl", side_by_side(suites, records))

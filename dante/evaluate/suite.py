@@ -59,6 +59,7 @@ class Measurement:
         others: model → items, of models that the suite makes by itself, such as a trigram.
         details: plain content that a figure draws or a command reads.
         answers: texts of the model, `{id, text, tokens, stopped, …}`: shown side by side.
+        tokens: items token by token, `{id, prompt, …, tokens: […]}`: shown in colour.
         notes: what a reader has to know.
         command: prints the same numbers outside this lab; empty: none.
         decoding: instead of the metrics' own, where that was not known before.
@@ -73,6 +74,7 @@ class Measurement:
     others: Mapping[str, Sequence[Item]] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     answers: Sequence[Mapping[str, Any]] = ()
+    tokens: Sequence[Mapping[str, Any]] = ()
     notes: Sequence[str] = ()
     command: str = ""
     decoding: str = ""

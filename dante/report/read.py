@@ -15,7 +15,7 @@ from typing import Any
 
 import zstandard
 
-from dante.report.evaluation import read_described, read_items
+from dante.report.evaluation import MAIN, read_described, read_items
 from dante.system.files import read_json
 from dante.system.jsonl import parse_lines, read_lines
 
@@ -42,6 +42,7 @@ class Run:
         fits: training steps in recipe order.
         evaluation: `eval.json` with how its metrics read, or empty.
         items: suite → its joined items, see `dante.report.evaluation`.
+        tokens: lines of `heldout/tokens.jsonl`: some held-out answers token by token, where the evaluation kept them.
         generations: lines of `generations.jsonl`: every prompt that was asked.
         cache: `manifest.json` of the cache the last fit learnt from.
         entropies: `output_entropy` of its records, nats per token.
@@ -57,6 +58,7 @@ class Run:
     fits: list[Fit] = field(default_factory=list)
     evaluation: Json = field(default_factory=dict)
     items: dict[str, list[Json]] = field(default_factory=dict)
+    tokens: list[Json] = field(default_factory=list)
     generations: list[Json] = field(default_factory=list)
     cache: Json = field(default_factory=dict)
     entropies: list[float] = field(default_factory=list)
@@ -85,6 +87,7 @@ def read_run(inputs: dict[str, Path], *, records: bool = True) -> Run:
         if (folder / "eval.json").is_file():
             fields["evaluation"] = read_described(folder)
             fields["items"] = read_items(folder, fields["evaluation"])
+            fields["tokens"] = read_lines(folder / MAIN / "tokens.jsonl")
             fields["generations"] = read_lines(folder / "generations.jsonl")
         if (folder / "manifest.json").is_file():
             fields["cache"], fields["cache_step"] = _json(folder / "manifest.json"), step

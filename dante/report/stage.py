@@ -1,4 +1,4 @@
-"""Stage `report`: one self-contained page, the same in Markdown, the figures, and the model card with results.
+"""Stage `report`: a self-contained page, the same in Markdown, the figures, and the model card with results.
 
 Reads files only (see `dante.report.read`); no network, no script, every text escaped.
 """
@@ -14,6 +14,7 @@ from dante import console
 from dante.look.page import environment
 from dante.look.theme import editions
 from dante.report.figures import SECTIONS, all_figures
+from dante.report.one_run import tokens
 from dante.report.one_run.card import card_with_results
 from dante.report.one_run.content import content, file_links
 from dante.report.read import Run, read_run
@@ -22,7 +23,9 @@ from dante.run.step import Step
 
 
 def run(step: Step[Settings]) -> None:
-    """Writes `index.html`, `report.md`, `*.png` and, where there is a release, `model_card.md` into `step.out`.
+    """Writes `index.html`, `report.md` and `*.png` into `step.out`.
+
+    Where there is a release, also `model_card.md`; where the evaluation kept answers token by token, `tokens.html`.
 
     Settings: `experiment` (name, title, hypothesis, source), `run.name`, `report` (`generations`: most side-by-side
     answers to show; `scale`, `seed`: of the command that repeats the run; `published`: a card's own cost, or None).
@@ -34,6 +37,12 @@ def run(step: Step[Settings]) -> None:
     facts = content(read, step.settings, links) | {"figures": _figures(step, read)}
     page = templates(autoescape=True).get_template("index.html.jinja")
     (step.out / "index.html").write_text(page.render(facts), encoding="utf-8")
+    shown = tokens.page(read)
+    if shown is not None:
+        title = f"Where teacher and student part: {step.settings.experiment.title}"
+        colours = templates(autoescape=True).get_template("tokens.html.jinja")
+        rendered = colours.render(shown, title=title, name=step.settings.run.name)
+        (step.out / "tokens.html").write_text(rendered, encoding="utf-8")
     text = templates(autoescape=False).get_template("report.md.jinja")
     (step.out / "report.md").write_text(text.render(facts), encoding="utf-8")
     card = card_with_results(read)

@@ -72,9 +72,9 @@ STAGES = _Stages(
         "fit": Stage("dante.fit.stage", "dante.fit.settings.Settings", every_rank=True, prepare=_OWN_SUPERVISION),
         "logits": Stage("dante.cache.sparse.stage", "dante.cache.sparse.settings.Settings"),
         "release": Stage("dante.release.stage", "dante.release.settings.Settings"),
-        "score": Stage("dante.evaluate.score_stage", "dante.evaluate.settings.Score", version=2, prepare=_OF_MODEL),
-        "eval": Stage("dante.evaluate.stage", "dante.evaluate.settings.Eval", version=3, prepare=_OF_MODEL),
-        "report": Stage("dante.report.stage", "dante.report.settings.Settings"),
+        "score": Stage("dante.evaluate.score_stage", "dante.evaluate.settings.Score", version=3, prepare=_OF_MODEL),
+        "eval": Stage("dante.evaluate.stage", "dante.evaluate.settings.Eval", version=4, prepare=_OF_MODEL),
+        "report": Stage("dante.report.stage", "dante.report.settings.Settings", version=2),
     }
 )
 

@@ -21,6 +21,7 @@ from typing import Any
 REPLACEMENT = "\ufffd"
 WINDOW_TOKENS = 8
 _BYTE = re.compile("<0x([0-9A-F]{2})>")
+_SPACE = "\u2581"  # what SentencePiece writes for one
 
 
 def token_ends(tokenizer: Any, token_ids: list[int], *, special: bool = False) -> tuple[str, list[int]]:
@@ -46,6 +47,20 @@ def token_ends(tokenizer: Any, token_ids: list[int], *, special: bool = False) -
         # Bytes that never became a character (an answer cut off inside one) belong to the last token.
         ends[-1] = total
     return text, ends
+
+
+def token_texts(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
+    """Each token as it reads alone: its text, and bytes that are no whole character as `\\xe2\\x82`.
+
+    Unlike what a tokenizer decodes of a single token, a leading space stays, and different parts of a character differ.
+    """
+    kinds = _decoder_kinds(tokenizer)
+    alphabet = _byte_alphabet() if "ByteLevel" in kinds else {}
+    tokens = tokenizer.convert_ids_to_tokens(list(token_ids))
+    # An id without a token: a vocabulary that was padded to a round size.
+    pieces = [b"" if token is None else _bytes_of(token, alphabet) for token in tokens]
+    texts = [piece.decode("utf-8", "backslashreplace") for piece in pieces]
+    return texts if alphabet else [text.replace(_SPACE, " ") for text in texts]
 
 
 class _WithSpecialTokens:

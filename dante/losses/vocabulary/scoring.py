@@ -2,8 +2,9 @@
 
 Beside the label's log-probability every token gets the most likely token and its probability (calibration) and the
 entropy of the whole next-token distribution, and, where a reference model of the same vocabulary is given by its hidden
-states, the full forward KL(reference ‖ model) and whether both agree on the most likely token. A reference kept as
-hidden states [tokens, width] is exact and as small as activations; its logits live one tile at a time, like everyone's.
+states, the full forward KL(reference ‖ model), the reference's own most likely token, its probability and its entropy.
+A reference kept as hidden states [tokens, width] is exact and as small as activations; its logits live one tile at a
+time, like everyone's.
 
 Shape suffixes as in `dante.losses.one_pass`: N tokens, T tokens of one tile, V vocabulary, D width.
 """
@@ -34,19 +35,36 @@ class TokenScores:
 
     Attributes:
         log_probability: log p(label).
+        argmax: id of the most likely token.
         confidence: probability of the most likely token.
         entropy: H = −Σ_v p_v log p_v of the next-token distribution, between 0 and log V.
         is_argmax: the label is the most likely token.
         kl: KL(reference ‖ model) over the whole vocabulary, or None without a reference.
         agrees: the reference's most likely token is this model's, or None.
+        reference_argmax: the reference's most likely token, or None.
+        reference_confidence: its probability under the reference, or None.
+        reference_entropy: the entropy of the reference's next-token distribution, or None.
     """
 
     log_probability: Float[Tensor, " tokens"]
+    argmax: Int64[Tensor, " tokens"]
     confidence: Float[Tensor, " tokens"]
     entropy: Float[Tensor, " tokens"]
     is_argmax: Bool[Tensor, " tokens"]
-    kl: Float[Tensor, " tokens"] | None
-    agrees: Bool[Tensor, " tokens"] | None
+    kl: Float[Tensor, " tokens"] | None = None
+    agrees: Bool[Tensor, " tokens"] | None = None
+    reference_argmax: Int64[Tensor, " tokens"] | None = None
+    reference_confidence: Float[Tensor, " tokens"] | None = None
+    reference_entropy: Float[Tensor, " tokens"] | None = None
+
+    @staticmethod
+    def dtypes(floating: torch.dtype, compared: bool) -> dict[str, torch.dtype]:
+        """Every quantity that is known, by name, with its dtype; `compared`: beside a reference."""
+        own = {"log_probability": floating, "argmax": torch.int64, "confidence": floating, "entropy": floating,
+               "is_argmax": torch.bool}  # fmt: skip
+        beside = {"kl": floating, "agrees": torch.bool, "reference_argmax": torch.int64,
+                  "reference_confidence": floating, "reference_entropy": floating}  # fmt: skip
+        return own | beside if compared else own
 
 
 @torch.no_grad()
@@ -94,25 +112,31 @@ def token_scores(
 def _score_tile(logits_TV: Tensor, labels_T: Tensor, reference_TV: Tensor | None) -> TokenScores:
     """Overwrites both tiles."""
     top_T, argmax_T = logits_TV.max(dim=1)
-    kl_T = agrees_T = None
     if reference_TV is None:
         sums = softmax_sums(logits_TV, labels_T, out=logits_TV, entropy=True)
+        compared = {}
     else:
-        agrees_T = reference_TV.argmax(dim=1) == argmax_T
+        reference_top_T, reference_argmax_T = reference_TV.max(dim=1)
         # Σ p log(p/q) = Σ p (u − z) − log Z_u + log Z_z, u and z the reference's and the model's logits.
         difference_TV = reference_TV - logits_TV
         sums = softmax_sums(logits_TV, labels_T, out=logits_TV, entropy=True)
-        reference_sums = softmax_sums(reference_TV, labels_T, out=reference_TV)
+        reference_sums = softmax_sums(reference_TV, labels_T, out=reference_TV, entropy=True)
         expected_T = (reference_TV * difference_TV).sum(dim=1) / reference_sums.exp_sum
-        kl_T = expected_T - reference_sums.log_z + sums.log_z
+        compared = {
+            "kl": expected_T - reference_sums.log_z + sums.log_z,
+            "agrees": reference_argmax_T == argmax_T,
+            "reference_argmax": reference_argmax_T,
+            "reference_confidence": (reference_top_T - reference_sums.log_z).exp(),
+            "reference_entropy": reference_sums.entropy,
+        }
     assert sums.entropy is not None
     return TokenScores(
         log_probability=sums.label_log_probability,
+        argmax=argmax_T,
         confidence=(top_T - sums.log_z).exp(),
         entropy=sums.entropy,
         is_argmax=argmax_T == labels_T,
-        kl=kl_T,
-        agrees=agrees_T,
+        **compared,
     )
 
 
@@ -121,11 +145,4 @@ def _joined(parts: list[TokenScores], dtype: torch.dtype, device: torch.device, 
         tensors = [getattr(part, name) for part in parts]
         return torch.cat(tensors) if tensors else torch.empty(0, dtype=kind, device=device)
 
-    return TokenScores(
-        log_probability=joined("log_probability", dtype),
-        confidence=joined("confidence", dtype),
-        entropy=joined("entropy", dtype),
-        is_argmax=joined("is_argmax", torch.bool),
-        kl=joined("kl", dtype) if compared else None,
-        agrees=joined("agrees", torch.bool) if compared else None,
-    )
+    return TokenScores(**{name: joined(name, kind) for name, kind in TokenScores.dtypes(dtype, compared).items()})

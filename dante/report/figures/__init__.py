@@ -8,11 +8,11 @@ from functools import partial
 from matplotlib.axes import Axes
 
 from dante.look.theme import Theme
-from dante.report.figures import capability, constraint, cost, data, result, training
+from dante.report.figures import capability, constraint, cost, data, fidelity, result, training
 from dante.report.one_run.constraint import Constraint, of_fit
 from dante.report.read import Fit, Run
 
-SECTIONS = ("result", "slices", "retention", "constraint", "training", "teacher", "cost", "machine")
+SECTIONS = ("result", "slices", "retention", "parting", "constraint", "training", "teacher", "cost", "machine")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ def all_figures(run: Run) -> dict[str, Drawing]:
         "by_slice": Drawing("slices", partial(result.by_slice, run)),
         "per_item": Drawing("slices", partial(result.per_item, run)),
         "retention": Drawing("retention", partial(result.retention, run)),
+        "agreement_by_position": Drawing("parting", partial(fidelity.by_position, run), AGREEMENT),
+        "agreement_by_entropy": Drawing("parting", partial(fidelity.by_entropy, run), AGREEMENT_ENTROPY),
     }
     figures["entropies"] = Drawing("teacher", partial(data.entropies, run))
     figures["confidence_weights"] = Drawing("teacher", partial(data.confidence_weights, run))
@@ -71,6 +73,18 @@ HELDOUT_ENTROPY = (
     "How many tokens of the held-out answers have a higher entropy than this. Dashed: those of them that are wrong "
     "(the most likely token is not the teacher's); between dashed and solid stand tokens that are unsure and right."
 )
+AGREEMENT = (
+    "Whiskers: 95% interval over answers. Positions count the tokens of an answer from 1; late bins hold long answers "
+    "alone, so along the axis the answers change, too."
+)
+AGREEMENT_ENTROPY = (
+    "Whiskers: 95% interval over answers. Entropy of the teacher's next-token distribution at temperature 1: where it "
+    "is high, several tokens are nearly as likely, and another most likely one need not be an error."
+)
+KL = (
+    "As each loss logs it of the tokens of its step: its level depends on which tokens came, and it is not the KL of "
+    "the held-out answers."
+)
 RELIABILITY = "Bins of equal width; a dot's area is its bin's share of the tokens."
 
 
@@ -79,6 +93,7 @@ def _of_fit(run: Run, fit: Fit) -> dict[str, Drawing]:
     figures = {
         "loss": Drawing("training", partial(training.loss, fit), LOSS),
         "components": Drawing("training", partial(training.components, fit)),
+        "kl": Drawing("training", partial(training.kl, fit), KL),
         "schedules": Drawing("training", partial(training.schedules, fit)),
         "optimizer": Drawing("training", partial(training.optimizer, fit)),
     }

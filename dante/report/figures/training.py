@@ -1,7 +1,8 @@
 """How the training went: loss, its components and schedules, gradients, and what each loss measured of itself.
 
 What is drawn is discovered from the keys of metrics.jsonl: losses from `loss/<name>`, their schedules from
-`weight/<name>`, a loss's own measurements from `<name>/<metric>`. A new loss needs no line here.
+`weight/<name>`, a loss's own measurements from `<name>/<metric>`. KL to a teacher is `<name>/kl_nats`, and drawn for
+all losses together. A new loss needs no line here.
 """
 
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ AXIS = {
 SPEED = ("tokens_per_s", "supervised_tokens_per_s")
 MACHINE = ("peak_mem_gib", "mfu", "data_wait_share", "energy_j", "supervised_tokens")
 OPTIMIZER = ("lr", "grad_norm", "skipped_updates")
+KL_NATS = "/kl_nats"
 NOT_MEASUREMENTS = ("step", "epoch", "loss", "ce_nats", "weight", "spike", *SPEED, *MACHINE, *OPTIMIZER)
 
 
@@ -63,6 +65,22 @@ def components(fit: Fit, theme: Theme) -> Axes | None:
     rows = [Row(f"{name}{_weighed(fit, name)}", [("", series(fit.metrics, f"loss/{name}"))])
             for name in _losses(fit.metrics)]  # fmt: skip
     return stack(theme, f"Components of the loss, each on its scale{suffix(fit)}", rows)
+
+
+def kl(fit: Fit, theme: Theme) -> Axes | None:
+    """KL to a teacher of every loss that logs one."""
+    points = {key.removesuffix(KL_NATS): series(fit.metrics, key) for key in _numbers(fit.metrics) if _is_kl(key)}
+    lines = [(name if len(points) > 1 else "", one) for name, one in points.items()]
+    title = f"KL to the teacher over training{suffix(fit)}"
+    if len(points) == 1:
+        ((name, one),) = points.items()
+        if len(one[0]) >= 2:
+            title = f"{name}: KL to the teacher went from {one[1][0]:.2f} to {_end(one):.2f}{suffix(fit)}"
+    return stack(theme, title, [Row("nats per supervised token", lines)])
+
+
+def _is_kl(key: str) -> bool:
+    return key.endswith(KL_NATS)
 
 
 def _weighed(fit: Fit, name: str) -> str:
@@ -121,9 +139,14 @@ def machine(fit: Fit, theme: Theme) -> Axes | None:
 
 def measurements(metrics: Sequence[Json]) -> dict[str, list[str]]:
     """Every other number that was logged, by the loss that logged it (a key without a slash is its own group)."""
-    keys = dict.fromkeys(key for row in metrics for key, value in row.items() if isinstance(value, int | float))
-    measured_keys = sorted((key for key in keys if key.partition("/")[0] not in NOT_MEASUREMENTS), key=_group)  # stable
+    keys = [key for key in _numbers(metrics) if _group(key) not in NOT_MEASUREMENTS and not _is_kl(key)]
+    measured_keys = sorted(keys, key=_group)  # stable
     return {group: list(members) for group, members in groupby(measured_keys, key=_group)}
+
+
+def _numbers(metrics: Sequence[Json]) -> dict[str, None]:
+    """Keys that hold a number somewhere, in order of appearance."""
+    return dict.fromkeys(key for row in metrics for key, value in row.items() if isinstance(value, int | float))
 
 
 def _group(key: str) -> str:

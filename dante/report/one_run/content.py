@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dante.report.one_run import answers, constraint, cost, recipe, results
+from dante.report.one_run import answers, constraint, cost, recipe, results, tokens
 from dante.report.read import Json, Run
 from dante.report.settings import Settings
 from dante.report.words import MODELS, flat, plain
@@ -42,6 +42,7 @@ def content(run: Run, settings: Settings, links: list[Json]) -> dict[str, Any]:
         "heldout": results.scored(run),
         "precision": run.evaluation.get("precision", ""),
         "commands": run.evaluation.get("commands", {}),
+        "parting": tokens.sentence(run),
         "generations": answers.shown(run, options.generations),
         "asked": len(run.generations),
         "stop_sentences": answers.summary(run),

@@ -12,7 +12,7 @@ at supervised positions, float64 sums. Plain texts (`plain`) take it, too, witho
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,25 @@ BATCH_TOKENS = {"cpu": 512, "cuda": 4096}
 
 
 @dataclass(frozen=True)
+class Beside:
+    """The teacher's side of the same tokens.
+
+    Attributes:
+        kl: KL(teacher ‖ model) in nats.
+        agrees: the teacher's most likely token is the model's.
+        argmax: id of the teacher's most likely token.
+        confidence: its probability under the teacher.
+        entropy: entropy of the teacher's next-token distribution in nats.
+    """
+
+    kl: Float64[np.ndarray, "tokens"]
+    agrees: Bool[np.ndarray, "tokens"]
+    argmax: Int64[np.ndarray, "tokens"]
+    confidence: Float64[np.ndarray, "tokens"]
+    entropy: Float64[np.ndarray, "tokens"]
+
+
+@dataclass(frozen=True)
 class Scores:
     """What one model says of the supervised tokens of some items; tokens stand in the order of the items.
 
@@ -40,24 +59,24 @@ class Scores:
         text_bytes: UTF-8 bytes of each item's text.
         record: row of the item that each token belongs to.
         nats: −log p of each token.
-        confidence: probability of the most likely token there.
+        argmax: id of the most likely token there.
+        confidence: its probability.
         entropy: entropy of the model's next-token distribution there in nats.
         vocabulary: entries of its LM head; no entropy is above log(vocabulary).
         correct: the token is the most likely one.
-        kl: KL(teacher ‖ model) at each token in nats, or None without a teacher of this vocabulary.
-        agrees: the teacher's most likely token is the model's, or None.
+        beside: the teacher's side of each token, or None without a teacher of this vocabulary.
         hidden: hidden states that predict the tokens, where they were asked for.
     """
 
     text_bytes: Int64[np.ndarray, "items"]
     record: Int64[np.ndarray, "tokens"]
     nats: Float64[np.ndarray, "tokens"]
+    argmax: Int64[np.ndarray, "tokens"]
     confidence: Float64[np.ndarray, "tokens"]
     entropy: Float64[np.ndarray, "tokens"]
     vocabulary: int
     correct: Bool[np.ndarray, "tokens"]
-    kl: Float64[np.ndarray, "tokens"] | None
-    agrees: Bool[np.ndarray, "tokens"] | None
+    beside: Beside | None
     hidden: Float[Tensor, "tokens width"] | None
 
     def per_item(self, values: np.ndarray) -> Float64[np.ndarray, "items"]:
@@ -72,6 +91,12 @@ class Scores:
     def tokens(self) -> Int64[np.ndarray, "items"]:
         return np.bincount(self.record, minlength=len(self.text_bytes))
 
+    @property
+    def position(self) -> Int64[np.ndarray, "tokens"]:
+        """Which token of its item each one is, from 1."""
+        counts = self.tokens
+        return np.arange(len(self.record)) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+
     def ratios(self) -> dict[str, Ratio]:
         """Every measured quantity as a ratio over items, by the metric's name."""
         tokens = self.tokens.astype(np.float64)
@@ -80,9 +105,9 @@ class Scores:
             "top1_accuracy": Ratio(self.per_item(self.correct), tokens),
             "entropy_nats": Ratio(self.per_item(self.entropy), tokens),
         }
-        if self.kl is not None and self.agrees is not None:
-            ratios["teacher_agreement"] = Ratio(self.per_item(self.agrees), tokens)
-            ratios["kl_nats"] = Ratio(self.per_item(self.kl), tokens)
+        if self.beside is not None:
+            ratios["teacher_agreement"] = Ratio(self.per_item(self.beside.agrees), tokens)
+            ratios["kl_nats"] = Ratio(self.per_item(self.beside.kl), tokens)
         return ratios
 
 
@@ -110,8 +135,8 @@ def score(
     counts = np.array([sum(item.supervised[1:]) for item in rendered], dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(counts)])
     total, head = int(starts[-1]), Head.of(model)
-    nats, confidence, entropy, kl = (torch.zeros(total, dtype=torch.float64) for _ in range(4))
-    correct, agrees = (torch.zeros(total, dtype=torch.bool) for _ in range(2))
+    dtypes = TokenScores.dtypes(torch.float64, compared=reference is not None)
+    kept = {name: torch.zeros(total, dtype=dtype) for name, dtype in dtypes.items()}
     hidden = torch.empty(total, head.weight.shape[1], dtype=model.dtype) if keep_hidden else None
     with torch.inference_mode():
         tokens = BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cuda"])
@@ -121,25 +146,29 @@ def score(
                 Reference(reference.head, reference.hidden[place].to(model.device)) if reference is not None else None
             )
             states_ND, scored = _score_batch(model, head, [rendered[row] for row in rows], beside)
-            nats[place], confidence[place] = -scored.log_probability.double().cpu(), scored.confidence.double().cpu()
-            entropy[place], correct[place] = scored.entropy.double().cpu(), scored.is_argmax.cpu()
-            if scored.kl is not None and scored.agrees is not None:
-                kl[place], agrees[place] = scored.kl.double().cpu(), scored.agrees.cpu()
+            for name, values in kept.items():
+                values[place] = getattr(scored, name).to("cpu", values.dtype)
             if hidden is not None:
                 hidden[place] = states_ND.cpu()
             advance(len(rows))
+    found = {name: values.numpy() for name, values in kept.items()}
     return Scores(
         text_bytes=np.array([item.answer_bytes for item in rendered], dtype=np.int64),
         record=np.repeat(np.arange(len(rendered)), counts),
-        nats=nats.numpy(),
-        confidence=confidence.numpy(),
-        entropy=entropy.numpy(),
+        nats=-found["log_probability"],
+        argmax=found["argmax"],
+        confidence=found["confidence"],
+        entropy=found["entropy"],
         vocabulary=head.weight.shape[0],
-        correct=correct.numpy(),
-        kl=kl.numpy() if reference is not None else None,
-        agrees=agrees.numpy() if reference is not None else None,
+        correct=found["is_argmax"],
+        beside=_beside(found) if reference is not None else None,
         hidden=hidden,
     )
+
+
+def _beside(found: Mapping[str, np.ndarray]) -> Beside:
+    theirs = {name: found[f"reference_{name}"] for name in ("argmax", "confidence", "entropy")}
+    return Beside(kl=found["kl"], agrees=found["agrees"], **theirs)
 
 
 def _score_batch(

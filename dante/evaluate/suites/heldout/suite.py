@@ -1,7 +1,8 @@
 """Held-out answers of the teacher: bits per byte, hits, entropy, calibration and, beside a teacher, KL and agreement.
 
 Further files in its folder: `reference.safetensors`, a teacher's hidden states at the scored positions (what makes KL
-exact and cheap later), and `validation.jsonl`, bits of the validation answers, where asked for.
+exact and cheap later), and `validation.jsonl`, bits of the validation answers, where asked for. Beside a teacher of the
+same vocabulary a few answers are kept token by token, see `dante.evaluate.suites.heldout.tokens`.
 """
 
 import hashlib
@@ -16,14 +17,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dante.cache import Record
+from dante.errors import DanteError
 from dante.evaluate import items
 from dante.evaluate.progress import Bars
 from dante.evaluate.subject import Subject
 from dante.evaluate.suite import Item, Measurement, Metric, Stated, Suite
+from dante.evaluate.suites.heldout.agreement import agreement
 from dante.evaluate.suites.heldout.calibration import calibration
 from dante.evaluate.suites.heldout.counting import counting_models
 from dante.evaluate.suites.heldout.entropy import entropy_histogram
 from dante.evaluate.suites.heldout.fidelity import Scores, score
+from dante.evaluate.suites.heldout.tokens import token_lines
 from dante.losses.vocabulary.head import Head
 from dante.losses.vocabulary.scoring import Reference
 from dante.students.load import load_student
@@ -41,6 +45,8 @@ class Heldout(Suite):
     Args:
         bins: of the calibration error.
         validation: score the student on the validation records, too: what a learning rate is chosen on.
+        shown: answers that are kept token by token, beside a teacher; the first ones in the order of their ids' hashes,
+            so the same for every model and every run that shares the cache. 0: none.
         name: of the suite.
     """
 
@@ -55,9 +61,16 @@ class Heldout(Suite):
         ("init", "teacher"),
     )
 
-    def __init__(self, bins: int, validation: bool, name: str = "") -> None:
+    def __init__(self, bins: int, validation: bool, shown: int, name: str = "") -> None:
         super().__init__(name)
-        self.bins, self.validation = bins, validation
+        if shown < 0:
+            raise DanteError(
+                f"{shown} answers",
+                where=f"eval.suites.{self.name}.shown",
+                allowed="a whole number from 0",
+                fix=f"eval.suites.{self.name}.shown=0",
+            )
+        self.bins, self.validation, self.shown = bins, validation, shown
         metrics = {
             "bits_per_byte": Metric("bits per byte", better="lower", meaning="what it needs to write the text down"),
             "top1_accuracy": Metric("top-1 accuracy", True, "higher", "the teacher's token is the most likely one"),
@@ -89,6 +102,11 @@ class Heldout(Suite):
         calibrated = calibration(
             scores.confidence, scores.correct, scores.record, bins=self.bins, seed=subject.draw_seed
         )
+        beside = scores.beside
+        tokens_shown: list[dict[str, Any]] = []
+        if beside is not None:
+            first = slice(self.shown)
+            tokens_shown = list(token_lines(scores, beside, records[first], rendered[first], renderer.tokenizer))
         others: dict[str, list[Item]] = {}
         if subject.is_student:
             others = _counted(renderer, subject, scores)
@@ -99,9 +117,11 @@ class Heldout(Suite):
             slices=list(items.slices(records)),
             stated=[Stated("ece", calibrated.ece, calibrated.stderr, len(records))],
             others=others,
+            tokens=tokens_shown,
             details={
                 "calibration": asdict(calibrated),
                 "entropy": entropy_histogram(scores),
+                **({"agreement": agreement(scores, beside)} if beside is not None else {}),
                 "tokens_sha256": tokens,
                 "bytes": int(scores.text_bytes.sum()),
             },
