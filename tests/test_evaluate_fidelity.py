@@ -10,10 +10,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dante.errors import DanteError
 from dante.evaluate.suites.heldout import fidelity
-from dante.evaluate.suites.heldout.fidelity import plain, score
+from dante.evaluate.suites.heldout.fidelity import score
 from dante.losses.vocabulary.head import Head
 from dante.losses.vocabulary.scoring import Reference
 from dante.text.chat import ChatRenderer, Rendered
+from dante.text.raw import plain
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
