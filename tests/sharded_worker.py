@@ -17,16 +17,20 @@ from dante.fit.keep import weights
 from dante.fit.keep.checkpoint import Checkpoints, StreamingCheckpointIO, latest
 from dante.fit.strategy import build_strategy
 from dante.losses.ce import CE
+from dante.losses.distillation.divergences import JSD
+from dante.losses.distillation.logits import LogitDistillation
 from dante.losses.dual_penalty.penalty import DualPenalty
 from dante.losses.multiplier import NuPI
 from dante.losses.schedule import Constant, HoldThenRamp
+from dante.supervision.live import BesideStudent
+from tests.test_live_teacher import teacher
 from tests.test_module import Collect, bare_trainer, cwce, empty_row, module, row, step_batch, student, tea, token_ids
 
 STEPS = 20
 # Eight rows of the five records of test_module, two ranks, four rows each; the last one has nothing on one rank.
 ROWS = [[0], [1], [2, 4], [3], [4], [0, 1], [2]]
 JOINED = [[0, 2, 4, 4, 2], [1, 3, 0, 1]]
-OPTIONS = ("signal", "precision", "dropout", "gradient_sync", "gradient_checkpointing", "tied")
+OPTIONS = ("signal", "precision", "dropout", "gradient_sync", "gradient_checkpointing", "tied", "live")
 TRAINER = {"accelerator": "cpu", "num_nodes": 1, "shard_size": None, "checkpoints": "sharded", "timeout_s": 60}
 
 
@@ -74,11 +78,15 @@ def dual(signal):
     return DualPenalty(Constant(1.0), signal, "label_probability", bound=bound, multiplier=multiplier, **options)
 
 
-def trained(dtype=torch.float32, precision="fp32", dropout=None, tied=True, signal=None, **options):
-    """A tiny student whose clip is active in every step, with CWCE and TEA, or with CE and a dual penalty."""
+def trained(dtype=torch.float32, precision="fp32", dropout=None, tied=True, signal=None, live=None, **options):
+    """A tiny student whose clip is active in every step, with CWCE and TEA, with CE and a dual penalty, or with a live
+    teacher, `sharded` or `whole` where the student is sharded."""
     model = student(dtype, tied)
     constrained = {"ce": CE(Constant(1.0)), "dual": dual(signal or "predictive")}
     losses = {"cwce": cwce("records"), "tea": tea()} if signal is None else constrained
+    if live is not None:
+        losses = {"kl": LogitDistillation(Constant(20.0), JSD(0.3), 2.0)}
+        options["teacher"] = BesideStudent(teacher(dtype), spread=live == "sharded")
     return module(
         model, losses, precision=precision, clip=0.5, steps=STEPS, lr=3e-3, attention_dropout=dropout, **options
     )

@@ -66,11 +66,13 @@ def tea(reduction="relative", calibrate=True, weight=None):
     return TEA(schedule, reduction, calibrate, gradient_ratio=0.1, drift_rms=1e-4, calibration=0.2)
 
 
-def module(model=None, losses=None, fidelity=SOUND, precision="fp32", seed=0, gradient_sync="last", **fit):
+def module(
+    model=None, losses=None, fidelity=SOUND, precision="fp32", seed=0, gradient_sync="last", teacher=None, **fit
+):
     losses = losses or {"cwce": cwce()}
     settings = fit_settings.fit(**{**FIT, **fit})
     kept = fit_settings.fidelity(**fidelity)
-    return DistillModule(model or student(), losses, settings, kept, precision, seed, gradient_sync)
+    return DistillModule(model or student(), losses, settings, kept, precision, seed, gradient_sync, teacher)
 
 
 def token_ids(seed):

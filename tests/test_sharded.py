@@ -29,6 +29,9 @@ SCENARIOS = {
     "ddp-dropout": {"trainer": {"strategy": "ddp"}, "dropout": 0.2, "resume": 7},
     "fsdp-dual": {**FSDP, "signal": "predictive", "resume": 7},
     "ddp-dual": {"trainer": {"strategy": "ddp"}, "signal": "predictive", "resume": 13},
+    "fsdp-live": {**FSDP, "live": "sharded", "resume": 7},
+    "fsdp-live-whole": {**FSDP, "live": "whole"},
+    "ddp-live": {"trainer": {"strategy": "ddp"}, "live": "whole", "resume": 7},
     "fsdp-gram": {**FSDP, "signal": "gram"},
     "fsdp-bf16": {**FSDP, "precision": "bf16"},
     "ddp-bf16": {"trainer": {"strategy": "ddp"}, "precision": "bf16"},
@@ -123,6 +126,15 @@ def test_two_processes_have_one_multiplier(out, name):
         assert torch.equal(buffer, states[1][key]), key
 
 
+@pytest.mark.parametrize("name", ["fsdp-live", "fsdp-live-whole", "ddp-live"])
+def test_a_live_teacher_says_the_same_wherever_its_weights_lie(out, name):
+    """Spread over both processes like the student, or whole on each: twenty steps as on one process."""
+    rows, weights = alone(live="whole")
+    assert all(row["grad_norm"] > 0.5 for row in rows[:10])  # the clip is active
+    assert rows[16]["loss/kl"] < rows[0]["loss/kl"]  # the same batch
+    compare(rows_of(out, name), load_file(out / f"{name}.safetensors"), rows, weights, 1e-5)
+
+
 @pytest.mark.parametrize(("name", "after"), [("fsdp-dual", 7), ("ddp-dual", 13)])
 def test_a_resumed_constraint_is_the_same_to_the_bit(out, name, after):
     """Stopped while the threshold is being measured, and while the multiplier moves."""
@@ -130,7 +142,7 @@ def test_a_resumed_constraint_is_the_same_to_the_bit(out, name, after):
     assert sha256(out / f"{name}-resumed.safetensors") == sha256(out / f"{name}.safetensors")
 
 
-@pytest.mark.parametrize("name", ["ddp", "fsdp", "fsdp-full", "fsdp-dropout", "ddp-dropout"])
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "fsdp-full", "fsdp-dropout", "ddp-dropout", "fsdp-live", "ddp-live"])
 def test_a_resumed_fit_is_the_same_to_the_bit(out, name):
     assert rows_of(out, f"{name}-resumed") == rows_of(out, name)[7:]
     assert sha256(out / f"{name}-resumed.safetensors") == sha256(out / f"{name}.safetensors")
