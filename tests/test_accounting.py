@@ -25,6 +25,8 @@ from dante.fit.record.metrics import Recorder
 from dante.fit.record.metrics_file import MetricsFile
 from dante.losses.base import LinearLoss, Loss
 from dante.losses.ce import CE
+from dante.losses.distillation.divergences import ForwardKL
+from dante.losses.distillation.logits import LogitDistillation
 from dante.losses.entropy_penalty import EntropyPenalty
 from dante.losses.schedule import Constant
 from dante.system.files import GIB
@@ -459,6 +461,23 @@ def test_the_memory_model_follows_the_config() -> None:
     assert total(accelerator="gpu").process == 0.0
 
 
+def test_a_live_teacher_takes_memory_whole_or_spread() -> None:
+    parameters, loss = 33.4e9, LogitDistillation(Constant(1.0), ForwardKL(), 1.0)
+
+    def teacher(**trainer: Any) -> float:
+        fit, kept = fit_settings.fit(**{**SETTINGS, "precision": "bf16"}), fit_settings.fidelity(master_weights=True)
+        return memory_of(POCKET, fit, kept, {**ONE, **trainer}, [loss], [parameters]).teacher
+
+    whole = 2 * parameters
+    sharded = {"devices": 8, "strategy": "fsdp2"}
+    ends = 2 * 2 * POCKET.embedding_entries  # embedding and head stay whole
+    assert teacher() == teacher(**sharded, teacher_weights="whole") == whole
+    assert teacher(**sharded) == whole / 8 + 2 * whole / POCKET.layers + ends
+    assert teacher(teacher_device="cuda:1") == 2 * POCKET.embedding_entries
+    fit, kept = fit_settings.fit(**SETTINGS), fit_settings.fidelity(master_weights=True)
+    assert memory_of(POCKET, fit, kept, ONE, [loss]).teacher == 0.0
+
+
 def test_what_losses_read_of_a_tile_takes_more_of_them() -> None:
     def tiles(accelerator: str, *losses: Loss) -> float:
         trainer = {**ONE, "accelerator": accelerator}
@@ -471,6 +490,7 @@ def test_what_losses_read_of_a_tile_takes_more_of_them() -> None:
         assert one == tiles(accelerator, ANCHOR)
         assert tiles(accelerator, ce, entropy) == more * one
     assert tiles("cpu", ce, LinearLoss(Constant(1.0), "autograd")) == 3 * tiles("cpu", ce)
+    assert tiles("cpu", ce, LogitDistillation(Constant(1.0), ForwardKL(), 1.0)) == 4 * tiles("cpu", ce)
 
 
 @pytest.mark.slow

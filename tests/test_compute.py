@@ -124,6 +124,21 @@ def test_the_bill_is_what_a_count_by_hand_gives(
     assert scored.total == found.training + found.generation + found.generation
 
 
+def test_a_teacher_beside_the_student_is_charged_for_every_draw(cache: Path, renderer: ChatRenderer) -> None:
+    """Twice as many epochs cost it twice as much, where answers and kept scores cost nothing more."""
+    once = bill(opened(cache, renderer, Shuffled()), beside=(Size(70.0, True), Size(5.0, True)))
+    plan, longer = once.data.plan_of(3), once.data.plan_of(6)
+    for of in (plan, longer):
+        tokens, supervised = int(of.tokens.sum()), int(of.supervised_tokens.sum())
+        assert once.of(of).scoring == Work(2 * supervised, 2 * (70.0 + 5.0) * tokens)
+    assert once.of(plan).estimated == replace(once, beside=()).of(plan).estimated
+    assert replace(once, beside=(None,)).of(plan).scoring.flops is None
+    assert "scoring" in replace(once, beside=(Size(70.0, False),)).of(plan).estimated
+    raw = replace(once, written=False).of(plan)
+    assert raw.generation == Work(0, 0.0)
+    assert raw.scoring == once.of(plan).scoring
+
+
 def test_what_is_not_recorded_is_estimated_and_said_to_be(cache: Path, renderer: ChatRenderer, tmp_path: Path) -> None:
     exact = bill(opened(cache, renderer, Shuffled()), same_tokens=True)
     plan = exact.data.plan_of(1)
@@ -481,21 +496,15 @@ def test_a_cache_of_another_teacher_is_not_charged_at_this_one_s_size(
     assert size(9.0) == Size(9.0, counted=False)
 
 
-def test_a_loss_that_reads_scores_is_charged_for_them(
-    runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_loss_that_reads_scores_is_charged_for_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cfg = composed("+experiment=sft", "scale=smoke", f"run.dir={tmp_path}/run")
     plain = estimate(cfg, pipeline.plan_steps(cfg)).compute
     monkeypatch.setattr(CE, "needs", frozenset({"sparse"}))
+    cfg = composed("+experiment=sft", "scale=smoke", f"run.dir={tmp_path}/run")
     scored = estimate(cfg, pipeline.plan_steps(cfg)).compute
     assert plain.scoring == Work(0, 0.0)
     assert scored.scoring == scored.generation == plain.generation
     assert scored.estimated == ("training", "generation", "scoring")
-    monkeypatch.setattr(CE, "needs_scoring", True)
-    monkeypatch.setattr(CE, "needs", frozenset())  # nothing is read: what it costs is asked
-    block = fitted(runs, "scored", "fit.steps=2")["compute"]
-    assert block["scoring"] == block["generation"]
-    assert block["total"]["tokens"] == block["training"]["tokens"] + 2 * block["generation"]["tokens"]
 
 
 def test_the_report_shows_the_parts_and_the_budget() -> None:
@@ -509,7 +518,7 @@ def test_the_report_shows_the_parts_and_the_budget() -> None:
     }
     unknown = Compute(Work(1000, 6e6), Work(200, None), Work(200, None)).as_dict(None)
     rows = dict(cost.compute_rows({"compute": unknown}))
-    assert rows["their scoring"] == "size of the teacher unknown, 200 tokens"
+    assert rows["read by the teacher once more (scoring)"] == "size of the teacher unknown, 200 tokens"
     assert rows["budget"] == "none: a number of steps was set"
     assert cost.compute_rows({}) == []
     drawn = Run(

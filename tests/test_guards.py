@@ -45,6 +45,8 @@ ONE = {
     "num_nodes": 1,
     "strategy": "auto",
     "gradient_sync": "every",
+    "teacher_weights": "sharded",
+    "teacher_device": None,
     "shard_size": None,
 }
 

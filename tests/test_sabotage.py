@@ -82,6 +82,51 @@ SABOTAGES = {
     "dropout the same in every step": Sabotage(
         "dante/fit/module.py", 'f"{self.seed}/{step}/', 'f"{self.seed}/', ("tests/test_dropout.py",)
     ),
+    "T² in the value and not in the gradient": Sabotage(
+        "dante/losses/distillation/divergences.py",
+        "gradient_RV if temperature == 1.0 else gradient_RV.mul_(temperature)",
+        "gradient_RV if temperature == 1.0 else gradient_RV.div_(temperature)",
+        ("tests/test_logit_distillation.py",),
+    ),
+    "renormalised top-K in place of the tail": Sabotage(
+        "dante/losses/distillation/topk_tail.py",
+        "        t_TK, tail_T = targets.probabilities.to(log_p_TK), targets.tail.to(log_p_TK)\n",
+        "        t_TK, tail_T = targets.probabilities.to(log_p_TK), targets.tail.to(log_p_TK)\n"
+        "        t_TK, tail_T = t_TK / t_TK.sum(-1, keepdim=True), tail_T * 0\n"
+        "        log_p_TK = log_p_TK.masked_fill(~there_TK, -torch.inf).log_softmax(-1)\n",
+        ("tests/test_logit_distillation.py",),
+    ),
+    "teacher logits one position late": Sabotage(
+        "dante/supervision/live.py",
+        "return supervised_states(self.model, row, autocast=False)",
+        "return supervised_states(self.model, row, autocast=False).roll(1, 0)",
+        ("tests/test_live_teacher.py",),
+    ),
+    "lookup by step instead of id": Sabotage(
+        "dante/supervision/sparse.py",
+        "rows = self.logits.for_record(self.records[identity])",
+        "self.step = getattr(self, 'step', -1) + 1; "
+        "rows = self.logits.for_record(list(self.records.values())[self.step % len(self.records)])",
+        ("tests/test_supervision.py",),
+    ),
+    "zero padding instead of −inf": Sabotage(
+        "dante/losses/distillation/logits.py",
+        "shared = min(tile.tokens.teacher.logits.vocabulary, tile.logits.shape[1])",
+        "shared = tile.logits.shape[1]; tile.teacher_logits.nan_to_num_(neginf=0.0)",
+        ("tests/test_logit_distillation.py",),
+    ),
+    "teacher left in train mode": Sabotage(
+        "dante/supervision/live.py",
+        "self.network = _Backbone(model).requires_grad_(False).eval()",
+        "self.network = _Backbone(model).requires_grad_(False).train()",
+        ("tests/test_live_teacher.py",),
+    ),
+    "mask without the end-of-turn token": Sabotage(
+        "dante/text/chat.py",
+        "[True] * (end + 1 - start) + [False] * (len(ids) - end - 1)",
+        "[True] * (end - start) + [False] * (len(ids) - end)",
+        ("tests/test_logit_mask.py",),
+    ),
     "attention across documents": Sabotage(
         "dante/fit/module.py",
         "**row_inputs(self.student, batch),",

@@ -1,7 +1,6 @@
 """What losses need of the teacher besides its text: declared, joined by record id, shown tile by tile."""
 
 import copy
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,22 +10,34 @@ import torch
 from torch import Tensor
 
 from dante.cache import CacheWriter, Record
-from dante.cache.sparse import SparseLogits, TopKTail
+from dante.cache.sparse import Sparse, SparseLogits, TopKTail
 from dante.cache.sparse.sidecar import Header, file_name, write_file
 from dante.data.curriculum import Shuffled
 from dante.data.datamodule import DistillData
 from dante.errors import DanteError
+from dante.fit.settings import without_spare_supervision
 from dante.losses.base import LinearLoss, Loss
 from dante.losses.ce import CE
+from dante.losses.distillation.divergences import ForwardKL
+from dante.losses.distillation.logits import LogitDistillation
 from dante.losses.one_pass import vocabulary_pass
 from dante.losses.schedule import Constant
 from dante.losses.tokens import Need, SparseTargets, SupervisedTokens, TeacherSide
 from dante.losses.vocabulary.head import Head
 from dante.losses.vocabulary.tile import Tile
 from dante.supervision.asked import Asked
-from dante.supervision.provided import Supervision, sparse_kind, supervision_for
-from dante.supervision.sparse import rendering_of
+from dante.supervision.provided import (
+    Supervision,
+    resident_inputs,
+    scored_once,
+    scoring_inputs,
+    sparse_kind,
+    supervision_for,
+)
+from dante.supervision.sparse import Cached, rendering_of, within
 from dante.text.chat import ChatRenderer
+from dante.text.raw import RawRenderer
+from dante.text.vocabularies import difference, token_difference
 from tests.test_data import renderer as chatml
 
 KEPT = 6
@@ -177,8 +188,61 @@ def test_rows_of_another_tokenizer_text_or_cache_are_refused(cache: Path, render
         supervision_of([loss], cache.parent / "more", renderer)
 
 
-def test_what_scoring_cost_is_asked_for_losses_that_need_it() -> None:
-    assert TailKL(Constant(1.0)).needs_scoring
-    assert not CE(Constant(1.0)).needs_scoring
-    named: Mapping[str, Loss] = {"kl": TailKL(Constant(1.0))}
-    assert any(loss.needs_scoring for loss in named.values())
+def test_who_scores_every_draw_and_who_scored_once() -> None:
+    parts = {
+        "sparse": {"_target_": "dante.supervision.sparse.Cached", "folder": None},
+        "teacher_logits": {
+            "_target_": "dante.supervision.live.Model", "step": "teacher-b", "precision": "fp32", "attention": "auto"
+        },
+    }  # fmt: skip
+    files, live = TailKL(Constant(1.0)), LogitDistillation(Constant(1.0), ForwardKL(), 1.0)
+    assert scored_once(parts, [files])
+    assert not scored_once(parts, [live])
+    assert not scored_once(parts, [CE(Constant(1.0))])
+    assert scoring_inputs(parts, [files, CE(Constant(1.0))]) == []
+    assert scoring_inputs(parts, [live, files]) == resident_inputs(parts, [live]) == ["teacher-b"]
+
+
+def test_ids_beyond_the_tokenizer_s_are_padding_of_the_teacher_s_head() -> None:
+    rows = Sparse(
+        np.array([[3, 5, 9], [2, 8, 9]]), np.array([[0.5, 0.3, 0.1], [0.25, 0.5, 0.25]]), np.array([0.1, 0.0])
+    )
+    found = within(rows, 8)
+    np.testing.assert_array_equal(found.ids, [[3, 5, -1], [2, -1, -1]])
+    np.testing.assert_allclose(found.probabilities, [[0.5, 0.3, 0.0], [1.0, 0.0, 0.0]])  # what was drawn stays whole
+    np.testing.assert_allclose(found.tail, [0.2, 0.0])
+    assert within(rows, 10) is rows
+
+
+def test_the_first_difference_of_two_tokenizers_is_named(renderer: ChatRenderer) -> None:
+    ours = renderer.tokenizer
+    assert difference(ours, copy.deepcopy(ours)) is None
+    theirs = copy.deepcopy(ours)
+    theirs.chat_template = str(ours.chat_template) + "\n{# more #}"
+    assert "chat templates differ: line" in str(difference(theirs, ours))
+    assert token_difference(theirs, ours) is None
+    longer = copy.deepcopy(ours)
+    longer.add_tokens(["<|new|>"])
+    assert difference(longer, ours) == (
+        f"token {len(ours)} is '<|new|>' in the teacher's vocabulary and absent in the student's"
+    )
+
+
+def test_only_what_a_loss_reads_belongs_to_a_fit() -> None:
+    """Another server for sparse logits must not make a plain fit anew."""
+    nodes = {"sparse": {"_target_": "a"}, "teacher_logits": {"_target_": "b"}}
+
+    def kept_of(target: str) -> dict[str, Any]:
+        settings = {"seed": 1, "losses": {"x": {"_target_": target}}, "supervision": dict(nodes)}
+        return without_spare_supervision(settings)
+
+    assert "supervision" not in kept_of("dante.losses.ce.CE")
+    assert kept_of("dante.losses.distillation.logits.LogitDistillation")["supervision"].keys() == {"teacher_logits"}
+    assert kept_of("dante.losses.distillation.topk_tail.TopKTail")["supervision"].keys() == {"sparse"}
+    assert "supervision" not in kept_of("dante.losses.ce.Nothing")  # the check names that
+
+
+def test_raw_text_has_no_kept_logits(cache: Path, renderer: ChatRenderer) -> None:
+    asked = Asked({"cache": cache}, RawRenderer(renderer.tokenizer), {}, "topk_tail")
+    with pytest.raises(DanteError, match="fit renders plain text.*fit.rendering=chat"):
+        Cached(None).open(asked)

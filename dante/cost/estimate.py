@@ -27,7 +27,7 @@ from dante.run.stages import STAGES
 from dante.run.step import PlannedStep
 from dante.supervision.provided import resident_inputs, scored_once, scoring_inputs
 from dante.system.files import GIB
-from dante.teachers.size import teacher_size
+from dante.teachers.size import resident_parameters, teacher_size
 
 # Sources of texts that no teacher writes.
 RAW = ("dante.cache.stage.RawTexts",)
@@ -207,8 +207,11 @@ def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, Planned
     losses = settings.build_losses()
     reads = settings.supervision, list(losses.values())
     scored, beside = scored_once(*reads), scoring_inputs(*reads)
-    beside_sizes = [_size_of_input(cfg, node["inputs"].get(name), steps) for name in beside]
-    resident = [_size_of_input(cfg, node["inputs"].get(name), steps, "resident") for name in resident_inputs(*reads)]
+    labels = [node["inputs"].get(name) for name in beside]
+    sizes = [teacher_size(_stated(cfg, label, "parameters"), _made(label, steps)) for label in labels]
+    beside_sizes = [size.parameters if size else None for size in sizes]
+    labels = [node["inputs"].get(name) for name in resident_inputs(*reads)]
+    resident = [resident_parameters(_stated(cfg, label, "resident"), _made(label, steps)) for label in labels]
     writes = source["_target_"] not in RAW
     teacher = _teacher_parameters(cfg, steps)
 
@@ -307,17 +310,15 @@ def _cache_facts(
     return train, per_record, supervised / per_record, False
 
 
-def _size_of_input(
-    cfg: dict[str, Any], label: str | None, steps: dict[str, PlannedStep], key: str = "parameters"
-) -> float | None:
-    """Parameters of a step's teacher that a token goes through, or (`resident`) all of them; as far as known."""
-    made = steps[label].directory if label in steps and steps[label].complete else None
+def _made(label: str | None, steps: dict[str, PlannedStep]) -> Path | None:
+    """A teacher step's directory, where it is complete."""
+    return steps[label].directory if label in steps and steps[label].complete else None
+
+
+def _stated(cfg: dict[str, Any], label: str | None, key: str) -> float | None:
+    """What the configuration says of a step's teacher: only of the run's own it says anything."""
     own = label is not None and cfg["steps"][label]["settings"].get("make") == cfg["teacher"]["make"]
-    stated = cfg["teacher"][key] if own else None
-    if key == "resident" and stated is not None:
-        return float(stated)
-    size = teacher_size(stated, made)
-    return size.parameters if size else None
+    return cfg["teacher"][key] if own else None
 
 
 def _teacher_parameters(cfg: dict[str, Any], steps: dict[str, PlannedStep]) -> float | None:

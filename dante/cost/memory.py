@@ -197,7 +197,7 @@ def memory_of(
 def _teacher(parameters: float, shape: Shape, bf16: bool, trainer: dict[str, Any], shards: int) -> float:
     """A live teacher on one device; [I]: spread over devices it has two blocks gathered at once, and its embedding and
     head whole. How many blocks it has and how large its embedding is are taken from the student."""
-    width = 2 if bf16 else 4
+    width = 2.0 if bf16 else 4.0
     if trainer["teacher_device"] is not None:  # its head alone stands beside the student's
         return width * shape.embedding_entries
     if shards == 1 or trainer["teacher_weights"] == "whole":

@@ -48,10 +48,41 @@ def size_of(folder: Path) -> Size | None:
     Of n experts, k of which a token goes through, k/n of the experts' parameters are active; a tied head is stored
     once, and counts once.
     """
+    text = _text_config(folder)
+    counts = _entries(folder, text)
+    if counts is None:
+        return None
+    everyone, experts = counts
+    if not experts:
+        return Size(float(everyone), counted=True)
+    active, total = _first(text, _EXPERTS_PER_TOKEN), _first(text, _ALL_EXPERTS)
+    share = active / total if active and total else 1.0
+    return Size(everyone + experts * share, counted=False)
+
+
+def resident_parameters(stated: float | int | None, teacher: Path | None) -> float | None:
+    """All parameters of a teacher, every expert's: what its weights take. Counted in its files, else as stated.
+
+    Args:
+        stated: `teacher.resident`.
+        teacher: the finished teacher step, or None.
+    """
+    folder = Path(load_teacher(teacher).location(teacher)) if teacher and (teacher / FILE_NAME).is_file() else None
+    counts = _entries(folder, _text_config(folder)) if folder is not None and folder.is_dir() else None
+    if counts is not None:
+        return float(sum(counts))
+    return None if stated is None else float(stated)
+
+
+def _text_config(folder: Path) -> dict[str, Any]:
     config: dict[str, Any] = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    return {**config, **(config.get("text_config") or {})}
+
+
+def _entries(folder: Path, config: dict[str, Any]) -> tuple[int, int] | None:
+    """Entries that every token goes through, and those of experts; None where there are none to count."""
     files = sorted(folder.glob("*.safetensors"))
-    text = {**config, **(config.get("text_config") or {})}
-    if not files or text.get("quantization_config"):
+    if not files or config.get("quantization_config"):
         return None
     everyone = experts = 0
     for path in files:
@@ -60,11 +91,7 @@ def size_of(folder: Path) -> Size | None:
                 entries = math.prod(weights.get_slice(name).get_shape())
                 everyone += 0 if _EXPERTS.search(name) else entries
                 experts += entries if _EXPERTS.search(name) else 0
-    if not experts:
-        return Size(float(everyone), counted=True)
-    active, total = _first(text, _EXPERTS_PER_TOKEN), _first(text, _ALL_EXPERTS)
-    share = active / total if active and total else 1.0
-    return Size(everyone + experts * share, counted=False)
+    return everyone, experts
 
 
 def _first(config: dict[str, Any], names: tuple[str, ...]) -> int | None:

@@ -8,6 +8,8 @@ from dante.fit.safety import out_of_memory
 from dante.fit.settings import Settings
 from dante.run.step import Step
 from dante.students.load import meta_of
+from dante.supervision.provided import resident_inputs
+from dante.teachers.size import resident_parameters
 
 Stage = Callable[[Step[Settings]], None]
 
@@ -24,7 +26,9 @@ def guarded(run: Stage) -> Stage:
         settings, trainer = step.settings, step.resources["trainer"]
         losses = list(settings.build_losses().values())
         shape = shape_of(meta_of(step.inputs["init"] / "model"))
-        budget = out_of_memory.budget_of(shape, settings.fit, settings.fidelity, trainer, losses)
+        beside = resident_inputs(settings.supervision, losses)
+        teachers = [resident_parameters(None, step.inputs.get(name)) or 0.0 for name in beside]
+        budget = out_of_memory.budget_of(shape, settings.fit, settings.fidelity, trainer, losses, teachers)
         if not (step.out / "summary.json").is_file():
             out_of_memory.announce(budget, ranks_here=trainer["devices"] if trainer["accelerator"] == "cpu" else 1)
         try:

@@ -54,20 +54,29 @@ class Budget:
         """Estimate and supply."""
         state, rest = self.memory.state / GIB, (self.memory.total - self.memory.state) / GIB
         need = f"it needs about {state:.1f} GiB for weights, gradients and Adam and {rest:.1f} GiB beside them"
+        if self.memory.teacher:
+            need += f", of it {self.memory.teacher / GIB:.1f} for the live teacher"
         return (
             need if self.all_gib is None else f"{need}; the device has {self.all_gib:.1f} GiB, {self.free_gib:.1f} free"
         )
 
 
-def budget_of(shape: Shape, fit: Fit, fidelity: Fidelity, trainer: dict[str, Any], losses: Sequence[Loss]) -> Budget:
-    """Estimate, supply and advice for a fit that is about to start on this machine."""
+def budget_of(
+    shape: Shape,
+    fit: Fit,
+    fidelity: Fidelity,
+    trainer: dict[str, Any],
+    losses: Sequence[Loss],
+    teachers: Sequence[float] = (),
+) -> Budget:
+    """Estimate, supply and advice for a fit that is about to start on this machine; arguments as of `memory_of`."""
     on_cpu = trainer["accelerator"] == "cpu" or not torch.cuda.is_available()
     supply = memory_bytes(torch.device("cpu" if on_cpu else "cuda"))
     return Budget(
-        memory=memory_of(shape, fit, fidelity, trainer, losses),
+        memory=memory_of(shape, fit, fidelity, trainer, losses, teachers),
         all_gib=supply[0] / GIB if supply else None,
         free_gib=supply[1] / GIB if supply else None,
-        advice=tuple(_advice(shape, fit, fidelity, trainer, losses)),
+        advice=tuple(_advice(shape, fit, fidelity, trainer, losses, teachers)),
     )
 
 
@@ -105,13 +114,18 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _advice(
-    shape: Shape, fit: Fit, fidelity: Fidelity, trainer: dict[str, Any], losses: Sequence[Loss]
+    shape: Shape,
+    fit: Fit,
+    fidelity: Fidelity,
+    trainer: dict[str, Any],
+    losses: Sequence[Loss],
+    teachers: Sequence[float],
 ) -> Iterator[str]:
     """What to type, by what it saves; what saves nothing here is left out."""
-    before = memory_of(shape, fit, fidelity, trainer, losses).total
+    before = memory_of(shape, fit, fidelity, trainer, losses, teachers).total
     savings = []
     for text, changed in _alternatives(fit, fidelity, trainer):
-        saved_gib = (before - memory_of(shape, *changed, losses).total) / GIB
+        saved_gib = (before - memory_of(shape, *changed, losses, teachers).total) / GIB
         if saved_gib >= _LEAST_SAVING_GIB:
             savings.append((saved_gib, text))
     for saved_gib, text in sorted(savings, reverse=True):
@@ -134,5 +148,9 @@ def _alternatives(fit: Fit, fidelity: Fidelity, trainer: dict[str, Any]) -> Iter
         yield f"fit.gradient_checkpointing={more}, {cost}", with_fit(gradient_checkpointing=more)
     if fidelity.master_weights and fit.precision == "bf16":
         yield "fidelity=card, bf16 weights", (fit, fidelity.model_copy(update={"master_weights": False}), trainer)
+    if trainer["strategy"] == "fsdp2" and trainer["teacher_weights"] == "whole":
+        yield "trainer.teacher_weights=sharded", (fit, fidelity, {**trainer, "teacher_weights": "sharded"})
+    if trainer["accelerator"] != "cpu" and trainer["teacher_device"] is None:
+        yield "trainer.teacher_device=cpu, slow", (fit, fidelity, {**trainer, "teacher_device": "cpu"})
     if trainer["devices"] * trainer["num_nodes"] > 1 and trainer["strategy"] != "fsdp2":
         yield "trainer.strategy=fsdp2", (fit, fidelity, {**trainer, "strategy": "fsdp2"})

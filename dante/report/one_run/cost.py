@@ -12,7 +12,7 @@ from dante.report.words import compact, duration, hours, size
 COMPUTE_PARTS = (
     ("training", "training"),
     ("generation", "the teacher's answers drawn, each once"),
-    ("scoring", "their scoring"),
+    ("scoring", "read by the teacher once more (scoring)"),
     ("total", "together"),
 )
 
