@@ -1,4 +1,4 @@
-"""Where the teacher's distribution is learnt: the answer's tokens and the end of the turn, and nothing before or behind."""
+"""Where a divergence is taken: at the tokens of the answers and at the end of the turn, not before and not behind."""
 
 from pathlib import Path
 
