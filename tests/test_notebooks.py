@@ -10,7 +10,7 @@ import pytest
 from notebooks.execute import SOURCES, executed
 
 LARGEST_BYTES = 500_000
-SHORTEST = 3  # notebooks that there are
+SHORTEST = 4  # notebooks that there are
 
 
 def paired(source: Path) -> nbformat.NotebookNode:
