@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 from dante.cache.__main__ import main as command
-from dante.cache.sparse import store
+from dante.cache.sparse.making import store
 
 RECORDS_PER_FILE = 5
 OPERATIONS = {"os.rename", "os.remove", "shutil.rmtree"}

@@ -12,7 +12,7 @@ from dante.cache import CacheWriter, Record, read_records
 from dante.cache.__main__ import main
 from dante.cache.records.record import stable_hash
 from dante.cache.sparse import RandomSampling, Sparse, SparseLogits, TopKTail, bits
-from dante.cache.sparse import store as store_module
+from dante.cache.sparse.making import store as store_module
 from dante.errors import DanteError
 from dante.teachers.engines.transformers_engine import TransformersEngine
 from dante.teachers.smoke import SmokeTeacher

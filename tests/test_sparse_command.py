@@ -16,8 +16,8 @@ import pytest
 from dante.cache import CacheWriter, Record, read_records
 from dante.cache.__main__ import main
 from dante.cache.sparse import SparseLogits
-from dante.cache.sparse import store as store_module
 from dante.cache.sparse.files import SidecarFile
+from dante.cache.sparse.making import store as store_module
 from dante.errors import DanteError
 from dante.teachers.smoke import SmokeTeacher
 from tests.bad_server import BadServer, Reply

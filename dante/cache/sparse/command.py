@@ -12,7 +12,7 @@ from typing import Any
 from dante import console
 from dante.cache.sparse.choice import DTYPE, choose_engine
 from dante.cache.sparse.kinds import KINDS
-from dante.cache.sparse.make import Order, make, summary
+from dante.cache.sparse.making.make import Order, make, summary
 from dante.errors import DanteError
 from dante.system import interrupt
 from dante.system.interrupt import Interrupted

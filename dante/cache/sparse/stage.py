@@ -4,7 +4,7 @@ from typing import Any
 
 from dante import console
 from dante.cache.sparse.kinds import KINDS
-from dante.cache.sparse.make import Order, make, summary
+from dante.cache.sparse.making.make import Order, make, summary
 from dante.cache.sparse.settings import Settings
 from dante.errors import DanteError
 from dante.run.parts import build

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from dante.cache.records.record import Record
 from dante.cache.sparse.files import Encoded, encode
-from dante.cache.sparse.measure import measure, probe, texts_of
-from dante.cache.sparse.progress import Bar
-from dante.cache.sparse.store import Store
+from dante.cache.sparse.making.measure import measure, probe, texts_of
+from dante.cache.sparse.making.progress import Bar
+from dante.cache.sparse.making.store import Store
 from dante.teachers.engines.base import Engine
 from dante.text.chat import ChatRenderer
 

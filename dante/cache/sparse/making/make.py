@@ -10,12 +10,12 @@ from dante.cache.generate.requests import Renderer
 from dante.cache.records.manifest import FILE_NAME, load_manifest
 from dante.cache.records.reader import read_records
 from dante.cache.records.record import Record, Split, stable_hash
-from dante.cache.sparse.build import build
 from dante.cache.sparse.files import Header
-from dante.cache.sparse.measure import refuse_unable, texts_of
-from dante.cache.sparse.progress import Bar
+from dante.cache.sparse.making.build import build
+from dante.cache.sparse.making.measure import refuse_unable, texts_of
+from dante.cache.sparse.making.progress import Bar
+from dante.cache.sparse.making.store import Store, opened
 from dante.cache.sparse.sidecar import SparseLogits
-from dante.cache.sparse.store import Store, opened
 from dante.errors import DanteError
 from dante.models.pretrained import Source, read_config
 from dante.teachers.engines.base import Engine
