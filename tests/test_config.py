@@ -59,6 +59,13 @@ def test_every_experiment_composes_and_is_planned_at_every_scale(experiment: str
     assert not any(tmp_path.iterdir())
 
 
+def test_kept_logits_are_of_the_kind_that_is_read() -> None:
+    with pytest.raises(DanteError, match=r"'topk_tail' reads topk_tail logits.*keeps random_sampling.*kept=topk_tail"):
+        composed("+experiment=cached_kd", "loss=[topk_tail]")
+    composed("+experiment=cached_kd", "loss=[topk_tail]", "kept=topk_tail")
+    composed("+experiment=cached_kd", "loss=[ce]")  # nothing reads what is kept, which harms nobody
+
+
 def test_the_published_scale_is_the_card_s_recipe(tmp_path: Path) -> None:
     cfg = composed("+experiment=dante_mosaic", "scale=a100x8", "fidelity=card")
     cost = estimate(cfg, pipeline.plan_steps(cfg))

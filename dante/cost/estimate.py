@@ -318,7 +318,7 @@ def _made(label: str | None, steps: dict[str, PlannedStep]) -> Path | None:
 def _stated(cfg: dict[str, Any], label: str | None, key: str) -> float | None:
     """What the configuration says of a step's teacher: only of the run's own it says anything."""
     own = label is not None and cfg["steps"][label]["settings"].get("make") == cfg["teacher"]["make"]
-    return cfg["teacher"][key] if own else None
+    return float(cfg["teacher"][key]) if own and cfg["teacher"][key] is not None else None
 
 
 def _teacher_parameters(cfg: dict[str, Any], steps: dict[str, PlannedStep]) -> float | None:

@@ -3,7 +3,7 @@
 topk_tail: the K largest probabilities and the mass of all others, for the tail-bucket loss. Ids cost Elias-Fano's
 code; of every probability p_i six bits are kept of d_i = log p_1 − log p_i, on a scale that is fine near p_1 and coarse
 far from it; of the tail's mass, the logarithm in float16. The kept probabilities are scaled on reading so that they and
-the tail sum to one, which is what makes p_1 exact where it is large. 125 bytes per token at V = 152,064, K = 50.
+the tail sum to one, which is what makes p_1 exact where it is large. 126 bytes per token at V = 152,064, K = 50.
 
 random_sampling (RS-KD, arXiv 2503.16870 [C]): N tokens drawn with replacement; the target of a token is how often it
 was drawn, over N: an unbiased estimate of the distribution, of which about twelve tokens differ. A quarter of the size.

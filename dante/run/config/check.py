@@ -200,6 +200,24 @@ def _architecture_is_known(cfg: dict[str, Any]) -> None:
         )
 
 
+def _kept_logits_are_those_that_are_read(cfg: dict[str, Any]) -> None:
+    """A recipe that keeps logits keeps the kind that its losses read."""
+    for step in cfg["steps"].values():
+        source = cfg["steps"].get(step.get("inputs", {}).get("logits", ""))
+        if step["stage"] != "fit" or source is None or source["stage"] != "logits":
+            continue
+        losses = STAGES["fit"].typed(step["settings"]).build_losses()
+        kinds = {name: loss.sparse_kind for name, loss in losses.items() if hasattr(loss, "sparse_kind")}
+        wrong = {name: kind for name, kind in kinds.items() if kind != source["settings"]["kind"]}
+        for name, kind in wrong.items():
+            raise DanteError(
+                f"the loss {name!r} reads {kind} logits, and the recipe keeps {source['settings']['kind']}",
+                where="kept",
+                allowed=kind,
+                fix=f"kept={kind}",
+            )
+
+
 def _devices_need_a_strategy(cfg: dict[str, Any]) -> None:
     trainer = cfg["trainer"]
     if trainer["devices"] * trainer["num_nodes"] > 1 and trainer["strategy"] == "auto":
@@ -280,6 +298,7 @@ _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _batch_fits,
     _steps_or_compute,
     _architecture_is_known,
+    _kept_logits_are_those_that_are_read,
     _devices_need_a_strategy,
     _master_weights_match_precision,
     _template_variables_have_one_home,
