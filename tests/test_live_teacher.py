@@ -185,6 +185,19 @@ def test_the_teacher_s_dtype_is_its_own() -> None:
     assert math.isfinite(float(rounded["loss"]))
 
 
+def test_a_teacher_on_a_device_of_its_own_says_the_same() -> None:
+    """Its backbone reads a copy of the row there; its head stays beside the student."""
+    here, there = BesideStudent(teacher()), BesideStudent(teacher(), device="cpu")
+    there.place(torch.device("cpu"), None)
+    batch = row([0, 2, 1], token_ids(0))
+    one, other = here.logits(batch, []), there.logits(batch, [])
+    torch.testing.assert_close(one.hidden, other.hidden, rtol=0, atol=0)
+    out = [torch.empty(3, VOCAB, dtype=torch.float64) for _ in range(2)]
+    one.write(slice(2, 5), out[0])
+    other.write(slice(2, 5), out[1])
+    assert torch.equal(*out)
+
+
 def test_a_head_that_the_pass_does_not_reproduce_is_refused() -> None:
     beside = teacher()
     plain_forward = beside.lm_head.forward
