@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dante.cache.asked import rendered_with
 from dante.cache.records.record import Record
 from dante.cache.sparse.files import Header
 from dante.cache.sparse.kinds import Sparse, TopKTail
@@ -27,6 +28,7 @@ from dante.cache.sparse.make import vocabulary_of
 from dante.cache.sparse.measure import measure, probe, refuse_unable, texts_of
 from dante.errors import DanteError
 from dante.losses.tokens import SparseTargets
+from dante.students.stage import bake_template_variables
 from dante.supervision.ahead import Ahead
 from dante.supervision.asked import Asked
 from dante.supervision.sparse import joined, train_records, within
@@ -81,6 +83,8 @@ class ServerSparse:
         handle = load_teacher(folder)
         model = handle.location(folder)
         theirs, ours = load_tokenizer(model, handle.revision, SOURCE), asked.renderer.tokenizer
+        if "init" in asked.inputs:  # variables of the template are the student's defaults, and the teacher's are given
+            bake_template_variables(theirs, rendered_with(asked.inputs["init"]))
         found = difference(theirs, ours, template=isinstance(asked.renderer, ChatRenderer))
         if found is not None:
             raise DanteError(
