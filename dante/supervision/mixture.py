@@ -40,9 +40,7 @@ def mixed(targets: Sequence[SparseTargets], shares: Sequence[float]) -> SparseTa
     return SparseTargets(union[:, :width], total[:, :width], tail)
 
 
-def interleaved(
-    parts: Sequence[SparseTargets], chosen: Sequence[Int64[Tensor, " places"]], tokens: int
-) -> SparseTargets:
+def interleaved(parts: Sequence[SparseTargets], chosen: Sequence[Int64[Tensor, "_"]], tokens: int) -> SparseTargets:
     """Targets of several teachers, each of some of the tokens, in the order of the tokens.
 
     Args:
