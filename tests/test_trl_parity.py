@@ -38,9 +38,7 @@ def test_the_generalised_jsd_is_trl_s(beta: float, temperature: float) -> None:
     result = vocabulary_pass(hidden, Head(weight), [loss], {"kl": 1.0}, tokens, torch.float32, 8)
     ours = torch.autograd.grad(result.total, [hidden, weight])
 
-    values, _ = ChunkedDivergenceFunction.apply(
-        hidden, weight, None, other, other_weight, None, beta, temperature
-    )  # type: ignore[no-untyped-call]
+    values, _ = ChunkedDivergenceFunction.apply(hidden, weight, None, other, other_weight, None, beta, temperature)  # type: ignore[no-untyped-call]
     torch.testing.assert_close(result.values["kl"], temperature**2 * values.detach(), rtol=2e-4, atol=2e-5)
     theirs = torch.autograd.grad(temperature**2 * values.mean(), [hidden, weight])
     torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=2e-6)

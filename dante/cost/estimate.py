@@ -15,7 +15,7 @@ from typing import Any
 from dante.cache.records.record import Split
 from dante.cache.split import held_out_words, planned, prompts_of
 from dante.cost import compute
-from dante.cost.compute import NOTHING, Compute
+from dante.cost.compute import NOTHING, Compute, Work
 from dante.cost.expected_rate import ExpectedRate, expected_rate
 from dante.cost.memory import Memory, Shape, memory_of, shape_of
 from dante.cost.peak import listed_tflops
@@ -206,12 +206,17 @@ def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, Planned
     per_step = {"records": size * per_record, "packs": size * fit.max_tokens, "tokens": size}[unit]
     losses = settings.build_losses()
     reads = settings.supervision, list(losses.values())
-    scored, beside = scored_once(*reads), scoring_inputs(*reads)
-    labels = [node["inputs"].get(name) for name in beside]
-    sizes = [teacher_size(_stated(cfg, label, "parameters"), _made(label, steps)) for label in labels]
-    beside_sizes = [size.parameters if size else None for size in sizes]
-    labels = [node["inputs"].get(name) for name in resident_inputs(*reads)]
-    resident = [resident_parameters(_stated(cfg, label, "resident"), _made(label, steps)) for label in labels]
+    scored, beside, resident = scored_once(*reads), scoring_inputs(*reads), resident_inputs(*reads)
+
+    def labels_of(names: list[str]) -> list[str | None]:
+        return [node["inputs"].get(name) for name in names]
+
+    def scoring_of(names: list[str], tokens: float) -> list[Work]:
+        supervised = tokens * supervised_share
+        sizes = [teacher_size(_stated(cfg, label, "parameters"), _made(label, steps)) for label in labels_of(names)]
+        parameters = [size.parameters if size else None for size in sizes]
+        return [compute.inference(active, tokens - supervised, supervised) for active in parameters]
+
     writes = source["_target_"] not in RAW
     teacher = _teacher_parameters(cfg, steps)
 
@@ -221,8 +226,7 @@ def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, Planned
         answers = per_record * supervised_share
         answered = compute.inference(teacher, distinct * (per_record - answers), distinct * answers)
         answered = answered if writes else NOTHING
-        supervised = tokens * supervised_share
-        live = [compute.inference(size, tokens - supervised, supervised) for size in beside_sizes]
+        live = scoring_of(beside, tokens)
         return Compute(
             training=compute.training(
                 shape.body_parameters, shape.embedding_entries, round(tokens), round(tokens * supervised_share)
@@ -238,7 +242,8 @@ def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, Planned
     devices = trainer["devices"] * trainer["num_nodes"]
     # Recomputation runs every forward twice: no useful work, but time.
     hardware_flops = (cost.training.flops or 0.0) * (4 / 3 if fit.gradient_checkpointing == "full" else 1)
-    hardware_flops += (cost.scoring.flops or 0.0) if beside else 0.0
+    # Of the teachers that score every draw, those that run on these devices.
+    hardware_flops += sum(work.flops or 0.0 for work in scoring_of(resident, tokens))
     rate = expected_rate(trainer, fit.precision)
 
     def hours_at(at: ExpectedRate) -> float:
@@ -258,7 +263,15 @@ def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, Planned
         supervised_tokens=tokens * supervised_share,
         counted=counted,
         memory=memory_of(
-            shape, fit, settings.fidelity, trainer, list(losses.values()), [size or 0.0 for size in resident]
+            shape,
+            fit,
+            settings.fidelity,
+            trainer,
+            list(losses.values()),
+            [
+                resident_parameters(_stated(cfg, label, "resident"), _made(label, steps)) or 0.0
+                for label in labels_of(resident)
+            ],
         ),
         compute=cost,
         rate=rate,
@@ -325,7 +338,10 @@ def _teacher_parameters(cfg: dict[str, Any], steps: dict[str, PlannedStep]) -> f
     """Of who writes or wrote the answers, as far as it is known before the cache is there."""
     if cfg["cache"]["teacher_parameters"] is not None:
         return float(cfg["cache"]["teacher_parameters"])
-    made = next((step.directory for step in steps.values() if step.stage == "teacher" and step.complete), None)
+    own = [
+        step for step in steps.values() if step.stage == "teacher" and step.settings["make"] == cfg["teacher"]["make"]
+    ]
+    made = next((step.directory for step in own if step.complete), None)
     size = teacher_size(cfg["teacher"]["parameters"], made)
     return size.parameters if size else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset as Table
 from jaxtyping import Int64
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from dante.cache.records.reader import Policy
 from dante.data.batch import MicroBatch, StepBatch, assemble
@@ -25,8 +25,12 @@ from dante.system.interrupt import ignore_in_worker
 from dante.text.rendering import Renderer
 
 
-class PlannedSteps(Dataset[StepBatch]):
-    """Map-style: item k is what one rank runs in optimizer step k, and depends on nothing but k."""
+class PlannedSteps(Dataset[StepBatch | DanteError]):
+    """Map-style: item k is what one rank runs in optimizer step k, and depends on nothing but k.
+
+    Who provides the teacher's side is told of the process's next step before it is asked for this one. In a data loader
+    worker an error of the input is an item, because torch would wrap it into a stack of frames.
+    """
 
     def __init__(
         self,
@@ -41,13 +45,23 @@ class PlannedSteps(Dataset[StepBatch]):
         self.table, self.rows, self.plan = table, rows, plan
         self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
         self.supervision = supervision
+        self._expected = -1  # the step that was announced last
 
     def __len__(self) -> int:
         return self.plan.steps
 
-    def __getitem__(self, step: int) -> StepBatch:
-        groups = self.plan.micro_batches(step, self.rank, self.world_size, self.accumulate)
-        micro_batches = [self._supervised(list(rows_of(self.table, self.rows[group].tolist()))) for group in groups]
+    def __getitem__(self, step: int) -> StepBatch | DanteError:
+        try:
+            return self._batch(step)
+        except DanteError as error:
+            if get_worker_info() is None:
+                raise
+            return error
+
+    def _batch(self, step: int) -> StepBatch:
+        if self.supervision.sparse is not None:
+            self._look_ahead(step)
+        micro_batches = [self._supervised(list(rows_of(self.table, rows))) for rows in self._rows(step)]
         return StepBatch(
             micro_batches=micro_batches,
             tokens=int(self.plan.tokens[step]),
@@ -56,11 +70,35 @@ class PlannedSteps(Dataset[StepBatch]):
             step=step,
         )
 
+    def _rows(self, step: int) -> list[list[int]]:
+        """Rows of the table in each micro-batch of a step."""
+        groups = self.plan.micro_batches(step, self.rank, self.world_size, self.accumulate)
+        return [self.rows[group].tolist() for group in groups]
+
+    def _look_ahead(self, step: int) -> None:
+        """Announce the step that this process is asked for next: workers take turns."""
+        worker = get_worker_info()
+        following = step + (worker.num_workers if worker is not None else 1)
+        for announced in (step, following):
+            if self._expected < announced < self.plan.steps:
+                self.supervision.expect(names_of(self.table, [row for rows in self._rows(announced) for row in rows]))
+                self._expected = announced
+
     def _supervised(self, records: list[dict[str, Any]]) -> MicroBatch:
         """One row, with the teacher's side of its supervised tokens."""
         batch = assemble(records)
         tokens = [int(record["supervised_tokens"]) for record in records]
         return replace(batch, teacher=self.supervision.of(batch.record_ids, tokens))
+
+
+class StepLoader(DataLoader[Any]):
+    """A data loader that raises the errors which its workers hand over."""
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        for item in super().__iter__():
+            if isinstance(item, DanteError):
+                raise item
+            yield item
 
 
 class DistillData(LightningDataModule):
@@ -159,12 +197,12 @@ class DistillData(LightningDataModule):
             max_tokens=self.max_tokens,
         )
 
-    def train_dataloader(self) -> DataLoader[StepBatch]:
+    def train_dataloader(self) -> StepLoader:
         """Steps `start_step` to the last."""
         assert self.plan is not None, "setup() has not run"
         rank, world_size = self._place()
         dataset = PlannedSteps(self.table, self.rows, self.plan, rank, world_size, self.accumulate, self.supervision)
-        return DataLoader(
+        return StepLoader(
             dataset,
             batch_size=None,
             sampler=range(self.start_step, self.plan.steps),

@@ -168,6 +168,8 @@ def _train(fit: _Prepared) -> Trainer:
         if lost is None:
             raise
         raise lost from error
+    finally:
+        fit.data.supervision.close()
     close_loggers(trainer.loggers)
     return trainer
 
@@ -220,7 +222,7 @@ def _data(step: Step[Settings], source: Path) -> DistillData:
 def _asked(step: Step[Settings], source: Path) -> Asked:
     """What parts that provide the teacher's side are told of the fit."""
     losses = list(step.settings.build_losses().values())
-    return Asked(step.inputs, _renderer(step, source), step.resources["trainer"], sparse_kind(losses))
+    return Asked(step.inputs, _renderer(step, source), step.resources["trainer"], sparse_kind(losses), out=step.out)
 
 
 def _renderer(step: Step[Settings], source: Path) -> Renderer:

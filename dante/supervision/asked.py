@@ -1,13 +1,14 @@
 """What a fit tells the parts that provide the teacher's side of its batches, and what these parts are."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch.distributed.device_mesh import DeviceMesh
 
+from dante.errors import DanteError
 from dante.losses.tokens import SparseTargets, TeacherLogits
 from dante.students.backbone import SupervisedRow
 from dante.text.rendering import Renderer
@@ -22,12 +23,42 @@ class Asked:
         renderer: of the student's texts: tokenizer, template and form.
         trainer: devices.
         kind: of the sparse logits that its losses read, or None.
+        where: key of the part that is opened, for what it says to the user.
+        records: train records of the cache that the part is asked for; None: all of them.
+        out: the fit's own directory, where a part may leave notes; None: it leaves none.
     """
 
     inputs: Mapping[str, Path]
     renderer: Renderer
     trainer: Mapping[str, Any]
     kind: str | None = None
+    where: str = "supervision"
+    records: frozenset[str] | None = None
+    out: Path | None = None
+
+    def below(self, key: str, records: frozenset[str] | None = None) -> "Asked":
+        """What a part inside the part is told.
+
+        Args:
+            key: of the part inside.
+            records: what it is asked for; None: what the part is asked for.
+        """
+        return replace(self, where=f"{self.where}.{key}", records=self.records if records is None else records)
+
+    def teacher(self, step: str) -> Path:
+        """The finished step directory of a teacher that the fit reads.
+
+        Raises:
+            DanteError: the fit has no such input.
+        """
+        if step not in self.inputs:
+            raise DanteError(
+                f"the fit has no input {step!r}",
+                where=f"{self.where}.step",
+                allowed=", ".join(sorted(self.inputs)),
+                fix="name one of them, or give the fit's step an input: inputs: {NAME: LABEL OF A TEACHER STEP}",
+            )
+        return self.inputs[step]
 
 
 @runtime_checkable
@@ -44,6 +75,9 @@ class SparseProvider(Protocol):
 
     def expect(self, record_ids: Sequence[str]) -> None:
         """Told which records are asked for next, so that what takes time can begin."""
+
+    def close(self) -> None:
+        """Nothing is asked for any more: what is under way in this process ends, and in its data loader workers."""
 
 
 @runtime_checkable

@@ -59,14 +59,7 @@ class Model:
         Raises:
             DanteError: the fit has no such input, or the two do not share a vocabulary.
         """
-        if self.step not in asked.inputs:
-            raise DanteError(
-                f"the fit has no input {self.step!r}",
-                where="supervision.teacher_logits.step",
-                allowed=", ".join(sorted(asked.inputs)),
-                fix="name one of them, or give the fit's step an input: inputs: {NAME: LABEL OF A TEACHER STEP}",
-            )
-        folder = asked.inputs[self.step]
+        folder = asked.teacher(self.step)
         handle = load_teacher(folder)
         model_name = handle.location(folder)
         theirs, ours = load_tokenizer(model_name, handle.revision, SOURCE), asked.renderer.tokenizer
@@ -74,7 +67,7 @@ class Model:
         if difference_found is not None:
             raise DanteError(
                 f"the live teacher {handle.name} and the student have different vocabularies: {difference_found}",
-                where="supervision.teacher_logits",
+                where=asked.where,
                 allowed="a student with the teacher's own tokenizer; numbers of padding rows may differ",
                 fix="take such a student, or a loss that reads the teacher's text alone: loss=[ce]",
             )
@@ -83,7 +76,7 @@ class Model:
             raise DanteError(
                 f"the teacher's LM head has {model.get_output_embeddings().weight.shape[0]} rows, and the tokenizer "
                 f"{len(ours)} tokens",
-                where="supervision.teacher_logits",
+                where=asked.where,
                 allowed="a head with a row for every token",
             )
         model.config.use_cache = False

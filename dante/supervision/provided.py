@@ -36,6 +36,11 @@ class Supervision:
         if self.sparse is not None:
             self.sparse.expect(record_ids)
 
+    def close(self) -> None:
+        """Ends what was begun for `of`; it is not asked any more."""
+        if self.sparse is not None:
+            self.sparse.close()
+
 
 def needed(losses: Sequence[Loss]) -> frozenset[str]:
     """What the losses of a fit declare as `needs`.
@@ -85,7 +90,7 @@ def supervision_for(parts: Mapping[Any, Any], losses: Sequence[Loss], asked: Ask
     """
     if "sparse" not in needed(losses):
         return Supervision()
-    return Supervision(build(dict(parts["sparse"])).open(asked))
+    return Supervision(build(dict(parts["sparse"])).open(asked.below("sparse")))
 
 
 def live_teacher_for(parts: Mapping[Any, Any], losses: Sequence[Loss], asked: Asked) -> LiveTeacher | None:
@@ -96,7 +101,7 @@ def live_teacher_for(parts: Mapping[Any, Any], losses: Sequence[Loss], asked: As
     """
     if "teacher_logits" not in needed(losses):
         return None
-    teacher: LiveTeacher = build(dict(parts["teacher_logits"])).open(asked)
+    teacher: LiveTeacher = build(dict(parts["teacher_logits"])).open(asked.below("teacher_logits"))
     return teacher
 
 

@@ -52,7 +52,8 @@ class Cached:
         """
         assert asked.kind is not None, "no loss of the fit reads sparse logits"
         folder = Path(self.folder) if self.folder is not None else asked.inputs.get("logits")
-        return CachedSparse(asked.inputs["cache"], asked.kind, asked.renderer, folder, asked.inputs.get("teacher"))
+        teacher = asked.inputs.get("teacher")
+        return CachedSparse(asked.inputs["cache"], asked.kind, asked.renderer, folder, teacher, asked.records)
 
 
 def rendering_of(renderer: ChatRenderer) -> str:
@@ -74,13 +75,20 @@ class CachedSparse:
         renderer: of the student.
         folder: where the files lie; None: beside the cache.
         teacher: finished teacher step, which tells what is different; or None.
+        wanted: ids of the train records that are asked for; None: all.
 
     Raises:
         DanteError: there are none, they were made for another tokenizer or template, or a train record has none.
     """
 
     def __init__(
-        self, cache: Path, kind: str, renderer: Renderer, folder: Path | None = None, teacher: Path | None = None
+        self,
+        cache: Path,
+        kind: str,
+        renderer: Renderer,
+        folder: Path | None = None,
+        teacher: Path | None = None,
+        wanted: frozenset[str] | None = None,
     ) -> None:
         if not isinstance(renderer, ChatRenderer):
             raise DanteError(
@@ -99,7 +107,7 @@ class CachedSparse:
                 allowed="a student with the teacher's own tokenizer and chat template",
                 fix="take such a student, or a loss that reads the teacher's text alone: loss=[ce]",
             )
-        self.records: dict[str, Record] = {record.id: record for record in read_records(cache, "train")}
+        self.records = train_records(cache, wanted)
         missing = [identity for identity in self.records if identity not in self.logits]
         if missing:
             raise DanteError(
@@ -110,6 +118,9 @@ class CachedSparse:
 
     def expect(self, record_ids: Sequence[str]) -> None:
         """Files are read when they are asked for: nothing has to begin."""
+
+    def close(self) -> None:
+        """Nothing is under way."""
 
     def targets(self, record_ids: Sequence[str], tokens: Sequence[int]) -> SparseTargets:
         """See `SparseProvider.targets`.
@@ -129,6 +140,12 @@ class CachedSparse:
                 fix="delete the files and make the logits again",
             )
         return within(rows, self.tokens)
+
+
+def train_records(cache: Path, wanted: frozenset[str] | None) -> dict[str, Record]:
+    """The cache's train records by id; of all of them, or of those that are wanted."""
+    records = read_records(cache, "train")
+    return {record.id: record for record in records if wanted is None or record.id in wanted}
 
 
 def within(rows: Sparse, tokens: int) -> Sparse:

@@ -3,19 +3,20 @@
 from typing import Any
 
 
-def difference(theirs: Any, ours: Any) -> str | None:
+def difference(theirs: Any, ours: Any, template: bool = True) -> str | None:
     """The first difference of two tokenizers and their templates in words; None where they render alike.
 
     Args:
         theirs: the teacher's tokenizer.
         ours: the student's.
+        template: whether templates count: plain text is rendered without one.
     """
     tokens = token_difference(theirs, ours)
     if tokens is not None:
         return tokens
     if theirs.backend_tokenizer.model.__getstate__() != ours.backend_tokenizer.model.__getstate__():
         return "they have the same tokens and cut texts in different ways (merges)"
-    if theirs.chat_template != ours.chat_template:
+    if template and theirs.chat_template != ours.chat_template:
         return f"their chat templates differ: {_first_line(str(theirs.chat_template), str(ours.chat_template))}"
     return None
 

@@ -75,7 +75,7 @@ def make(
     header = Header(
         kind=order.kind,
         size=order.size,
-        vocabulary=_vocabulary(engine, model, teacher.revision),
+        vocabulary=vocabulary_of(engine, model, teacher.revision),
         teacher=teacher.sha256 or f"{teacher.model}@{teacher.revision}",
         tokenizer=stable_hash(rendering.identity()),
         seed=order.seed if order.kind == "random_sampling" else 0,
@@ -106,7 +106,7 @@ def _refuse_another_teacher(order: Order, teacher: Teacher) -> None:
         )
 
 
-def _vocabulary(engine: Engine, model: str, revision: str | None) -> int:
+def vocabulary_of(engine: Engine, model: str, revision: str | None) -> int:
     """V: as the engine was told, else as the teacher's config says."""
     told: int | None = getattr(engine, "vocabulary", None)
     return told or int(read_config(Source(model, SOURCE, revision)).get_text_config().vocab_size)

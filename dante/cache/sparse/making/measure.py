@@ -11,7 +11,7 @@ from dante.cache.sparse.files import Header
 from dante.cache.sparse.kinds import RandomSampling, Sparse, TopKTail
 from dante.errors import DanteError
 from dante.teachers.engines.base import Engine
-from dante.text.chat import ChatRenderer
+from dante.text.rendering import Renderer
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Text:
         return len(self.ids) - self.start
 
 
-def texts_of(records: Sequence[Record], renderer: ChatRenderer) -> list[Text]:
-    """The records in the teacher's own template: rows line up with the tokens that it supervises.
+def texts_of(records: Sequence[Record], renderer: Renderer) -> list[Text]:
+    """The records as a renderer has them, the teacher's or one like it: rows line up with what it supervises.
 
     Raises:
         DanteError: the template cannot hold a record; it is named.
@@ -72,10 +72,16 @@ def refuse_unable(engine: Engine, header: Header) -> None:
         raise _too_many(name, wanted, limit, f"engine.{'engine.' * hasattr(engine, 'engine')}max_logprobs={wanted}")
 
 
-def probe(engine: Engine, header: Header, text: Text) -> None:
+def probe(engine: Engine, header: Header, text: Text, size: str = "--size ") -> None:
     """One question to an open engine, before the work: some limits are known to a server alone.
 
     Of a whole text, because the token that stands there comes on top of the K largest: one position may hold K + 1.
+
+    Args:
+        engine: open.
+        header: what is wanted.
+        text: any of them.
+        size: how a smaller K is typed, up to the number.
 
     Raises:
         DanteError: it does not give what the kind needs.
@@ -101,7 +107,7 @@ def probe(engine: Engine, header: Header, text: Text) -> None:
             middle = (most + too_many) // 2
             most, too_many = (middle, too_many) if gives(middle) else (most, middle)
         more = f"a server that gives more: launch/serve_teacher.sh VLLM_ENV MODEL_DIR 8000 --max-logprobs {wanted}"
-        raise _too_many(engine.settings()["name"], wanted, most, more) from None
+        raise _too_many(engine.settings()["name"], wanted, most, more, size) from None
 
 
 def measure(engine: Engine, header: Header, texts: Sequence[Text]) -> Iterator[Sparse]:
@@ -140,10 +146,10 @@ def _width(header: Header) -> int:
     return min(header.size, header.vocabulary)
 
 
-def _too_many(name: str, wanted: int, limit: int, otherwise: str) -> DanteError:
+def _too_many(name: str, wanted: int, limit: int, otherwise: str, size: str = "--size ") -> DanteError:
     return DanteError(
         f"the {wanted} largest log-probabilities are wanted, and the engine {name} gives at most {limit}",
-        where="--size",
+        where=size.rstrip(" ="),
         allowed=f"1 to {limit}",
-        fix=f"--size {limit}, or {otherwise}",
+        fix=f"{size}{limit}, or {otherwise}",
     )
