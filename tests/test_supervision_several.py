@@ -31,6 +31,8 @@ from dante.supervision.mixture import mixed
 from dante.supervision.provided import live_teacher_for, resident_inputs, scoring_inputs, supervision_for
 from dante.supervision.several import LiveAveraged, LiveByField, SparseAveraged, SparseByField
 from dante.text.chat import ChatRenderer
+from dante.text.raw import RawRenderer
+from dante.text.rendering import Renderer
 from dante.text.tokenizer import load_tokenizer
 from dante.text.vocabularies import difference
 from tests import reference_divergences as reference
@@ -85,6 +87,10 @@ def as_arrays(row: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def alone(made: Path, records: list[Record], renderer: ChatRenderer) -> dict[str, list[Tensor]]:
+    return said_alone(made, records, renderer)
+
+
+def said_alone(made: Path, records: list[Record], renderer: Renderer) -> dict[str, list[Tensor]]:
     """Log-probabilities of each teacher for each record alone, at its supervised tokens, by transformers itself."""
     said: dict[str, list[Tensor]] = {}
     for name in ("teacher", "teacher-code"):
@@ -142,6 +148,17 @@ def test_by_field_every_record_has_its_own_teacher(
     teacher = live("by_field", asked)
     said = whole(teacher.logits(row, row.record_ids), len(row.labels), tile)
     torch.testing.assert_close(said, chosen(records, alone), rtol=1e-4, atol=1e-4)
+
+
+def test_a_document_s_first_token_belongs_to_its_teacher_too(
+    asked: Asked, made: Path, records: list[Record], renderer: ChatRenderer
+) -> None:
+    """Plain text is supervised from its second token on, which the first one predicts."""
+    raw = RawRenderer(renderer.tokenizer)
+    row = assemble([as_arrays(one) for one in rows(records, raw)])
+    assert 0 in row.positions
+    said = whole(live("by_field", asked).logits(row, row.record_ids), len(row.labels), 50)
+    torch.testing.assert_close(said, chosen(records, said_alone(made, records, raw)), rtol=1e-4, atol=1e-4)
 
 
 def test_losses_by_field_are_those_of_each_record_with_its_own_teacher(
