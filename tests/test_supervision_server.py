@@ -216,20 +216,21 @@ def test_workers_ranks_and_a_resumed_fit_see_the_same_and_ask_once(
 
 
 @pytest.fixture
-def spawned() -> Iterator[None]:
+def started(method: str) -> Iterator[None]:
+    """How workers are started."""
     before = multiprocessing.get_start_method()
-    multiprocessing.set_start_method("spawn", force=True)
+    multiprocessing.set_start_method(method, force=True)
     yield
     multiprocessing.set_start_method(before, force=True)
 
 
-@pytest.mark.usefixtures("spawned")
-def test_a_worker_that_is_spawned_opens_the_server_itself(
-    made: Path, scores: Scores, renderer: ChatRenderer, tmp_path: Path
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_a_worker_opens_the_server_itself_also_behind_a_parent_that_has(
+    method: str, started: None, made: Path, scores: Scores, renderer: ChatRenderer, tmp_path: Path
 ) -> None:
     with BadServer(scores) as server:
         supervision = opened(made, renderer, server.url)
-        supervision.of([], [])  # the parent has a thread of its own already
+        supervision.of([], [])  # so the parent has a thread of its own already
         data = data_of(made, renderer, supervision, tmp_path, workers=1, start_step=STEPS - 1)
         (batch,) = data.train_dataloader()
         supervision.close()

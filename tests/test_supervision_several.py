@@ -1,6 +1,9 @@
 """Several teachers, by a field of the records or averaged: against each teacher run alone on each record alone."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,12 +34,14 @@ from dante.supervision.mixture import mixed
 from dante.supervision.provided import live_teacher_for, resident_inputs, scoring_inputs, supervision_for
 from dante.supervision.several import LiveAveraged, LiveByField, SparseAveraged, SparseByField
 from dante.text.chat import ChatRenderer
+from dante.text.raw import RawRenderer
+from dante.text.rendering import Renderer
 from dante.text.tokenizer import load_tokenizer
 from dante.text.vocabularies import difference
 from tests import reference_divergences as reference
 from tests.bad_server import BadServer
 from tests.scoring_server import Scores
-from tests.test_config import composed
+from tests.test_config import ROOT, composed
 
 K = 20
 LARGE = "fit.batch.size=16"  # records of every domain in one step
@@ -85,6 +90,10 @@ def as_arrays(row: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def alone(made: Path, records: list[Record], renderer: ChatRenderer) -> dict[str, list[Tensor]]:
+    return said_alone(made, records, renderer)
+
+
+def said_alone(made: Path, records: list[Record], renderer: Renderer) -> dict[str, list[Tensor]]:
     """Log-probabilities of each teacher for each record alone, at its supervised tokens, by transformers itself."""
     said: dict[str, list[Tensor]] = {}
     for name in ("teacher", "teacher-code"):
@@ -142,6 +151,17 @@ def test_by_field_every_record_has_its_own_teacher(
     teacher = live("by_field", asked)
     said = whole(teacher.logits(row, row.record_ids), len(row.labels), tile)
     torch.testing.assert_close(said, chosen(records, alone), rtol=1e-4, atol=1e-4)
+
+
+def test_a_document_s_first_token_belongs_to_its_teacher_too(
+    asked: Asked, made: Path, records: list[Record], renderer: ChatRenderer
+) -> None:
+    """Plain text is supervised from its second token on, which the first one predicts."""
+    raw = RawRenderer(renderer.tokenizer)
+    row = assemble([as_arrays(one) for one in rows(records, raw)])
+    assert 0 in row.positions
+    said = whole(live("by_field", asked).logits(row, row.record_ids), len(row.labels), 50)
+    torch.testing.assert_close(said, chosen(records, said_alone(made, records, raw)), rtol=1e-4, atol=1e-4)
 
 
 def test_losses_by_field_are_those_of_each_record_with_its_own_teacher(
@@ -342,6 +362,25 @@ def test_a_fit_with_two_live_teachers(choice: str, made: Path, renderer: ChatRen
     assert losses[0] == pytest.approx(np.concatenate(values).mean(), rel=1e-3)
     assert len(losses) == 3
     assert used == {True, False}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("choice", ["by_field", "averaged"])
+def test_two_sharded_processes_with_two_live_teachers_are_one(choice: str, tmp_path: Path) -> None:
+    """Every rank gathers both teachers in every row, or one would wait for the other for good."""
+    chosen_words = (f"supervision/teacher_logits={choice}", "only=[teacher,teacher-code,cache,init,fit]")
+    one = run(tmp_path / "one" / "run", *chosen_words)
+    words = [*TWO, *chosen_words, "logger=none", "fit.steps=3", f"run.dir={tmp_path}/two/run"]
+    words += ["trainer.devices=2", "trainer.strategy=fsdp2", "trainer.timeout_s=60"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py", *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ours, theirs = (
+        [json.loads(line)["loss"] for line in (folder / "fit" / "metrics.jsonl").read_text().splitlines()]
+        for folder in (tmp_path / "two" / "run", one)
+    )
+    assert ours == pytest.approx(theirs, rel=1e-4)
 
 
 def test_a_fit_with_two_servers(made: Path, servers: tuple[BadServer, BadServer]) -> None:
