@@ -4,11 +4,12 @@
     python benchmarks/loss_pass.py --tokens 1024 --hidden 576 --vocab 49152
     python benchmarks/loss_pass.py --sweep --plot benchmarks/loss_pass.png     32 k to 262 k entries, as a picture
     python benchmarks/loss_pass.py --device cuda --ways gemm,ours,naive,torch,trl,liger,cut
+    python benchmarks/loss_pass.py --teacher-hidden 2048              the forward KL from a live teacher in place of CE
 
 `gemm` is the yardstick: the three matrix products of the LM head alone (logits, gradient of the hidden states, gradient
-of the weight), operands and results in the precision's dtype (on a CPU that emulates bf16: MKL's, with fp32 results). A
-way that is not installed, that needs a GPU, whose bf16 products would be emulated (1 GFLOP/s instead of 60), or whose
-logits would not fit into memory is left out, and that is said.
+of the weight; with a teacher that of its logits, too), operands and results in the precision's dtype (on a CPU that
+emulates bf16: MKL's, with fp32 results). A way that is not installed, that needs a GPU, whose bf16 products would be
+emulated (1 GFLOP/s instead of 60), or whose logits would not fit into memory is left out, and that is said.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 from loss_pass_child import NAMES, Job
-from loss_pass_table import markdown, plot, sweep_table
+from loss_pass_table import kl_table, markdown, plot, sweep_table
 from measuring import available_bytes, fill, installed, machine, spread
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -31,12 +32,15 @@ from turns import Player
 from dante.run.precision import is_emulated
 
 HERE = Path(__file__).resolve().parent
-NEEDS = {"trl": "trl", "liger": "liger-kernel", "cut": "cut-cross-entropy"}
+NEEDS = {"trl": "trl", "trl_kl": "trl", "liger": "liger-kernel", "cut": "cut-cross-entropy"}
 NEEDS_CUDA = ("liger", "cut")
 # Their products are torch's.
-TORCH_PRODUCTS = ("naive", "torch", "trl")
-# Whole logits in the worst moment: in bf16, their log-softmax in fp32, and its gradient.
-NAIVE_BYTES_PER_LOGIT = 10
+TORCH_PRODUCTS = ("naive", "torch", "trl", "naive_kl", "trl_kl")
+# Whole logits in the worst moment: in bf16, their log-softmax in fp32, and its gradient; with a teacher both models'
+# logits and log-softmax, or later three gradients beside the two log-softmax.
+NAIVE_BYTES_PER_LOGIT = {"naive": 10, "naive_kl": 20}
+DEFAULT_WAYS = ("gemm", "ours", "naive", "torch", "trl")
+DEFAULT_WAYS_KL = ("gemm", "ours_kl", "naive_kl", "trl_kl")
 SAME = 0.02
 SWEEP = (32_000, 64_000, 96_000, 128_256, 192_000, 262_144)
 SWEEP_SIZE = {"tokens": 1024, "hidden": 1024}
@@ -44,20 +48,21 @@ FULL_SIZE = {"tokens": 8192, "hidden": 2048}
 
 
 def main() -> int:
-    options = _parser().parse_args()
+    options = _asked()
     if options.source:
         result = json.loads(options.source.read_text())
     else:
         result = measure(options)
         options.out.write_text(json.dumps(result, indent=1) + "\n")
         print(f"written: {options.out}", file=sys.stderr)
-    table = sweep_table(result) if result["sweep"] else markdown(result)
+    distils = result["settings"].get("teacher_hidden") is not None
+    table = sweep_table(result) if result["sweep"] else kl_table(result) if distils else markdown(result)
     print(table)
     if options.plot:
         options.plot.write_bytes(plot(result))
         print(f"drawn: {options.plot}", file=sys.stderr)
     if options.fill:
-        fill(options.fill, "loss sweep" if result["sweep"] else "loss pass", table)
+        fill(options.fill, "loss sweep" if result["sweep"] else "loss kl" if distils else "loss pass", table)
         print(f"filled: {options.fill}", file=sys.stderr)
     return 0
 
@@ -73,9 +78,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=len(vocabs) * len(options.ways) * (options.repeats + options.warm_ups))
         for vocab in vocabs:
-            job = Job(tokens, hidden, vocab, options.device, options.precision, options.threads)
+            sizes = tokens, hidden, vocab
+            job = Job(*sizes, options.device, options.precision, options.threads, options.teacher_hidden)
             runs.append(_one_size(job, options, progress, task))
-    keys = ("repeats", "device", "precision", "threads")
+    keys = ("repeats", "device", "precision", "threads", "teacher_hidden")
     return {
         "sweep": options.sweep is not None,
         "settings": {"tokens": tokens, "hidden": hidden, **{key: getattr(options, key) for key in keys}},
@@ -135,8 +141,9 @@ def _missing(way: str, job: Job, ways: int) -> str | None:
     if way in TORCH_PRODUCTS and is_emulated(job.precision, job.device):
         return "torch would emulate its bf16 products on this CPU"
     # Beside its logits: heads that other processes hold meanwhile, its own head's bf16 copy and gradient.
-    need = job.tokens * job.vocab * NAIVE_BYTES_PER_LOGIT + (ways + 2) * job.vocab * job.hidden * 4
-    if way == "naive" and need > available_bytes(job.device):
+    heads = (ways + 2) * job.vocab * job.hidden * 4 + ways * job.vocab * (job.teacher_hidden or 0) * 4
+    need = job.tokens * job.vocab * NAIVE_BYTES_PER_LOGIT.get(way, 0) + heads
+    if way in NAIVE_BYTES_PER_LOGIT and need > available_bytes(job.device):
         return (
             f"{need / 2**30:.0f} GiB of memory would be needed, {job.tokens * job.vocab * 4 / 2**30:.0f} of them logits"
         )
@@ -144,13 +151,34 @@ def _missing(way: str, job: Job, ways: int) -> str | None:
 
 
 def _check_same(found: dict[str, list[dict[str, Any]]]) -> None:
-    """All ways have the same loss and gradient norms, up to rounding."""
-    rows = {way: [row[-1]["loss_nats"], *row[-1]["gradient_norms"]] for way, row in found.items() if way != "gemm"}
-    for values in zip(*rows.values(), strict=True):
-        if max(values) - min(values) > SAME * min(values):
-            raise RuntimeError(
-                f"the ways do not agree in loss, gradient of hidden states, gradient of the head: {rows}"
-            )
+    """All ways have the same loss and gradients, up to rounding: these by their norms, and by a probe of each."""
+    last = {way: rows[-1] for way, rows in found.items() if way != "gemm"}
+    rows = {way: [row["loss_nats"], *row["gradient_norms"]] for way, row in last.items()}
+    same = [max(values) - min(values) <= SAME * min(values) for values in zip(*rows.values(), strict=True)]
+    probes = {way: row["gradient_probes"] for way, row in last.items()}
+    norms = next(iter(last.values()))["gradient_norms"] if last else []
+    for norm, *values in zip(norms, *probes.values(), strict=True):
+        same.append(max(values) - min(values) <= SAME * norm)
+    if not all(same):
+        raise RuntimeError(
+            f"the ways do not agree in loss, gradient of hidden states, gradient of the head: {rows}, probes {probes}"
+        )
+
+
+def _asked() -> argparse.Namespace:
+    """The options, with the ways of the loss that is meant."""
+    parser = _parser()
+    options = parser.parse_args()
+    distils = options.teacher_hidden is not None
+    if distils and options.sweep is not None:
+        parser.error("--teacher-hidden and --sweep do not go together")
+    ways = options.ways or list(DEFAULT_WAYS_KL if distils else DEFAULT_WAYS)
+    wrong = [way for way in ways if way != "gemm" and way.endswith("_kl") != distils]
+    if wrong:
+        need = "no --teacher-hidden" if distils else "--teacher-hidden D"
+        parser.error(f"argument --ways: {', '.join(wrong)}: another loss, it wants {need}")
+    options.ways = ways
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -166,7 +194,10 @@ def _parser() -> argparse.ArgumentParser:
         "--sweep", type=int, nargs="*", metavar="VOCAB", help="several vocabularies; none named: 32 k–262 k"
     )
     parser.add_argument(
-        "--ways", type=_ways, default=["gemm", "ours", "naive", "torch", "trl"], help=f"of {', '.join(NAMES)}"
+        "--ways", type=_ways, help=f"of {', '.join(NAMES)}; those that end in _kl with --teacher-hidden"
+    )
+    parser.add_argument(
+        "--teacher-hidden", type=int, metavar="D", help="the forward KL from a live teacher of this width"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")

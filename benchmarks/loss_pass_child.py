@@ -1,7 +1,8 @@
 """One way through the vocabulary in a process of its own: `loss_pass_child.py NAME JOB_FILE`, for `loss_pass.py`.
 
 Every way is given the same fp32 hidden states, fp32 LM head (as under fp32 masters) and labels, and must leave the
-gradient of the mean cross-entropy in both. Under `precision: bf16` the operands of the products are bf16.
+gradient of the mean cross-entropy in both. Under `precision: bf16` the operands of the products are bf16. With a live
+teacher (`teacher_hidden`) the loss is the forward KL from it, by the ways of `loss_pass_kl.py`.
 
 Bare products have results in the precision's dtype, by `torch.mm`; where torch would emulate bf16 products, MKL's with
 fp32 results take their place.
@@ -16,7 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import loss_pass_kl
 import torch
+from loss_pass_kl import Teacher
 from measuring import Others, peak_resident_bytes, release_memory, reset_peak, resident_bytes
 from torch import Tensor
 from torch.nn import functional
@@ -41,6 +44,7 @@ class Job:
     device: str
     precision: str
     threads: int
+    teacher_hidden: int | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -59,8 +63,8 @@ class Job:
         return torch.autocast(self.device, torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
 
-# A forward: the mean cross-entropy as a differentiable scalar.
-Forward = Callable[[Job, Tensor, Tensor, Tensor], Tensor]
+# A forward: the mean cross-entropy at the labels, or the mean KL from the teacher, as a differentiable scalar.
+Forward = Callable[[Job, Tensor, Tensor, Any], Tensor]
 
 
 def ours(job: Job, hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
@@ -124,8 +128,9 @@ WAYS: dict[str, Forward] = {
     "trl": trl,
     "liger": liger,
     "cut": cut,
+    **loss_pass_kl.WAYS,
 }
-# `gemm` is no way to a loss: the three products alone, the gradient of the logits given.
+# `gemm` is no way to a loss: the products alone, the gradient of the logits given.
 NAMES = ("gemm", *WAYS)
 
 
@@ -141,6 +146,10 @@ class Course:
         self.labels = torch.randint(0, job.vocab, (job.tokens,), generator=generator).to(job.device)
         self.hidden = self.hidden.to(job.device).requires_grad_()
         self.weight = self.weight.to(job.device).requires_grad_()
+        self.teacher: Teacher | None = None
+        if job.teacher_hidden is not None:
+            options = {"dtype": job.dtype, "device": job.device}
+            self.teacher = Teacher.random(job.tokens, job.teacher_hidden, job.vocab, options, generator)
 
     def run(self) -> dict[str, Any]:
         """Forward and backward once."""
@@ -154,29 +163,38 @@ class Course:
         gradient = torch.zeros(job.tokens, job.vocab, dtype=job.dtype, device=job.device)
         logits = torch.empty(job.tokens, job.vocab, **options) if emulated else gradient
         into_hidden, into_weight = torch.empty_like(hidden, **options), torch.empty_like(weight, **options)
-        others = Others()
+        others, start_processor = Others(), time.process_time()
         start = self._now()
+        if self.teacher is not None:
+            multiply(self.teacher.hidden, self.teacher.weight.T, out=logits)
         multiply(hidden, weight.T, out=logits)
         multiply(gradient, weight, out=into_hidden)
         multiply(gradient.T, hidden, out=into_weight)
-        return {"seconds": self._now() - start, "others_cores": others.cores()}
+        return {
+            "seconds": self._now() - start,
+            "processor_s": time.process_time() - start_processor,
+            "others_cores": others.cores(),
+        }
 
     def _loss(self) -> dict[str, Any]:
-        retained = Retained(self.hidden, self.weight, self.labels)
+        given = [self.labels] if self.teacher is None else [self.teacher.hidden, self.teacher.weight]
+        retained = Retained(self.hidden, self.weight, *given)
         before, others = self._memory(), Others()
         self._reset_peak()
-        start = self._now()
+        start, start_processor = self._now(), time.process_time()
         with torch.autograd.graph.saved_tensors_hooks(retained.pack, retained.unpack):
-            loss = WAYS[self.name](self.job, self.hidden, self.weight, self.labels)
+            loss = WAYS[self.name](self.job, self.hidden, self.weight, self.teacher or self.labels)
         held = self._memory() - before
         loss.backward()
-        seconds = self._now() - start
+        seconds, processor_s = self._now() - start, time.process_time() - start_processor
         gradients = [self.hidden.grad, self.weight.grad]
         facts = {
             "seconds": seconds,
+            "processor_s": processor_s,
             "others_cores": others.cores(),
             "loss_nats": float(loss.detach()),
             "gradient_norms": [float(g.norm()) for g in gradients if g is not None],
+            "gradient_probes": [_probe(g) for g in gradients if g is not None],
             "retained_bytes": retained.other_bytes,
             "retained_head_bytes": retained.head_bytes,
             "held_bytes": held,  # between forward and backward, by the operating system's count
@@ -201,11 +219,18 @@ class Course:
         torch.cuda.reset_peak_memory_stats() if self.job.device == "cuda" else reset_peak()
 
 
+def _probe(gradient: Tensor) -> float:
+    """uᵀ G v of random u and v, its size the norm of G: gradients of one norm that point elsewhere differ in it."""
+    generator = torch.Generator().manual_seed(1)
+    left, right = (torch.randn(size, generator=generator).to(gradient.device) for size in gradient.shape)
+    return float(left @ (gradient.float() @ right))
+
+
 class Retained:
     """Bytes that autograd keeps for backward, each storage once, inputs aside; what has the head's shape apart."""
 
-    def __init__(self, hidden: Tensor, weight: Tensor, labels: Tensor) -> None:
-        self._seen = {tensor.untyped_storage().data_ptr() for tensor in (hidden, weight, labels)}
+    def __init__(self, hidden: Tensor, weight: Tensor, *given: Tensor) -> None:
+        self._seen = {tensor.untyped_storage().data_ptr() for tensor in (hidden, weight, *given)}
         self._head_shape = weight.shape
         self.head_bytes = self.other_bytes = 0
 
@@ -231,7 +256,7 @@ def main() -> int:
     job = Job.read(Path(sys.argv[2]))
     torch.set_num_threads(job.threads)
     course = Course(sys.argv[1], job)
-    if sys.argv[1] == "trl":
+    if sys.argv[1].startswith("trl"):
         import trl.trainer.utils  # noqa: F401  (its import is no part of the first repetition)
     table.say(ready=True)
     while True:

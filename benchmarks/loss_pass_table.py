@@ -16,8 +16,55 @@ WORDS = {
     "liger": "Liger fused",
     "cut": "cut cross-entropy",
 }
+KL_WORDS = {
+    "gemm": "bare matrix products, the teacher's among them",
+    "ours_kl": "ours",
+    "naive_kl": "whole logits of both, fp32",
+    "trl_kl": "TRL chunked divergence",
+}
 COLOURS = dict(zip(WORDS, ("", *LIGHT.cycle, LIGHT.ink), strict=True))
 RETAINED_LIMIT, TIME_LIMIT = 0.05, 1.35
+
+
+def kl_table(result: dict[str, Any]) -> str:
+    """Conditions and table of the forward KL from a live teacher, and ours against every other way."""
+    (run,) = result["runs"]
+    settings, ways = result["settings"], run["ways"]
+    logits_bytes = settings["tokens"] * run["vocab"] * 4
+    lines = [
+        "| way | s, forward + backward | × bare products | retained / (tokens × vocab × 4) "
+        "| with the head's gradient | peak beyond inputs and gradients, GiB |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for way, found in ways.items():
+        ratio = _over(found, ways["gemm"], "seconds") if "gemm" in ways else "–"
+        memory = " – | – | – |"
+        if way != "gemm":
+            kept = found["retained_bytes"]["median"]
+            both = (kept + found["retained_head_bytes"]["median"]) / logits_bytes
+            peak = cell({k: v / GIB for k, v in found["beyond_bytes"].items()}, 2)
+            memory = f" {kept / logits_bytes:.3f} | {both:.3f} | {peak} |"
+        lines.append(f"| {KL_WORDS[way]} | {cell(found['seconds'], 2)} | {ratio} |{memory}")
+    lines += ["", "| ours against | s | by processor time | peak beyond | target |", "|---|--:|--:|--:|---|"]
+    for way, found in ways.items():
+        if way in ("gemm", "ours_kl") or "ours_kl" not in ways:
+            continue
+        ratios = (_over(ways["ours_kl"], found, key) for key in ("seconds", "processor_s", "beyond_bytes"))
+        lines.append(f"| {KL_WORDS[way]} | {' | '.join(ratios)} | {'at most 1' if way == 'trl_kl' else '–'} |")
+    note = (
+        f"Retained is what autograd keeps for backward of teacher and student together, inputs and what has the head's "
+        f"own shape aside (target of ours: at most {RETAINED_LIMIT:g}). The head's gradient, which every way ends "
+        f"with, ours makes in the forward and keeps."
+    )
+    return f"{_conditions(result, run['vocab'])}\n\n" + "\n".join(lines) + f"\n\n{note}{_left_out(run, KL_WORDS)}"
+
+
+def _over(a: dict[str, Any], b: dict[str, Any], key: str) -> str:
+    return f"{a[key]['median'] / b[key]['median']:.2f}"
+
+
+def _left_out(run: dict[str, Any], words: dict[str, str]) -> str:
+    return "".join(f" {words[way]} left out: {reason}." for way, reason in run["left_out"].items())
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -37,10 +84,10 @@ def markdown(result: dict[str, Any]) -> str:
             share = found["retained_bytes"]["median"] / logits_bytes
             memory = f" {share:.3f} | {cell({k: v / GIB for k, v in found['beyond_bytes'].items()}, 2)} |"
         lines.append(f"| {WORDS[way]} | {cell(found['seconds'], 2)} | {ratio} |{memory}")
-    left = "".join(f" {WORDS[way]} left out: {reason}." for way, reason in run["left_out"].items())
     targets = f"Targets of ours: at most {TIME_LIMIT:g} × the bare products, at most {RETAINED_LIMIT:g} of the logits."
     head = "Kept bytes of the LM head's own shape (its gradient, or its bf16 copy) are not counted."
-    return f"{_conditions(result, run['vocab'])}\n\n" + "\n".join(lines) + f"\n\n{targets} {head}{left}"
+    conditions = _conditions(result, run["vocab"])
+    return f"{conditions}\n\n" + "\n".join(lines) + f"\n\n{targets} {head}{_left_out(run, WORDS)}"
 
 
 def sweep_table(result: dict[str, Any]) -> str:
@@ -63,6 +110,8 @@ def _conditions(result: dict[str, Any], vocab: int | None) -> str:
     settings = result["settings"]
     others = [found["others_cores"]["median"] for run in result["runs"] for found in run["ways"].values()]
     size = f"{settings['tokens']:,} tokens × {settings['hidden']:,}" + (f" × {vocab:,} entries" if vocab else "")
+    if settings.get("teacher_hidden") is not None:
+        size += f", the teacher's hidden states × {settings['teacher_hidden']:,}"
     return (
         f"{in_words(result['machine'], result['machine']['load_after'])}. Other work kept "
         f"{sum(others) / len(others):.2f} cores busy meanwhile. {size}, {settings['precision']}, "

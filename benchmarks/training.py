@@ -5,6 +5,7 @@ turns: no process is busy while another is measured. Before each round the bare 
 timed (see gemm.py). What comes out is a Markdown table of medians with ranges, and a JSON file with every block.
 
     python benchmarks/training.py --repeats 5 --fill benchmarks/README.md     measure, and put the table into the README
+    python benchmarks/training.py --student 20x384 --systems ours_ce,ours_rs,ours_live_4x    distillation, training_kd
     python benchmarks/training.py --from training.json --fill benchmarks/README.md     the table of a run that was kept
 
 The peers need the extra `bench` (`pip install -c constraints.txt -e .[bench]`); without it only our side runs.
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -28,8 +30,9 @@ from measuring import GIB, fill, installed, machine, spread
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from training_child import SYSTEMS
+from training_child import DISTILS, LIVE, SYSTEMS
 from training_job import Job
+from training_kd import kept_logits, sizes, student, teacher
 from training_table import markdown
 from turns import Player
 
@@ -37,7 +40,6 @@ from dante.cache import CacheWriter, read_records
 from dante.cache.shipped import POCKET
 from dante.cost.compute import model_flops
 from dante.run.precision import decide
-from dante.students.load import count_parameters
 from dante.teachers.pocket import PocketTeacher
 
 HERE = Path(__file__).resolve().parent
@@ -58,7 +60,7 @@ def main() -> int:
     table = markdown(result)
     print(table)
     if options.fill:
-        fill(options.fill, "training", table)
+        fill(options.fill, "distillation" if result["distillation"] else "training", table)
         print(f"filled: {options.fill}", file=sys.stderr)
     return 0
 
@@ -72,6 +74,14 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     choose_records(cache, options.records)
     facts = machine(options.threads, ("transformers", "trl", "accelerate", "lightning"))
     torch.set_num_threads(options.threads)
+    distilled = set(names) & set(DISTILS)
+    kept = kept_logits(scratch / "kept", cache, model, options.threads) if distilled else {}
+    if options.student:
+        model = student(scratch / "student", model, *options.student)
+    distillation: dict[str, Any] = {}
+    if distilled:
+        made = {name: teacher(scratch / f"{times}x", model, times) for name, times in LIVE.items() if name in names}
+        distillation = {"kept": kept, "teachers": made}
     with ExitStack() as stack:
         progress = stack.enter_context(_progress())
         task = progress.add_task("", total=len(names) * (options.repeats + 2))
@@ -89,6 +99,7 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
                 threads=options.threads,
                 precision=options.precision,
                 overrides=tuple(options.ours),
+                distillation=str(scratch),
             )
             Path(job.out).mkdir()
             job.write(scratch / name / "job.json")
@@ -114,7 +125,7 @@ def measure(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
                 )
                 progress.advance(task)
             _check_same_work(blocks)
-    return _result(options, facts, model, ready, blocks, gemm)
+    return _result(options, facts, model, ready, blocks, gemm, distillation)
 
 
 def _products(gemm: dict[str, list[float]], model: Any, block: dict[str, Any], options: argparse.Namespace) -> None:
@@ -139,13 +150,18 @@ def _check_same_work(blocks: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def _result(
-    options: argparse.Namespace, facts: dict[str, Any], model: Any, ready: Any, blocks: Any, gemm: Any
+    options: argparse.Namespace,
+    facts: dict[str, Any],
+    model: Any,
+    ready: Any,
+    blocks: Any,
+    gemm: Any,
+    distillation: dict[str, Any],
 ) -> dict[str, Any]:
-    shape = skeleton(model)
-    head = shape.get_output_embeddings().weight.numel()  # type: ignore[operator]
-    body = count_parameters(shape, embeddings=False)
+    size = sizes(model)
     systems = {}
     for name, found in blocks.items():
+        beside = distillation.get("teachers", {}).get(name)
         measured = found[1:]
         state_bytes = 16 * ready[name]["parameters"]  # fp32 weight, gradient and two moments
         systems[name] = {
@@ -154,22 +170,28 @@ def _result(
             "s_per_step": spread([b["seconds"] / b["steps"] for b in measured]),
             "peak_bytes": spread([b["peak_bytes"] for b in measured]),
             "beyond_bytes": spread([b["peak_bytes"] - state_bytes - ready[name]["baseline_bytes"] for b in measured]),
-            "flops_per_s": spread(
-                [model_flops(body, head, b["tokens"], b["supervised_tokens"]) / b["seconds"] for b in measured]
-            ),
+            "flops_per_s": spread([_flops(size, beside, b) / b["seconds"] for b in measured]),
             "others_cores": spread([b["others_cores"] for b in measured]),
             "start": ready[name],
             "blocks": found,
         }
-    keys = ("repeats", "records", "rows", "max_tokens", "threads", "precision", "ours")
+    keys = ("repeats", "records", "rows", "max_tokens", "threads", "precision", "ours", "student")
     return {
         "command": _command(options),
         "settings": {key: getattr(options, key) for key in keys},
         "machine": {**facts, "load_after": round(os.getloadavg()[0], 2)},
-        "parameters": {"body": body, "head": head},
+        "parameters": {"body": size["body"], "head": size["head"]},
+        "distillation": distillation,
         "gemm_flops_per_s": {name: spread(rates) for name, rates in gemm.items()},
         "systems": systems,
     }
+
+
+def _flops(size: dict[str, int], beside: dict[str, int] | None, block: dict[str, Any]) -> float:
+    """Useful work of a block; a teacher beside the student runs forward alone, a third of a step of its size."""
+    tokens = block["tokens"], block["supervised_tokens"]
+    teacher_flops = model_flops(beside["body"], beside["head"], *tokens) / 3 if beside else 0.0
+    return model_flops(size["body"], size["head"], *tokens) + teacher_flops
 
 
 def _command(options: argparse.Namespace) -> str:
@@ -177,6 +199,8 @@ def _command(options: argparse.Namespace) -> str:
     words = ["python benchmarks/training.py"]
     if options.model:
         words.append("--model FOLDER")
+    if options.student:
+        words.append("--student {}x{}".format(*options.student))
     for name in ("repeats", "threads", "records", "rows", "max_tokens", "precision", "systems", "gemm_size", "ours"):
         value, flag = getattr(options, name), "--" + name.replace("_", "-")
         if value != _parser().get_default(name) or name in ("repeats", "threads"):
@@ -218,9 +242,22 @@ def _progress() -> Iterator[Progress]:
         yield progress
 
 
+def _shape(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text}; layers and width are wanted, such as 20x384")
+    return int(found[1]), int(found[2])
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="Hugging Face folder; default: the pocket teacher, made on the spot")
+    parser.add_argument(
+        "--student",
+        type=_shape,
+        metavar="LAYERSxWIDTH",
+        help="train a llama of this shape, weights random, in its place",
+    )
     parser.add_argument("--repeats", type=int, default=5, help="measured blocks per system, after one warm-up")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each process")
     parser.add_argument("--precision", choices=tuple(DTYPES), help="default: what trainer.precision=auto is here")

@@ -43,7 +43,15 @@ SYSTEMS = {
     "ours_dante": ("training_ours", "run", "dante_mosaic"),
     # The fixed multiplier: the penalty acts in every step. It is measured within the block that warms up.
     "ours_ads": ("training_ours", "run", "ads_fixed", "settled.start=0.0", "settled.end=0.1"),
+    "ours_rs": ("training_ours", "run_cached", "random_sampling"),
+    "ours_topk": ("training_ours", "run_cached", "topk_tail"),
+    "ours_live_1x": ("training_ours", "run_live", "1x"),
+    "ours_live_4x": ("training_ours", "run_live", "4x"),
+    "ours_live_10x": ("training_ours", "run_live", "10x"),
 }
+# Live teachers: how many times the student's size.
+LIVE = {"ours_live_1x": 1, "ours_live_4x": 4, "ours_live_10x": 10}
+DISTILS = ("ours_rs", "ours_topk", *LIVE)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -33,6 +33,7 @@ class Job:
         threads: of each process.
         precision: of matrix products, `bf16` (autocast) or `fp32`.
         overrides: of our composed config.
+        distillation: folder of what distils: kept logits in `kept`, teacher steps in `1x`, …; None: nothing does.
     """
 
     model: str
@@ -45,6 +46,7 @@ class Job:
     threads: int
     precision: str
     overrides: tuple[str, ...]
+    distillation: str | None = None
 
     def write(self, path: Path) -> None:
         """For `read`."""

@@ -55,13 +55,29 @@ class _Turns(Callback):
 
 def run(job: Job, pace: Pace, experiment: str, *overrides: str) -> None:
     """Run the blocks of `job` through the fit stage of an experiment."""
+    _run(job, pace, experiment, overrides, {})
+
+
+def run_cached(job: Job, pace: Pace, kind: str) -> None:
+    """The same on kept logits of a kind, the files made before."""
+    assert job.distillation is not None
+    _run(job, pace, "cached_kd", [f"loss=[{kind}]", f"kept={kind}"], {"logits": Path(job.distillation) / "kept"})
+
+
+def run_live(job: Job, pace: Pace, times: str) -> None:
+    """The same with a live teacher of some times the student's size."""
+    assert job.distillation is not None
+    _run(job, pace, "chat_kd", [], {"teacher": Path(job.distillation) / times})
+
+
+def _run(job: Job, pace: Pace, experiment: str, overrides: Sequence[str], more: dict[str, Path]) -> None:
     out = Path(job.out)
     config = composed(experiment, job, overrides)
-    settings = STAGES["fit"].typed({key: config[key] for key in ("seed", "fit", "losses", "fidelity")})
+    settings = STAGES["fit"].typed({key: config[key] for key in ("seed", "fit", "losses", "fidelity", "supervision")})
     resources = {"trainer": config["trainer"], "logger": {**config["logger"], "mode": "none"}, "run": config["run"]}
     (out / "init").mkdir(parents=True)
     (out / "init" / "model").symlink_to(Path(job.model).resolve())
-    inputs = {"cache": Path(job.cache), "init": out / "init"}
+    inputs = {"cache": Path(job.cache), "init": out / "init", **more}
     (out / "fit").mkdir()
     _add_to_trainers(_Turns(pace, job))
     with suppress(_Done):

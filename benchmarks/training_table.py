@@ -14,6 +14,11 @@ WORDS = {
     "ours_ce": "ours, CE",
     "ours_dante": "ours, CWCE + TEA",
     "ours_ads": "ours, CE + dual penalty",
+    "ours_rs": "ours, RS-KD from files",
+    "ours_topk": "ours, top-K with a tail from files",
+    "ours_live_1x": "ours, KL from a live teacher of its size",
+    "ours_live_4x": "ours, KL from a live teacher of 4 x its size",
+    "ours_live_10x": "ours, KL from a live teacher of 10 x its size",
 }
 # Peer, what our CE run is compared in, how it must come out.
 TARGETS = (
@@ -22,6 +27,10 @@ TARGETS = (
     ("trl_packing", "beyond_bytes", "at most", 0.7),
     ("trl_padded", "beyond_bytes", "at most", 0.7),
 )
+# Our recipes: s per step against CE, at most.
+STEP_TARGETS = {"ours_dante": 1.03, "ours_ads": 1.03, "ours_rs": 1.10}
+# Live teachers: s per step against RS-KD from files, at least; and times the student's size, for the ceiling by FLOPs.
+LIVE_TARGETS = {"ours_live_1x": (1.15, 1), "ours_live_4x": (2.0, 4), "ours_live_10x": (3.5, 10)}
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -39,6 +48,7 @@ def _conditions(result: dict[str, Any]) -> str:
     loss = f"{min(losses):.4f} to {max(losses):.4f} nats"
     precision = {"bf16": "bf16 autocast", "fp32": "fp32"}[settings.get("precision", "bf16")]
     overrides = f" Our config with {' '.join(settings['ours'])}." if settings["ours"] else ""
+    overrides += _distillation(result)
     return (
         f"{in_words(result['machine'], result['machine']['load_after'])}. Other work kept {busy:.2f} cores busy while "
         f"blocks were measured (at most {disturbed:.2f}). {parameters / 1e6:.1f} M parameters, fp32 weights, "
@@ -47,6 +57,25 @@ def _conditions(result: dict[str, Any]) -> str:
         f"At equal weights the mean loss of every block of every system was {loss}."
         f"{overrides}\n\n`{result['command']}`"
     )
+
+
+def _distillation(result: dict[str, Any]) -> str:
+    """Shapes of student and teachers, and what is kept per token."""
+    found, shape = result.get("distillation"), result["settings"].get("student")
+    words = f" The student: random weights, {shape[0]} layers, {shape[1]:,} wide." if shape else ""
+    if found and found["teachers"]:
+        shapes = "; ".join(
+            f"{one['parameters'] / 1e6:,.1f} M parameters, {one['layers']} layers, {one['width']:,} wide"
+            for one in found["teachers"].values()
+        )
+        words += f" Live teachers, random weights: {shapes}."
+    if found:
+        kept = found["kept"]
+        words += (
+            f" Kept logits are those of the pocket teacher, or of --model: {kept['random_sampling']:.1f} different "
+            f"tokens of the draws at a position, or {kept['topk_tail']:.0f} and the tail."
+        )
+    return words
 
 
 def _table(result: dict[str, Any]) -> str:
@@ -93,8 +122,27 @@ def _ratios(result: dict[str, Any]) -> str:
         value = found["s_per_step"]["median"] / ours["s_per_step"]["median"]
         pairs = _pairs(found, ours, "s_per_step")
         processor = f"{_processor_s(found) / _processor_s(ours):.3f}"
-        lines.append(f"| {WORDS[name]} / CE: s per step | **{value:.3f}** | {pairs} | {processor} | at most 1.03 |")
-    return "\n".join(lines)
+        target = f"at most {STEP_TARGETS[name]:.2f}" if name in STEP_TARGETS else "–"
+        lines.append(f"| {WORDS[name]} / CE: s per step | **{value:.3f}** | {pairs} | {processor} | {target} |")
+    return "\n".join([*lines, *_live_ratios(systems)])
+
+
+def _live_ratios(systems: dict[str, Any]) -> list[str]:
+    """What kept logits save: every live teacher against RS-KD."""
+    kept, lines = systems.get("ours_rs"), []
+    for name, (target, times) in LIVE_TARGETS.items():
+        if kept is None or name not in systems:
+            continue
+        live = systems[name]
+        value = live["s_per_step"]["median"] / kept["s_per_step"]["median"]
+        # A forward is a third of a training step.
+        limit = f"at least {target:.2f}; {1 + times / 3:.2f} by FLOPs"
+        processor = f"{_processor_s(live) / _processor_s(kept):.2f}"
+        pairs = _pairs(live, kept, "s_per_step")
+        lines.append(
+            f"| {WORDS[name]} / RS-KD from files: s per step | **{value:.2f}** | {pairs} | {processor} | {limit} |"
+        )
+    return lines
 
 
 def _processor_s(found: dict[str, Any]) -> float:

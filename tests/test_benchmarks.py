@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -45,11 +46,11 @@ def run(script, *arguments, cwd):
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=400)
 
 
-def run_training(model, systems, folder):
-    (folder / "README.md").write_text("before\n<!-- training -->\nold\n<!-- /training -->\nafter\n")
+def run_training(model, systems, folder, *more, section="training"):
+    (folder / "README.md").write_text(f"before\n<!-- {section} -->\nold\n<!-- /{section} -->\nafter\n")
     sizes = ("--records", RECORDS, "--rows", ROWS, "--repeats", REPEATS, "--max-tokens", 4096, "--gemm-size", 64)
     arguments = ("--model", model, "--systems", ",".join(systems), "--out", "t.json", "--fill", "README.md", *sizes)
-    done = run("training.py", *arguments, cwd=folder)
+    done = run("training.py", *arguments, *more, cwd=folder)
     assert done.returncode == 0, done.stderr
     return json.loads((folder / "t.json").read_text()), (folder / "README.md").read_text()
 
@@ -113,6 +114,34 @@ def test_all_systems_train_on_the_same_tokens(model, tmp_path):
     assert "ours, CE / TRL SFTTrainer, packing (bfd): supervised tokens/s" in readme
 
 
+@pytest.mark.slow
+def test_distillation_is_measured_on_the_same_tokens_from_files_and_beside_live_teachers(model, tmp_path):
+    systems = ["ours_ce", "ours_rs", "ours_topk", "ours_live_4x", "ours_live_10x"]
+    shape = ("--student", "20x64")
+    result, readme = run_training(model, systems, tmp_path, *shape, section="distillation")
+    lengths, supervised = expected_lengths(model)
+    for name, found in result["systems"].items():
+        for block in found["blocks"]:
+            assert (block["tokens"], block["supervised_tokens"]) == (sum(lengths), sum(supervised)), name
+            assert block["positions"] == block["tokens"]
+    vocabulary, student = 512, result["parameters"]
+    assert student["head"] == vocabulary * 64
+    for times, teacher in zip((4, 10), result["distillation"]["teachers"].values(), strict=True):
+        assert teacher["head"] == times * student["head"]
+        assert teacher["body"] == pytest.approx(times * student["body"], rel=0.02), "norms are no matrices"
+    kept = result["distillation"]["kept"]
+    assert 1 < kept["random_sampling"] < kept["topk_tail"] == 50
+    seconds = {name: found["s_per_step"]["median"] for name, found in result["systems"].items()}
+    ratio = f"{seconds['ours_live_4x'] / seconds['ours_rs']:.2f}"
+    assert f"live teacher of 4 x its size / RS-KD from files: s per step | **{ratio}**" in readme
+    flops = {
+        name: found["flops_per_s"]["max"] * min(block["seconds"] for block in found["blocks"][1:])
+        for name, found in result["systems"].items()
+    }
+    assert flops["ours_live_10x"] == pytest.approx(flops["ours_ce"] * (1 + 10 / 3), rel=0.02)
+    assert flops["ours_rs"] == pytest.approx(flops["ours_ce"])
+
+
 def test_a_system_with_another_mask_or_other_numbers_is_refused():
     block = {"tokens": 10, "supervised_tokens": 5, "loss_nats": 2.0}
     training._check_same_work({"a": [block], "b": [{**block, "loss_nats": 2.001}]})
@@ -154,6 +183,66 @@ def test_all_ways_through_the_vocabulary_agree_and_their_memory_is_counted(token
     wrong = {"naive": [found["naive"]], "ours": [{**found["ours"], "loss_nats": found["ours"]["loss_nats"] * 1.1}]}
     with pytest.raises(RuntimeError, match="do not agree"):
         loss_pass._check_same(wrong)
+
+
+@pytest.mark.parametrize("teacher_hidden", [24, 48])
+def test_all_ways_to_the_kl_from_a_live_teacher_agree_and_their_memory_is_counted(teacher_hidden):
+    """Gradients entry by entry; what is kept, to the byte."""
+    tokens, hidden, vocab, fp32 = 64, 32, 1000, 4
+    job = loss_pass_child.Job(tokens, hidden, vocab, "cpu", "fp32", 1, teacher_hidden)
+    ways = [way for way in ("ours_kl", "naive_kl", "trl_kl") if loss_pass._missing(way, job, 1) is None]
+    found, gradients = {}, {}
+    for way in ways:
+        course = loss_pass_child.Course(way, job)
+        found[way] = course.run()
+        loss = loss_pass_child.WAYS[way](job, course.hidden, course.weight, course.teacher)
+        gradients[way] = torch.autograd.grad(loss, [course.hidden, course.weight])
+    for way in ways[1:]:
+        torch.testing.assert_close(gradients[way], gradients["naive_kl"], rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(gradients["ours_kl"], gradients[way], rtol=1e-4, atol=1e-7)
+    loss_pass._check_same({way: [facts] for way, facts in found.items()})
+    assert found["ours_kl"]["retained_bytes"] == tokens * hidden * fp32, "the student's hidden states' gradient"
+    assert found["ours_kl"]["retained_head_bytes"] == vocab * hidden * fp32, "its head's gradient; none of the teacher"
+    # Log-probabilities of both models.
+    assert 0 <= found["naive_kl"]["retained_bytes"] - 2 * tokens * vocab * fp32 <= 16
+    if "trl_kl" in found:
+        assert found["trl_kl"]["retained_bytes"] == 3 * tokens * fp32, "three numbers per token"
+    gemm = loss_pass_child.Course("gemm", job)
+    assert gemm.teacher is not None
+    assert gemm.run()["processor_s"] >= 0
+
+
+def test_gradients_of_equal_size_that_point_elsewhere_are_refused():
+    facts = {"loss_nats": 2.0, "gradient_norms": [1.0, 3.0], "gradient_probes": [0.4, -2.0]}
+    loss_pass._check_same({"a": [facts], "b": [{**facts, "gradient_probes": [0.4, -2.01]}]})
+    with pytest.raises(RuntimeError, match="do not agree"):
+        loss_pass._check_same({"a": [facts], "b": [{**facts, "gradient_probes": [0.4, 2.0]}]})
+
+
+@pytest.mark.slow
+def test_the_kl_from_a_live_teacher_is_measured_and_put_into_its_section(tmp_path):
+    pytest.importorskip("trl")
+    (tmp_path / "README.md").write_text(
+        "<!-- loss pass -->\nother\n<!-- /loss pass -->\n<!-- loss kl -->\n<!-- /loss kl -->\n"
+    )
+    sizes = ("--precision", "fp32", "--tokens", 64, "--hidden", 16, "--vocab", 500, "--repeats", 2)
+    arguments = ("--teacher-hidden", 24, *sizes, "--out", "l.json", "--fill", "README.md")
+    done = run("loss_pass.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    ways = json.loads((tmp_path / "l.json").read_text())["runs"][0]["ways"]
+    assert list(ways) == ["gemm", "ours_kl", "naive_kl", "trl_kl"]
+    readme = (tmp_path / "README.md").read_text()
+    assert "other" in readme
+    ours, trl = (
+        float(re.search(rf"\| {way} \|[^|]+\|[^|]+\| ([\d.]+)", readme)[1])
+        for way in ("ours", "TRL chunked divergence")
+    )
+    assert ours == pytest.approx(16 / 500, abs=5e-4)
+    assert trl == pytest.approx(3 / 500, abs=5e-4)
+    assert f"{ways['ours_kl']['seconds']['median'] / ways['trl_kl']['seconds']['median']:.2f}" in readme
+    refused = run("loss_pass.py", *arguments[:2], "--ways", "ours", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "no --teacher-hidden" in refused.stderr
 
 
 @pytest.mark.parametrize("vocabs", [(300,), pytest.param((300, 600, 900), marks=pytest.mark.slow)])
