@@ -12,7 +12,7 @@ from typing import Any
 from gemm import skeleton
 from omegaconf import OmegaConf
 
-from dante.cache.sparse.make import Order, make
+from dante.cache.sparse.making.make import Order, make
 from dante.run.parts import build
 from dante.students.load import count_parameters
 from dante.teachers.teacher import Teacher, sha256_of_weights

@@ -24,8 +24,8 @@ from dante.cache.asked import rendered_with
 from dante.cache.records.record import Record
 from dante.cache.sparse.files import Header
 from dante.cache.sparse.kinds import Sparse, TopKTail
-from dante.cache.sparse.make import vocabulary_of
-from dante.cache.sparse.measure import measure, probe, refuse_unable, texts_of
+from dante.cache.sparse.making.make import vocabulary_of
+from dante.cache.sparse.making.measure import measure, probe, refuse_unable, texts_of
 from dante.errors import DanteError
 from dante.losses.tokens import SparseTargets
 from dante.students.stage import bake_template_variables
