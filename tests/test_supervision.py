@@ -66,7 +66,7 @@ def cache(tmp_path: Path, renderer: ChatRenderer) -> Path:
     records = [Record(f"id-{i}", f"Question {i}?", text, 1.0) for i, text in enumerate(texts)]
     CacheWriter(tmp_path / "cache").add(records).seal()
     vocabulary = len(renderer.tokenizer)
-    header = Header("topk_tail", KEPT, vocabulary, "aa", rendering_of(renderer), 0)
+    header = Header("topk_tail", KEPT, vocabulary, "aa", rendering_of(renderer.tokenizer), 0)
     write_file(tmp_path / "cache" / file_name("topk_tail", 0), header, [(r, kept(r, renderer)) for r in records])
     return tmp_path / "cache"
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch.distributed.device_mesh import DeviceMesh
 
+from dante.cache.asked import rendered_with
 from dante.errors import DanteError
 from dante.losses.tokens import SparseTargets, TeacherLogits
 from dante.students.backbone import SupervisedRow
@@ -44,6 +45,11 @@ class Asked:
             records: what it is asked for; None: what the part is asked for.
         """
         return replace(self, where=f"{self.where}.{key}", records=self.records if records is None else records)
+
+    @property
+    def chat(self) -> dict[str, Any]:
+        """Template variables that are defaults of the student's template."""
+        return rendered_with(self.inputs["init"]) if "init" in self.inputs else {}
 
     def teacher(self, step: str) -> Path:
         """The finished step directory of a teacher that the fit reads.

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dante.cache.asked import rendered_with
 from dante.cache.records.record import Record
 from dante.cache.sparse.files import Header
 from dante.cache.sparse.kinds import Sparse, TopKTail
@@ -28,16 +27,14 @@ from dante.cache.sparse.making.make import vocabulary_of
 from dante.cache.sparse.making.measure import measure, probe, refuse_unable, texts_of
 from dante.errors import DanteError
 from dante.losses.tokens import SparseTargets
-from dante.students.stage import bake_template_variables
 from dante.supervision.ahead import Ahead
 from dante.supervision.asked import Asked
-from dante.supervision.sparse import joined, train_records, within
+from dante.supervision.sparse import joined, teachers_tokenizer, train_records, within
 from dante.system import rank
 from dante.teachers.engines.base import Engine
-from dante.teachers.teacher import SOURCE, load_teacher
+from dante.teachers.teacher import load_teacher
 from dante.text.chat import ChatRenderer
 from dante.text.rendering import Renderer
-from dante.text.tokenizer import load_tokenizer
 from dante.text.vocabularies import difference
 
 
@@ -82,9 +79,8 @@ class ServerSparse:
         folder = asked.teacher(self.step)
         handle = load_teacher(folder)
         model = handle.location(folder)
-        theirs, ours = load_tokenizer(model, handle.revision, SOURCE), asked.renderer.tokenizer
-        if "init" in asked.inputs:  # variables of the template are the student's defaults, and the teacher's are given
-            bake_template_variables(theirs, rendered_with(asked.inputs["init"]))
+        # Variables of the template are the student's defaults, and the teacher's are given.
+        theirs, ours = teachers_tokenizer(folder, asked.chat), asked.renderer.tokenizer
         found = difference(theirs, ours, template=isinstance(asked.renderer, ChatRenderer))
         if found is not None:
             raise DanteError(

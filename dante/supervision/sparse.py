@@ -5,7 +5,7 @@ tokenizer and template: that is compared by hash before the first step, and ever
 the tokenizer's are padding of the teacher's head: their mass joins the tail, or, of drawn tokens, is left out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from dante.cache.sparse.kinds import Sparse
 from dante.cache.sparse.sidecar import SparseLogits, how_to_make
 from dante.errors import DanteError
 from dante.losses.tokens import SparseTargets
+from dante.students.stage import bake_template_variables
 from dante.supervision.asked import Asked
 from dante.teachers.teacher import FILE_NAME, SOURCE, load_teacher
 from dante.text.chat import ChatRenderer
@@ -52,13 +53,19 @@ class Cached:
         """
         assert asked.kind is not None, "no loss of the fit reads sparse logits"
         folder = Path(self.folder) if self.folder is not None else asked.inputs.get("logits")
-        teacher = asked.inputs.get("teacher")
-        return CachedSparse(asked.inputs["cache"], asked.kind, asked.renderer, folder, teacher, asked.records)
+        return CachedSparse(
+            asked.inputs["cache"],
+            asked.kind,
+            asked.renderer,
+            folder,
+            asked.inputs.get("teacher"),
+            asked.records,
+            asked.chat,
+        )
 
 
-def rendering_of(renderer: ChatRenderer) -> str:
+def rendering_of(tokenizer: Any) -> str:
     """Hash of a tokenizer and its template, as files of sparse logits name those that they were made for."""
-    tokenizer: Any = renderer.tokenizer
     hashes = {
         "tokenizer": stable_hash(tokenizer.backend_tokenizer.to_str()),
         "chat_template": stable_hash(tokenizer.chat_template),
@@ -76,6 +83,7 @@ class CachedSparse:
         folder: where the files lie; None: beside the cache.
         teacher: finished teacher step, which tells what is different; or None.
         wanted: ids of the train records that are asked for; None: all.
+        chat: template variables that are the student's defaults: the teacher was asked with them.
 
     Raises:
         DanteError: there are none, they were made for another tokenizer or template, or a train record has none.
@@ -89,6 +97,7 @@ class CachedSparse:
         folder: Path | None = None,
         teacher: Path | None = None,
         wanted: frozenset[str] | None = None,
+        chat: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(renderer, ChatRenderer):
             raise DanteError(
@@ -99,10 +108,11 @@ class CachedSparse:
             )
         self.logits = SparseLogits(folder or cache, kind)
         self.tokens = len(renderer.tokenizer)
-        if self.logits.header.tokenizer != rendering_of(renderer):
+        made_for = self.logits.header.tokenizer
+        found = None if made_for == rendering_of(renderer.tokenizer) else _difference(made_for, teacher, renderer, chat)
+        if found is not None:
             raise DanteError(
-                f"the logits were made for another tokenizer or template than the student's: "
-                f"{_difference(teacher, renderer) or self.logits.header.tokenizer}",
+                f"the logits were made for another tokenizer or template than the student's: {found}",
                 where=str(self.logits.directory),
                 allowed="a student with the teacher's own tokenizer and chat template",
                 fix="take such a student, or a loss that reads the teacher's text alone: loss=[ce]",
@@ -173,9 +183,20 @@ def joined(parts: Sequence[Sparse]) -> SparseTargets:
     )
 
 
-def _difference(teacher: Path | None, renderer: ChatRenderer) -> str | None:
-    """What differs, where the teacher's tokenizer is at hand."""
-    if teacher is None or not (teacher / FILE_NAME).is_file():
-        return None
+def teachers_tokenizer(teacher: Path, chat: Mapping[str, Any] | None) -> Any:
+    """Tokenizer and template of a finished teacher step, with the variables that are the student's defaults."""
     handle = load_teacher(teacher)
-    return difference(load_tokenizer(handle.location(teacher), handle.revision, SOURCE), renderer.tokenizer)
+    tokenizer = load_tokenizer(handle.location(teacher), handle.revision, SOURCE)
+    bake_template_variables(tokenizer, chat or {})
+    return tokenizer
+
+
+def _difference(
+    made_for: str, teacher: Path | None, renderer: ChatRenderer, chat: Mapping[str, Any] | None
+) -> str | None:
+    """What differs, where the teacher is at hand; None where both render alike but for how variables are given."""
+    if teacher is None or not (teacher / FILE_NAME).is_file():
+        return f"theirs has the hash {made_for}"
+    if rendering_of(teachers_tokenizer(teacher, None)) != made_for:
+        return f"theirs has the hash {made_for}, and is not the teacher's of this run"
+    return difference(teachers_tokenizer(teacher, chat), renderer.tokenizer)

@@ -27,9 +27,31 @@ def run(step: Step[Settings]) -> None:
     step.out.mkdir(parents=True, exist_ok=True)
     order = Order(step.inputs["cache"], step.inputs["teacher"], settings.kind, settings.size, settings.seed)
     engine: Any = build(settings.engine)
-    # The folder gets its name when the step is complete, and is told then.
-    for line in summary(make(order, engine, step.resources, step.out, _told))[:3]:
+    try:
+        logits = make(order, engine, step.resources, step.out, _told)
+    except DanteError as error:
+        where, allowed, fix = map(_as_typed, (error.where, error.allowed, error.fix))
+        raise DanteError(error.what, where=where, allowed=allowed, fix=fix) from None
+    for line in summary(logits)[:3]:  # the folder gets its name when the step is complete, and is told then
         _told(line)
+
+
+# What the command calls otherwise.
+_KEYS = (
+    ("--engine transformers", "engine@kept.engine=transformers"),
+    ("--engine", "kept.engine"),
+    ("--kind ", "kept="),
+    ("--size ", "kept.size="),
+    ("--size", "kept.size"),
+    ("--out ", "another folder: "),
+)
+
+
+def _as_typed(text: str) -> str:
+    """A part of an error in the keys of a run."""
+    for option, key in _KEYS:
+        text = text.replace(option, key)
+    return text
 
 
 def _told(line: str) -> None:
