@@ -66,7 +66,9 @@ def test_a_table_of_chats_is_not_taken_for_one_of_raw_text(tokenizer: PreTrained
 
 def test_pieces_are_cut_at_blank_lines_and_lose_nothing_between() -> None:
     text = "one\n\ntwo two\n\nthree\n\nfour\n\nfive"
-    assert cut(text, 12) == ["one\n\ntwo two", "three\n\nfour"]
+    assert cut(text, 12) == ["one\n\ntwo two", "three\n\nfour"]  # five finds no neighbour
+    assert cut(text, 11) == ["three\n\nfour"]  # neither do one and two two
+    assert cut("a\n\nb\n\nmuch too long\n\nc\n\nd", 6) == ["a\n\nb", "c\n\nd"]
     assert cut(text, 1000) == [text]
     assert cut("alone", 10) == []
     assert cut("a\n\n\n\nb\n\n  \n\nc", 100) == ["a\n\nb\n\nc"]
@@ -74,9 +76,9 @@ def test_pieces_are_cut_at_blank_lines_and_lose_nothing_between() -> None:
 
 def test_sources_are_mixed_in_equal_parts_and_no_piece_comes_twice(tmp_path: Path) -> None:
     prose, code = Given("p1\n\np2", "p3\n\np4", "p1\n\np2"), Given("c1\n\nc2", "c3\n\nc4")
-    texts = built(RawTexts([prose, code], 5, None, 0, 0), tmp_path / "all")
+    texts = built(RawTexts([prose, code], 6, None, 0, 0), tmp_path / "all")
     assert texts == ["p1\n\np2", "c1\n\nc2", "p3\n\np4", "c3\n\nc4"]
-    assert built(RawTexts([prose, code], 5, 3, 0, 0), tmp_path / "some") == texts[:3]
+    assert built(RawTexts([prose, code], 6, 3, 0, 0), tmp_path / "some") == texts[:3]
     manifest = load_manifest(tmp_path / "all")
     assert manifest["raw"] is True
     assert manifest["teacher"] is None

@@ -23,7 +23,7 @@ class RawTexts:
 
     Args:
         prompts: where the texts come from: any source of prompts.
-        characters: length of a piece; a paragraph that is longer makes a longer one.
+        characters: of a piece, at most.
         count: pieces that are kept, in the order of the sources; null: all.
         heldout: pieces to hold out.
         validation: likewise.
@@ -73,11 +73,18 @@ class RawTexts:
 
 
 def cut(text: str, characters: int) -> list[str]:
-    """Pieces of about so many characters, of two paragraphs at least, cut at blank lines; a rest of one is dropped."""
-    paragraphs = [paragraph.strip("\n") for paragraph in text.split(BREAK)]
+    """Pieces of at most so many characters, of two paragraphs at least, cut at blank lines.
+
+    A paragraph that is longer, or that finds no neighbour, is left out: without a blank line it could not be cut exactly.
+    """
     pieces: list[list[str]] = [[]]
-    for paragraph in filter(str.strip, paragraphs):
-        if len(pieces[-1]) >= 2 and len(BREAK.join([*pieces[-1], paragraph])) > characters:
+    for paragraph in (paragraph.strip("\n") for paragraph in text.split(BREAK)):
+        if not paragraph.strip():
+            continue
+        if len(paragraph) > characters:
             pieces.append([])
-        pieces[-1].append(paragraph)
+        elif len(BREAK.join([*pieces[-1], paragraph])) > characters:
+            pieces.append([paragraph])
+        else:
+            pieces[-1].append(paragraph)
     return [BREAK.join(piece) for piece in pieces if len(piece) >= 2]
