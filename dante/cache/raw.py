@@ -75,7 +75,7 @@ class RawTexts:
 def cut(text: str, characters: int) -> list[str]:
     """Pieces of at most so many characters, of two paragraphs at least, cut at blank lines.
 
-    A paragraph that is longer, or that finds no neighbour, is left out: without a blank line it could not be cut exactly.
+    A paragraph that is longer, or that finds no neighbour, is left out: no blank line says where to cut it.
     """
     pieces: list[list[str]] = [[]]
     for paragraph in (paragraph.strip("\n") for paragraph in text.split(BREAK)):
