@@ -90,9 +90,8 @@ SABOTAGES = {
     ),
     "renormalised top-K in place of the tail": Sabotage(
         "dante/losses/distillation/topk_tail.py",
-        "        t_TK, tail_T = targets.probabilities.to(log_p_TK), targets.tail.to(log_p_TK)\n",
-        "        t_TK, tail_T = targets.probabilities.to(log_p_TK), targets.tail.to(log_p_TK)\n"
-        "        t_TK, tail_T = t_TK / t_TK.sum(-1, keepdim=True), tail_T * 0\n"
+        "        tail_T = tile.sparse.tail.to(log_p_TK)\n",
+        "        t_TK, tail_T = t_TK / t_TK.sum(-1, keepdim=True), tile.sparse.tail.to(log_p_TK) * 0\n"
         "        log_p_TK = log_p_TK.masked_fill(~there_TK, -torch.inf).log_softmax(-1)\n",
         ("tests/test_logit_distillation.py",),
     ),

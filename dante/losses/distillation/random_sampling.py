@@ -9,36 +9,24 @@ teacher's distribution with the student's, which is the KL and the teacher's ent
 Metrics: none of its own; `loss/<name>` is that cross-entropy in nats per token.
 """
 
-from typing import ClassVar
-
 from jaxtyping import Float
 from torch import Tensor
 
-from dante.losses.base import LinearLoss
-from dante.losses.tokens import Need
+from dante.losses.distillation.kept import KeptLogits
 from dante.losses.vocabulary.tile import Tile
 
 
-class RandomSampling(LinearLoss):
-    """Mean cross-entropy against the teacher's drawn tokens over supervised tokens, nats per token.
+class RandomSampling(KeptLogits):
+    """Mean cross-entropy against the teacher's drawn tokens, nats per token; arguments as of `KeptLogits`."""
 
-    Args:
-        weight: λ(progress).
-        name: key in the recipe.
-    """
-
-    needs: ClassVar[frozenset[Need]] = frozenset({"sparse"})
-    needs_logits = False
     sparse_kind = "random_sampling"
 
     def sentence(self) -> str:
         return f"{self.name} is the cross-entropy against tokens that were drawn from the teacher's distribution."
 
     def on_tile(self, tile: Tile, coefficients: Float[Tensor, " tile"]) -> Float[Tensor, " tile"]:
-        targets = tile.sparse
-        share_TK = targets.probabilities.to(tile.log_z)
+        _, share_TK, log_p_TK = self.at_kept(tile)
         if tile.wants_gradient:
             tile.add_probability(coefficients * share_TK.sum(-1))
             tile.add_entries(-coefficients[:, None] * share_TK)
-        log_p_TK = tile.sparse_log_probabilities.masked_fill(targets.ids < 0, 0.0)
         return -(share_TK * log_p_TK).sum(-1)

@@ -8,36 +8,24 @@ student can spend half its mass on tokens that the teacher excludes at no cost. 
 Metrics: none of its own; `loss/<name>` is in nats per token, and not comparable with a KL over the vocabulary.
 """
 
-from typing import ClassVar
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dante.losses.base import LinearLoss
-from dante.losses.tokens import Need
+from dante.losses.distillation.kept import KeptLogits
 from dante.losses.vocabulary.tile import Tile
 
 
-class TopKRenormalised(LinearLoss):
-    """Mean KL over supervised tokens between the distributions within the kept ids, nats per token.
+class TopKRenormalised(KeptLogits):
+    """Mean KL within the kept ids over supervised tokens, nats per token; arguments as of `KeptLogits`."""
 
-    Args:
-        weight: λ(progress).
-        name: key in the recipe.
-    """
-
-    needs: ClassVar[frozenset[Need]] = frozenset({"sparse"})
-    needs_logits = False
     sparse_kind = "topk_tail"
 
     def sentence(self) -> str:
         return f"{self.name} is the KL within the teacher's kept tokens alone: nothing holds what lies outside them."
 
     def on_tile(self, tile: Tile, coefficients: Float[Tensor, " tile"]) -> Float[Tensor, " tile"]:
-        targets, log_p_TK = tile.sparse, tile.sparse_log_probabilities
-        there_TK = targets.ids >= 0
-        t_TK = targets.probabilities.to(log_p_TK)
+        there_TK, t_TK, log_p_TK = self.at_kept(tile)
         t_TK = t_TK / t_TK.sum(-1, keepdim=True).clamp_min(torch.finfo(t_TK.dtype).tiny)
         log_p_TK = log_p_TK.masked_fill(~there_TK, -torch.inf).log_softmax(-1).masked_fill(~there_TK, 0.0)
         if tile.wants_gradient:

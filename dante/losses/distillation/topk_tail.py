@@ -15,39 +15,30 @@ Metrics: `kl_nats`, ℓ: a lower bound of KL(teacher ‖ student) in nats per to
 """
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dante.losses.base import LinearLoss
-from dante.losses.tokens import Need, SupervisedTokens
+from dante.losses.distillation.kept import KeptLogits
+from dante.losses.tokens import SupervisedTokens
 from dante.losses.vocabulary.tile import Tile
 
 # Of the student's mass outside K that fp32 can tell from none.
 _LEAST_MASS = 1e-7
 
 
-class TopKTail(LinearLoss):
-    """Mean tail-bucket KL over supervised tokens, nats per token.
+class TopKTail(KeptLogits):
+    """Mean tail-bucket KL over supervised tokens, nats per token; arguments as of `KeptLogits`."""
 
-    Args:
-        weight: λ(progress).
-        name: key in the recipe.
-    """
-
-    needs: ClassVar[frozenset[Need]] = frozenset({"sparse"})
-    needs_logits = False
     sparse_kind = "topk_tail"
 
     def sentence(self) -> str:
         return f"{self.name} is the KL on the teacher's kept logits, with one bucket for all other tokens."
 
     def on_tile(self, tile: Tile, coefficients: Float[Tensor, " tile"]) -> Float[Tensor, " tile"]:
-        targets, log_p_TK = tile.sparse, tile.sparse_log_probabilities
-        there_TK = targets.ids >= 0
-        t_TK, tail_T = targets.probabilities.to(log_p_TK), targets.tail.to(log_p_TK)
+        there_TK, t_TK, log_p_TK = self.at_kept(tile)
+        tail_T = tile.sparse.tail.to(log_p_TK)
         p_TK = log_p_TK.exp().masked_fill(~there_TK, 0.0)
         rest_T = (1.0 - p_TK.sum(-1)).clamp_min(_LEAST_MASS)
         ratio_T = tail_T / rest_T
@@ -56,7 +47,7 @@ class TopKTail(LinearLoss):
             # p − t at the kept ids.
             tile.add_probability(coefficients * (t_TK.sum(-1) - ratio_T * p_TK.sum(-1)))
             tile.add_entries(coefficients[:, None] * (ratio_T[:, None] * p_TK - t_TK))
-        kept_T = (torch.special.xlogy(t_TK, t_TK) - t_TK * log_p_TK.masked_fill(~there_TK, 0.0)).sum(-1)
+        kept_T = (torch.special.xlogy(t_TK, t_TK) - t_TK * log_p_TK).sum(-1)
         return kept_T + torch.special.xlogy(tail_T, ratio_T)
 
     def metrics(
