@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoTokenizer
 
-from dante.cache import CacheWriter, Record
+from dante.cache import CacheWriter, Record, read_records
 from dante.cache.sparse import Sparse, SparseLogits, TopKTail
 from dante.cache.sparse.sidecar import Header, file_name, write_file
 from dante.data.curriculum import Shuffled
@@ -25,6 +26,7 @@ from dante.losses.schedule import Constant
 from dante.losses.tokens import Need, SparseTargets, SupervisedTokens, TeacherSide
 from dante.losses.vocabulary.head import Head
 from dante.losses.vocabulary.tile import Tile
+from dante.students.stage import bake_template_variables
 from dante.supervision.asked import Asked
 from dante.supervision.provided import (
     Supervision,
@@ -34,7 +36,8 @@ from dante.supervision.provided import (
     sparse_kind,
     supervision_for,
 )
-from dante.supervision.sparse import Cached, rendering_of, within
+from dante.supervision.sparse import Cached, CachedSparse, rendering_of, within
+from dante.teachers.teacher import Teacher
 from dante.text.chat import ChatRenderer
 from dante.text.raw import RawRenderer
 from dante.text.vocabularies import difference, token_difference
@@ -246,3 +249,23 @@ def test_raw_text_has_no_kept_logits(cache: Path, renderer: ChatRenderer) -> Non
     asked = Asked({"cache": cache}, RawRenderer(renderer.tokenizer), {}, "topk_tail")
     with pytest.raises(DanteError, match="fit renders plain text.*fit.rendering=chat"):
         Cached(None).open(asked)
+
+
+def test_template_variables_that_are_the_student_s_defaults_are_no_difference(
+    cache: Path, renderer: ChatRenderer, tmp_path: Path
+) -> None:
+    """The teacher is given what the student's template has baked in; another variable is another rendering."""
+    step = tmp_path / "teacher"
+    renderer.tokenizer.save_pretrained(step / "model")
+    Teacher("t", "model", True, None, "ours", "aa", True).write(step)
+    plain_hash = rendering_of(AutoTokenizer.from_pretrained(step / "model"))
+    for file in cache.glob("logits-*"):  # made for the tokenizer as the step holds it
+        rows = [(record, kept(record, renderer)) for record in read_records(cache, "train")]
+        write_file(file, Header("topk_tail", KEPT, len(renderer.tokenizer), "aa", plain_hash, 0), rows)
+    baked = AutoTokenizer.from_pretrained(step / "model")
+    bake_template_variables(baked, {"brief": True})
+    student = ChatRenderer(baked)
+    assert len(CachedSparse(cache, "topk_tail", student, None, step, None, {"brief": True}).records) == 7
+    for chat in ({}, {"brief": False}):
+        with pytest.raises(DanteError, match="another tokenizer or template.*chat templates differ: line 1"):
+            CachedSparse(cache, "topk_tail", student, None, step, None, chat)
