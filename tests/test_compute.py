@@ -139,6 +139,18 @@ def test_a_teacher_beside_the_student_is_charged_for_every_draw(cache: Path, ren
     assert raw.scoring == once.of(plan).scoring
 
 
+def test_raw_texts_are_budgeted_without_a_teacher_that_wrote_them(cache: Path, renderer: ChatRenderer) -> None:
+    """Nobody wrote them: no size is missing; of a teacher beside the student it would be."""
+    raw = bill(opened(cache, renderer, Shuffled()), teacher=None, written=False, beside=(Size(70.0, True),))
+    price = raw.of(raw.data.plan_of(2)).spent("flops")
+    assert price is not None
+    assert paid_for(ComputeBudget(unit="flops", amount=price), raw) == 2
+    with pytest.raises(DanteError, match="runs beside the student is unknown.*teacher.parameters=NUMBER"):
+        paid_for(ComputeBudget(unit="flops", amount=price), replace(raw, beside=(None,)))
+    with pytest.raises(DanteError, match="wrote the answers is unknown.*cache.teacher_parameters=NUMBER"):
+        paid_for(ComputeBudget(unit="flops", amount=price), replace(raw, written=True))
+
+
 def test_what_is_not_recorded_is_estimated_and_said_to_be(cache: Path, renderer: ChatRenderer, tmp_path: Path) -> None:
     exact = bill(opened(cache, renderer, Shuffled()), same_tokens=True)
     plan = exact.data.plan_of(1)

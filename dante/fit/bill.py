@@ -166,15 +166,18 @@ def paid_for(budget: ComputeBudget, bill: Bill) -> int:
             large that its unit must be wrong.
     """
     unit, amount, data = budget.unit, budget.amount, bill.data
-    if unit == "flops" and bill.teacher is None:
-        raise DanteError(
-            "the budget is in FLOPs, and the size of the teacher that wrote the answers is unknown",
-            where="cache.teacher_parameters",
-            allowed="the parameters that a token goes through: of a mixture of experts the active ones",
-            fix="cache.teacher_parameters=NUMBER, or count tokens instead: budget=tokens",
-        )
     plan = data.plan_of(1)
     first = bill.of(plan)
+    if first.spent(unit) is None:
+        wrote = first.generation.flops is None
+        key = "cache.teacher_parameters" if wrote else "teacher.parameters"
+        raise DanteError(
+            "the budget is in FLOPs, and the size of the teacher that "
+            f"{'wrote the answers' if wrote else 'runs beside the student'} is unknown",
+            where=key,
+            allowed="the parameters that a token goes through: of a mixture of experts the active ones",
+            fix=f"{key}=NUMBER, or count tokens instead: budget=tokens",
+        )
     price = _known(first.spent(unit))
     if price > amount:
         answers = first.generation.tokens if unit == "tokens" else first.generation.flops
