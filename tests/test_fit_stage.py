@@ -121,7 +121,7 @@ def test_seeds_have_orders_of_their_own_and_one_seed_always_the_same(
 ) -> None:
     def order(seed: int) -> list[int]:
         step = planned("+experiment=sft", f"seed={seed}", *CURRICULA[curriculum])
-        data = stage._data(step, step.inputs["init"] / "model")
+        data = stage._data(step, stage._asked(step, step.inputs["init"] / "model"))
         data.prepare_data()
         data.setup()
         assert data.plan is not None

@@ -44,7 +44,7 @@ from dante.supervision.provided import live_teacher_for, sparse_kind, supervisio
 from dante.system import rank
 from dante.system.files import write_json
 from dante.system.threads import use_threads
-from dante.text.rendering import Renderer, renderer_of
+from dante.text.rendering import renderer_of
 from dante.text.tokenizer import load_tokenizer
 
 
@@ -99,9 +99,10 @@ def _prepare(step: Step[Settings], began_s: float) -> _Prepared:
     seed_everything(step.seed, workers=True, verbose=False)
     source = step.inputs["init"] / "model"
     check_rendering(step.inputs["cache"], step.inputs.get("teacher"), rendered_with(step.inputs["init"]))
-    data = _data(step, source)
+    asked = _asked(step, source)
+    data = _data(step, asked)
     step, bill = _priced(step, data, source, board)
-    module = _module(step, source)
+    module = _module(step, source, asked)
     resumed = _resumed(step)
     recorder = _recorder(step, data, module, began_s)
     if rank.of_this_process() == 0:
@@ -117,7 +118,7 @@ def _prepare(step: Step[Settings], began_s: float) -> _Prepared:
     return _Prepared(step, module, data, bill, recorder, checkpoints, io, board, resumed)
 
 
-def _module(step: Step[Settings], source: Path) -> DistillModule:
+def _module(step: Step[Settings], source: Path, asked: Asked) -> DistillModule:
     fit, fidelity, devices = step.settings.fit, step.settings.fidelity, step.resources["trainer"]
     losses = step.settings.build_losses()
     for loss in losses.values():  # a run that is too short for one is refused before the weights are read
@@ -137,7 +138,7 @@ def _module(step: Step[Settings], source: Path) -> DistillModule:
         precision=fit.precision,
         seed=step.seed,
         gradient_sync=devices["gradient_sync"],
-        teacher=live_teacher_for(step.settings.supervision, list(losses.values()), _asked(step, source)),
+        teacher=live_teacher_for(step.settings.supervision, list(losses.values()), asked),
     )
 
 
@@ -200,12 +201,12 @@ def _priced(step: Step[Settings], data: DistillData, source: Path, board: Board)
     return step, bill
 
 
-def _data(step: Step[Settings], source: Path) -> DistillData:
+def _data(step: Step[Settings], asked: Asked) -> DistillData:
     fit = step.settings.fit
     losses = list(step.settings.build_losses().values())
     return DistillData(
         cache=step.inputs["cache"],
-        renderer=_renderer(step, source),
+        renderer=asked.renderer,
         tokens_dir=step.out / "tokens",
         steps=fit.steps,
         batch=fit.batch.model_dump(),
@@ -215,18 +216,15 @@ def _data(step: Step[Settings], source: Path) -> DistillData:
         overlong=fit.overlong,
         seed=step.seed,
         workers=step.resources["trainer"]["workers"],
-        supervision=supervision_for(step.settings.supervision, losses, _asked(step, source)),
+        supervision=supervision_for(step.settings.supervision, losses, asked),
     )
 
 
 def _asked(step: Step[Settings], source: Path) -> Asked:
     """What parts that provide the teacher's side are told of the fit."""
-    losses = list(step.settings.build_losses().values())
-    return Asked(step.inputs, _renderer(step, source), step.resources["trainer"], sparse_kind(losses), out=step.out)
-
-
-def _renderer(step: Step[Settings], source: Path) -> Renderer:
-    return renderer_of(step.settings.fit.rendering, load_tokenizer(source))
+    kind = sparse_kind(list(step.settings.build_losses().values()))
+    renderer = renderer_of(step.settings.fit.rendering, load_tokenizer(source))
+    return Asked(step.inputs, renderer, step.resources["trainer"], kind, out=step.out)
 
 
 def _recorder(step: Step[Settings], data: DistillData, module: DistillModule, began_s: float) -> Recorder:

@@ -70,7 +70,7 @@ STAGES = _Stages(
         "cache": Stage("dante.cache.stage", "dante.cache.settings.Settings", identity="dante.cache.stage"),
         "init": Stage("dante.students.stage", "dante.run.config.schema.Student", identity="dante.models.source"),
         "fit": Stage("dante.fit.stage", "dante.fit.settings.Settings", every_rank=True, prepare=_OWN_SUPERVISION),
-        "logits": Stage("dante.cache.sparse.stage", "dante.cache.sparse.settings.Settings"),
+        "logits": Stage("dante.cache.sparse.stage", "dante.run.config.schema.Kept"),
         "release": Stage("dante.release.stage", "dante.release.settings.Settings"),
         "score": Stage("dante.evaluate.score_stage", "dante.evaluate.settings.Score", version=3, prepare=_OF_MODEL),
         "eval": Stage("dante.evaluate.stage", "dante.evaluate.settings.Eval", version=4, prepare=_OF_MODEL),

@@ -3,27 +3,22 @@
 from typing import Any
 
 from dante import console
-from dante.cache.sparse.kinds import KINDS
 from dante.cache.sparse.making.make import Order, make, summary
-from dante.cache.sparse.settings import Settings
 from dante.errors import DanteError
+from dante.run.config.schema import Kept
 from dante.run.parts import build
 from dante.run.step import Step
 
 
-def run(step: Step[Settings]) -> None:
+def run(step: Step[Kept]) -> None:
     """Writes `logits-KIND-00000.safetensors …` into `step.out`; an interrupted step continues with its next batch.
 
     Inputs: `cache`; `teacher`, its own.
 
     Raises:
-        DanteError: an unknown kind, or see `make`.
+        DanteError: see `make`.
     """
     settings = step.settings
-    if settings.kind not in KINDS:
-        raise DanteError(
-            f"unknown kind {settings.kind!r}", where="kept.kind", allowed=", ".join(KINDS), fix="kept=topk_tail"
-        )
     step.out.mkdir(parents=True, exist_ok=True)
     order = Order(step.inputs["cache"], step.inputs["teacher"], settings.kind, settings.size, settings.seed)
     engine: Any = build(settings.engine)
