@@ -1,9 +1,8 @@
 """Depth pruning: keep named decoder layers, in place, so that the result is a stock model of fewer layers.
 
-Works for decoders that keep their blocks in one `layers` list (Llama, Qwen, SmolLM, Mistral, Gemma …). Per-layer
-lists in the config (`layer_types`, `no_rope_layers`) follow the kept layers, and every module's `layer_idx` is
-renumbered: without the first, a reloaded SmolLM3 would put its NoPE layers elsewhere; without the second, a KV cache
-would have holes.
+Works for decoders that keep their blocks in one `layers` list (Llama, Qwen, SmolLM, Mistral, Gemma …). What the config
+says layer by layer follows the kept ones (`dante.models.fewer_layers`), and every module's `layer_idx` is renumbered:
+without that a KV cache would have holes.
 """
 
 from __future__ import annotations
@@ -15,11 +14,10 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from dante.errors import DanteError
+from dante.models.fewer_layers import describe_layers
 from dante.students.init.base import Init
 
 WHERE = "student.init.layers"
-# Lists of layer numbers rather than lists with one entry per layer.
-LAYER_NUMBER_LISTS = ("mlp_only_layers",)
 
 
 class KeepLayers(Init):
@@ -45,7 +43,7 @@ class KeepLayers(Init):
 
     def reshape(self, config: PreTrainedConfig) -> None:
         if self.layers is not None:
-            prune_config(config, check_layers(self.layers, config.num_hidden_layers))
+            describe_layers(config, check_layers(self.layers, config.num_hidden_layers))
 
     def begin(self, model: PreTrainedModel) -> PreTrainedModel:
         return model if self.layers is None else keep_layers(model, self.layers)
@@ -78,7 +76,7 @@ def keep_layers(model: PreTrainedModel, layers: Sequence[int]) -> PreTrainedMode
         for module in block.modules():
             if isinstance(getattr(module, "layer_idx", None), int):
                 module.layer_idx = number
-    prune_config(model.config.get_text_config(decoder=True), kept)
+    describe_layers(model.config.get_text_config(decoder=True), kept)
     return model
 
 
@@ -97,16 +95,3 @@ def check_layers(layers: Sequence[int], available: int) -> list[int]:
         if before > after:
             raise DanteError(f"layer {after} stands after layer {before}", where=where, allowed=allowed)
     return kept
-
-
-def prune_config(config: PreTrainedConfig, kept: Sequence[int]) -> None:
-    """Make `config` describe the kept layers: their number and every per-layer list."""
-    before = config.num_hidden_layers
-    for name, value in list(vars(config).items()):
-        if not isinstance(value, list | tuple):
-            continue
-        if name in LAYER_NUMBER_LISTS:
-            setattr(config, name, [new for new, old in enumerate(kept) if old in value])
-        elif len(value) == before and (name == "no_rope_layers" or name.endswith("layer_types")):
-            setattr(config, name, [value[index] for index in kept])
-    config.num_hidden_layers = len(kept)

@@ -1,0 +1,15 @@
+"""OLMoE: as Qwen3-MoE, every layer sparse; released models do not normalise weights."""
+
+from typing import Any
+
+from dante.models.moe.adapters.packed import Packed
+
+
+class Olmoe(Packed):
+    """See the module."""
+
+    model_type = "olmoe"
+    expert_size_key = "intermediate_size"
+
+    def _normalised(self, mlp: Any) -> bool:
+        return bool(mlp.gate.norm_topk_prob)
