@@ -1,8 +1,8 @@
 """Gated linear units as weights that can be joined and cut: what an expert is, and what a dense block is.
 
 `y = W_down · h(W_gate x + b_gate, W_up x + b_up) + b_down`, `h` entry by entry. So the sum of several units with
-weights that no token changes is one unit whose gate and up rows stand below each other and whose down columns stand side
-by side [C: KRAFTON, arXiv 2605.28207]; biases and clamps included [I: exact, tested].
+weights that no token changes is one unit whose gate and up rows stand below each other and whose down columns stand
+side by side [C: KRAFTON, arXiv 2605.28207]; biases and clamps included [I: exact, tested].
 
 Shape suffixes: T tokens, D width of the model, I width of the unit.
 """
