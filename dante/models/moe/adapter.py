@@ -2,8 +2,8 @@
 
 A block is `y = scaling · Σ_e w_e E_e(x) + Shared(x)`: the router chooses `top_k` experts of a token and weighs them;
 the shared expert sees every token. An adapter says where its parts lie (`block`), puts one dense unit in a block's
-place (`install`), and stores that unit in the architecture's own class, as a mixture whose experts are always on (`describe`,
-`write`): stock classes load it, without remote code.
+place (`install`), and stores that unit in the architecture's own class, as a mixture whose experts are always on
+(`describe`, `write`): stock classes load it, without remote code.
 
 A new architecture is one file with one class in `adapters/`, and one line in `registry.py`.
 """
