@@ -7,6 +7,15 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from dante.errors import DanteError, StepFailed
 from dante.system import rank
@@ -39,6 +48,16 @@ def quiet_lightning() -> None:
 def screen() -> Console:
     """The console that progress bars share with the lines printed here."""
     return _out
+
+
+def progress_bar(*columns: ProgressColumn) -> Progress:
+    """Bars over things that are counted: how many, how long so far, how long still.
+
+    Args:
+        *columns: further ones, before the times.
+    """
+    counted = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*counted, *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=_out)
 
 
 def is_terminal() -> bool:

@@ -23,7 +23,7 @@ FLOORS = (
     ("run",),
     ("teachers",),
     ("cache", "students"),
-    ("supervision",),
+    ("supervision", "densify"),
     ("cost", "select", "evaluate"),
     ("data", "report"),
     ("fit", "sweep", "experiments"),

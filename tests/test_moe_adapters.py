@@ -133,7 +133,7 @@ def test_the_padded_student_gives_the_same_logits(kind: str, tmp_path: Path) -> 
     if kind not in ("laguna", "glm4_moe", "qwen3_moe", "deepseek_v3"):
         with pytest.raises(DanteError, match="has no dense layers") as caught:
             as_stored(model, "padded")
-        assert caught.value.fix == "release.form=unpadded"
+        assert "steps.release-padded=null" in str(caught.value.fix)
         return
     want = logits(model)
     as_stored(model, "padded").save_pretrained(tmp_path)

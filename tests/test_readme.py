@@ -104,7 +104,7 @@ def test_every_script_in_launch_is_named_in_the_readme() -> None:
 def test_every_file_of_the_configuration_is_reached_by_a_documented_choice() -> None:
     groups = {path.parent.relative_to(CONF).parts[0] for path in CONF.rglob("*.yaml") if path.parent != CONF}
     assert groups <= {
-        "budget", "cache", "card", "divergence", "engine", "eval", "experiment", "fidelity", "fit", "hydra", "kept",
-        "logger", "loss", "pair", "prompts", "recipe", "report", "scale", "student", "suite", "supervision", "sweep",
-        "teacher", "texts", "trainer",
+        "budget", "cache", "calibration", "card", "divergence", "engine", "eval", "experiment", "fidelity", "fit",
+        "hydra", "init", "kept", "logger", "loss", "pair", "prompts", "recipe", "report", "scale", "student", "suite",
+        "supervision", "sweep", "teacher", "texts", "trainer",
     }  # fmt: skip

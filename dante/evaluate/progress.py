@@ -4,8 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from dante import console
 
 
@@ -14,8 +12,7 @@ class Bars:
 
     def __init__(self, model: str) -> None:
         self.model = model
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, TimeRemainingColumn(), console=console.screen())
+        self._progress = console.progress_bar()
 
     def add(self, what: str, total: int) -> Callable[[int], None]:
         """A new line below the others."""

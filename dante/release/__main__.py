@@ -11,6 +11,7 @@ from dante import console
 from dante.errors import DanteError
 from dante.fit.keep.weights import from_checkpoint
 from dante.release.model import write_model
+from dante.students.dense_form import as_dense
 from dante.students.load import DTYPES, meta_of
 
 
@@ -21,13 +22,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--init", type=Path, required=True, help="the step that the fit started from (RUN/init)")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the model goes")
     parser.add_argument("--dtype", choices=sorted(DTYPES), default="bfloat16")
+    parser.add_argument("--form", choices=("unpadded", "padded"), default="unpadded", help="of a mixture made dense")
     options = parser.parse_args(arguments)
     source = options.init / "model"
     console.quiet_libraries()
     try:
-        names = [name for name, _ in meta_of(source).named_parameters()]
+        names = [name for name, _ in as_dense(meta_of(source)).named_parameters()]
         trained = from_checkpoint(options.checkpoint, names)
-        write_model(source, trained, options.checkpoint, DTYPES[options.dtype], options.out)
+        write_model(source, trained, options.checkpoint, DTYPES[options.dtype], options.out, options.form)
     except DanteError as error:
         console.error(error)
         return 2

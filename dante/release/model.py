@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from dante.students.dense_form import Form, as_dense, as_stored
 from dante.students.load import load_pretrained
 from dante.students.stage import chat_generation_config
 from dante.students.trained import load_trained
@@ -19,7 +20,7 @@ from dante.text.tokenizer import load_tokenizer
 
 
 def write_model(
-    init: Path, trained: Mapping[str, Tensor], where: Path, dtype: torch.dtype, out: Path
+    init: Path, trained: Mapping[str, Tensor], where: Path, dtype: torch.dtype, out: Path, form: Form
 ) -> PreTrainedModel:
     """Writes weights, config, tokenizer, chat template and generation config; returns the model.
 
@@ -29,12 +30,14 @@ def write_model(
         where: what the weights were read from, for messages.
         dtype: of the written weights.
         out: folder to write to.
+        form: in which a dense student of a mixture is stored; others have one form.
 
     Raises:
         DanteError: the weights do not fit the model, or are not finite.
     """
-    model = load_pretrained(init, torch.float32)
+    model = as_dense(load_pretrained(init, torch.float32))
     load_trained(model, trained, where)
+    model = as_stored(model, form)
     torch.nn.Module.to(model, dtype)
     tokenizer = load_tokenizer(init)
     # A chat student that ended only at the end of text would run on after every answer.

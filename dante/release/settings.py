@@ -9,3 +9,4 @@ class Settings(Strict):
     dtype: Literal["bfloat16", "float16", "float32"]
     name: Text
     experiment: Experiment
+    form: Literal["unpadded", "padded"] = "unpadded"  # of a dense student: `dante.students.dense_form`

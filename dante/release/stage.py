@@ -21,7 +21,7 @@ def run(step: Step[Settings]) -> None:
     """Writes the released model into `step.out`.
 
     Settings: `dtype` (of the released weights: bfloat16, float16 or float32), `name` (title of the model card),
-    `experiment` (title, hypothesis and source, for the card).
+    `experiment` (title, hypothesis and source, for the card), `form` (of a dense student of a mixture).
 
     Raises:
         DanteError: unknown dtype, or the fit's tensors do not match the initialisation's architecture.
@@ -31,7 +31,9 @@ def run(step: Step[Settings]) -> None:
         raise DanteError(f"unknown dtype {dtype!r}", where="release: dtype", allowed=", ".join(DTYPES))
     shutil.rmtree(step.out, ignore_errors=True)  # a half-written folder of an interrupted attempt is not worth keeping
     file = step.inputs["fit"] / "student.safetensors"
-    model = write_model(step.inputs["init"] / "model", load_file(file), file, DTYPES[dtype], step.out)
+    model = write_model(
+        step.inputs["init"] / "model", load_file(file), file, DTYPES[dtype], step.out, step.settings.form
+    )
     provenance = {
         "name": step.settings.name,
         "fingerprint": step.fingerprint,

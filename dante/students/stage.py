@@ -23,7 +23,7 @@ from dante.run.parts import build
 from dante.run.step import Step
 from dante.students.finite import check_finite
 from dante.students.init.base import Init
-from dante.students.load import DTYPES, config_from, count_parameters, load_pretrained
+from dante.students.load import DTYPES, config_from, count_parameters
 from dante.teachers.teacher import load_teacher
 from dante.text.chat import ChatRenderer
 from dante.text.tokenizer import load_tokenizer
@@ -52,9 +52,9 @@ def run(step: Step[Student]) -> None:
     tokenizer = load_tokenizer(source, revision)
     bake_template_variables(tokenizer, settings.chat)
     renderer = ChatRenderer(tokenizer)  # refuses a template that cannot be masked before any weight is read
-    model = load_pretrained(source, dtype, revision)
+    model = init.load(Source(source, STUDENT_SOURCE, revision), dtype)
     check_architecture(settings.architecture or {}, model)
-    model = init.begin(model)
+    model = init.begin(model, step.inputs)
     _check_vocabulary(model, tokenizer)
     check_finite(model, source, "take other weights: a tensor like this turns every loss into NaN")
     model.generation_config = chat_generation_config(model, renderer)

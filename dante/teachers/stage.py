@@ -1,10 +1,20 @@
 """Stage `teacher`: makes the teacher, or points at one that exists."""
 
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from dante.run.parts import build
 from dante.run.step import Step
 from dante.teachers.settings import Settings
+
+
+@runtime_checkable
+class FromSteps(Protocol):
+    """A maker that reads other steps of the recipe."""
+
+    def make_from(self, inputs: Mapping[str, Path], out: Path) -> Any:
+        """Writes `teacher.json` (and `model/`) into `out`."""
 
 
 def content_identity(settings: dict[str, Any]) -> Any:
@@ -16,4 +26,8 @@ def content_identity(settings: dict[str, Any]) -> Any:
 def run(step: Step[Settings]) -> None:
     """Builds `settings.make` and lets it write `teacher.json` (and `model/`) into `step.out`."""
     step.out.mkdir(parents=True, exist_ok=True)
-    build(step.settings.make).make(step.out)
+    maker = build(step.settings.make)
+    if isinstance(maker, FromSteps):
+        maker.make_from(step.inputs, step.out)
+    else:
+        maker.make(step.out)

@@ -88,9 +88,9 @@ class Glu:
         """The same in another dtype."""
         return self._map(lambda tensor: tensor.to(dtype))
 
-    def clone(self) -> "Glu":
-        """The same in memory of its own."""
-        return self._map(torch.clone)
+    def with_down(self, down: Float[Tensor, "width unit"]) -> "Glu":
+        """The unit with another last product."""
+        return replace(self, down=down)
 
     def rows(self, start: int, stop: int) -> "Glu":
         """Some entries of the unit; the output's bias stays with those that begin at 0."""

@@ -204,6 +204,16 @@ class Kept(Strict):
     engine: Target
 
 
+class Calibration(Strict):
+    """What a teacher's experts are asked about, where a recipe has a step that does."""
+
+    tokens: Count
+    inputs: Count
+    max_tokens: Count
+    seed: Index
+    precision: Literal["bf16", "fp32", "auto"]
+
+
 class Student(Strict):
     name: Text
     source: Text
@@ -294,10 +304,12 @@ class Config(Strict):
     losses: Losses
     supervision: Supervision
     teacher: Teacher
+    dense: Teacher | None  # what the teacher is made of, where a recipe makes one
     student: Student
     cache: Cache
     texts: Texts | None
     kept: Kept | None
+    calibration: Calibration | None
     trainer: Trainer
     eval: Eval
     report: Report

@@ -1,9 +1,14 @@
 """How a student begins, as a part: what becomes of the source's layers and weights before training."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedConfig, PreTrainedModel
+
+from dante.models.pretrained import Source, load_causal_lm
 
 
 class Init(ABC):
@@ -17,9 +22,21 @@ class Init(ABC):
             DanteError: the source cannot be brought into that shape.
         """
 
+    def load(self, source: Source, dtype: torch.dtype) -> PreTrainedModel:
+        """The source's model; whoever reads weights by himself gives it without them, on the meta device.
+
+        Raises:
+            DanteError: see `load_causal_lm`.
+        """
+        return load_causal_lm(source, dtype, attention="sdpa")
+
     @abstractmethod
-    def begin(self, model: PreTrainedModel) -> PreTrainedModel:
+    def begin(self, model: PreTrainedModel, inputs: Mapping[str, Path]) -> PreTrainedModel:
         """The student, from the source's model, which may be changed in place.
+
+        Args:
+            model: what `load` gave.
+            inputs: finished directories of the steps that the initialisation reads.
 
         Raises:
             DanteError: see `reshape`.

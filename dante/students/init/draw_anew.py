@@ -1,5 +1,7 @@
 """Random weights in the student's shape: the control that asks what the inherited weights are worth."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +25,8 @@ class DrawAnew(Init):
     def reshape(self, config: PreTrainedConfig) -> None:
         self.shape.reshape(config)
 
-    def begin(self, model: PreTrainedModel) -> PreTrainedModel:
-        model = self.shape.begin(model)
+    def begin(self, model: PreTrainedModel, inputs: Mapping[str, Path]) -> PreTrainedModel:
+        model = self.shape.begin(model, inputs)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             fresh = AutoModelForCausalLM.from_config(model.config, dtype=torch.float32, attn_implementation="sdpa")

@@ -7,7 +7,8 @@ without that a KV cache would have holes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -45,7 +46,7 @@ class KeepLayers(Init):
         if self.layers is not None:
             describe_layers(config, check_layers(self.layers, config.num_hidden_layers))
 
-    def begin(self, model: PreTrainedModel) -> PreTrainedModel:
+    def begin(self, model: PreTrainedModel, inputs: Mapping[str, Path]) -> PreTrainedModel:
         return model if self.layers is None else keep_layers(model, self.layers)
 
     def described(self) -> dict[str, Any]:

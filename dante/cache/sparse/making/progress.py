@@ -3,7 +3,7 @@
 import time
 from types import TracebackType
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import TextColumn
 
 from dante import console
 from dante.cache.sparse.files import Encoded
@@ -20,8 +20,7 @@ class Bar:
 
     def __init__(self, what: str, total: int, there: int) -> None:
         rates = (TextColumn("{task.fields[rate]:,.0f} tokens/s"), TextColumn("{task.fields[density]:.1f} bytes/token"))
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *rates, TimeRemainingColumn())
-        self._progress = Progress(*columns, console=console.screen())
+        self._progress = console.progress_bar(*rates)
         self._task = self._progress.add_task(what, total=total, completed=there, rate=0.0, density=0.0)
         self._tokens = self._bytes = 0
 

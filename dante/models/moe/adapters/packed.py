@@ -66,9 +66,9 @@ class Packed(Adapter):
     def describe_padded(self, config: PreTrainedConfig, size: int) -> None:
         raise DanteError(
             f"a {self.model_type} has no dense layers, so no folder of that class can hold it padded",
-            where="release.form",
+            where="steps.release.settings.form",
             allowed="unpadded",
-            fix="release.form=unpadded",
+            fix="take the padded release away: steps.release-padded=null",
         )
 
     def parts(self, layer: nn.Module) -> tuple[nn.Module, ...]:

@@ -1,0 +1,137 @@
+"""A mixture of experts as a dense student: attention and all else copied, one gated unit in every sparse block's place.
+
+The student is stored as `dante.students.dense_form` says: in the teacher's class, as experts that are always on. The
+teacher is read layer by layer.
+"""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from dante import console
+from dante.densify.calibration.store import CalibrationFiles
+from dante.densify.fill import Fill
+from dante.densify.refit import nmse, refit_down
+from dante.densify.scaling import Scaling
+from dante.errors import DanteError
+from dante.models.moe.adapter import Adapter, SparseBlock
+from dante.models.moe.glu import Glu, concatenate
+from dante.models.moe.registry import adapter_for
+from dante.models.one_layer import LayerByLayer
+from dante.models.pretrained import STUDENT_SOURCE, Source
+from dante.students.dense_form import decoder_layers, stored_config
+from dante.students.init.base import Init
+from dante.students.init.copying import copy_ends, copy_same
+
+INPUT = "calibration"
+
+
+class MoeToDense(Init):
+    """See the module.
+
+    Args:
+        fill: what the routed part of a unit begins as.
+        scaling: what its parts are multiplied by in place of routing weights.
+        ridge: refits the last product of every unit on the calibration's inputs, with this penalty; None: does not.
+    """
+
+    def __init__(self, fill: Fill, scaling: Scaling, ridge: float | None) -> None:
+        if ridge is not None and ridge <= 0:
+            raise DanteError(
+                f"student.init.ridge={ridge} is no penalty",
+                where="student.init.ridge",
+                allowed="a number above 0, such as 0.001, or null",
+                fix="student.init.ridge=0.001",
+            )
+        self.fill, self.scaling, self.ridge = fill, scaling, ridge
+        self._layers: LayerByLayer | None = None
+        #: NMSE of every unit on the calibration's inputs, where there is one.
+        self.nmse: dict[int, float] = {}
+
+    def reshape(self, config: PreTrainedConfig) -> None:
+        adapter = _adapter(config)
+        width = self.fill.width(adapter.experts(config), adapter.top_k(config))
+        adapter.describe(config, adapter.shared_size(config) + width * adapter.expert_size(config))
+
+    def load(self, source: Source, dtype: torch.dtype) -> PreTrainedModel:
+        """The source without weights: they are read layer by layer in `begin`."""
+        self._layers = LayerByLayer(source, dtype)
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(self._layers.config, dtype=dtype)
+        return model
+
+    def begin(self, model: PreTrainedModel, inputs: Mapping[str, Path]) -> PreTrainedModel:
+        assert self._layers is not None, "load comes before begin"
+        layers = self._layers
+        decoder_config = layers.config.get_text_config(decoder=True)
+        adapter, calibration = _adapter(decoder_config), self._calibration(inputs)
+        width = self.fill.width(adapter.experts(decoder_config), adapter.top_k(decoder_config))
+        size = adapter.shared_size(decoder_config) + width * adapter.expert_size(decoder_config)
+        config = stored_config(copy.deepcopy(layers.config), adapter, size, "unpadded")
+        with torch.random.fork_rng(devices=[]):
+            student: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=layers.dtype)
+        sparse = set(adapter.sparse_layers(decoder_config))
+        with console.progress_bar() as bar, torch.no_grad():
+            for number in bar.track(range(len(layers)), description="init: layers"):
+                one = layers.load(number)
+                if number == 0:
+                    copy_ends(one, student)
+                theirs, ours = decoder_layers(one)[0], decoder_layers(student)[number]
+                copy_same(theirs, ours)
+                if number in sparse:
+                    unit = self._unit(adapter.block(theirs), calibration, number)
+                    adapter.write(ours, unit)
+        student.generation_config = model.generation_config
+        return student
+
+    def described(self) -> dict[str, Any]:
+        measured = {"nmse": {str(layer): value for layer, value in self.nmse.items()}} if self.nmse else {}
+        how = {"scaling": self.scaling, "ridge": self.ridge}
+        return {"layers": None, "weights": "densified", **self.fill.described(), **how, **measured}
+
+    def _unit(self, block: SparseBlock, calibration: CalibrationFiles | None, layer: int) -> Glu:
+        statistics = calibration.statistics(layer) if calibration is not None else None
+        routed = self.fill.routed(block, statistics, self.scaling)
+        shared = [] if block.shared is None or not self.fill.keeps_shared else [block.shared]
+        unit = concatenate([*shared, routed])
+        if calibration is None:
+            return unit
+        inputs = calibration.inputs(layer).to(unit.gate)
+        outputs = block(inputs)
+        if self.ridge is not None:
+            unit = refit_down(unit, inputs, outputs, self.ridge)
+        self.nmse[layer] = nmse(unit, inputs, outputs)
+        return unit
+
+    def _calibration(self, inputs: Mapping[str, Path]) -> CalibrationFiles | None:
+        if INPUT in inputs:
+            return CalibrationFiles(inputs[INPUT])
+        if not self.fill.needs_statistics and self.ridge is None and self.scaling == "uniform":
+            return None
+        raise DanteError(
+            "this initialisation reads what experts do, and the step init has no calibration",
+            where="steps.init.inputs",
+            allowed="an input `calibration`: a step of the stage `calibration`",
+            fix="take a recipe that has one (+experiment=laguna_dense), or init=average",
+        )
+
+
+def _adapter(config: PreTrainedConfig) -> Adapter:
+    """The adapter of a mixture.
+
+    Raises:
+        DanteError: the architecture has none, or the model no sparse layer.
+    """
+    adapter = adapter_for(config, STUDENT_SOURCE)
+    if not adapter.sparse_layers(config):
+        raise DanteError(
+            f"this {adapter.model_type} has no sparse layer",
+            where=STUDENT_SOURCE,
+            allowed="a mixture of experts",
+            fix="student.init._target_=dante.students.init.keep_layers.KeepLayers",
+        )
+    return adapter
