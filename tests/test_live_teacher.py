@@ -120,7 +120,7 @@ def test_a_divergence_and_cross_entropy_are_mixed_by_their_schedules() -> None:
     parts = []
     for name in losses:
         alone = module(student(), {name: copy.deepcopy(losses[name])}, teacher=BesideStudent(teacher()))
-        alone.linear_losses[0].weight = Constant(1.0)
+        alone.pass_losses[0].weight = Constant(1.0)
         parts.append(token_gradient(alone, batch)[0])
     for mixed, kl, ce in zip(gradients, *parts, strict=True):
         torch.testing.assert_close(mixed, (1 - share) * kl + share * ce, rtol=1e-4, atol=1e-7)  # norms round in fp32

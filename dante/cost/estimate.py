@@ -17,7 +17,7 @@ from dante.cache.split import held_out_words, planned, prompts_of
 from dante.cost import compute
 from dante.cost.compute import NOTHING, Compute, Work
 from dante.cost.expected_rate import ExpectedRate, expected_rate
-from dante.cost.memory import Memory, Shape, memory_of, shape_of
+from dante.cost.memory import Memory, Shape, memory_of, shape_for, shape_of
 from dante.cost.peak import listed_tflops
 from dante.errors import DanteError
 from dante.run.config.schema import ComputeBudget, Fit
@@ -165,7 +165,7 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
     for label, step in cfg["steps"].items():
         if step["stage"] == "fit":
             cache = step["inputs"]["cache"]
-            fits.append(_fit(cfg, label, shape, by_label, paid.get(cache, 0.0)))
+            fits.append(_fit(cfg, label, by_label, paid.get(cache, 0.0)))
             records = fits[-1].records or math.inf
             paid[cache] = float(min(paid.get(cache, 0.0) + fits[-1].draws, records))
     if not fits:
@@ -185,13 +185,12 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
     return Estimate(**{**vars(result), "notes": _notes(result, cfg)})
 
 
-def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, PlannedStep], paid: float) -> FitEstimate:
+def _fit(cfg: dict[str, Any], label: str, steps: dict[str, PlannedStep], paid: float) -> FitEstimate:
     """Estimate one fit.
 
     Args:
         cfg: a checked config.
         label: of the fit's step.
-        shape: of the student.
         steps: of the plan, by label: what is complete is counted.
         paid: records of its cache whose answers an earlier fit is charged for.
     """
@@ -205,6 +204,7 @@ def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, Planned
     size, unit = fit.batch.size, fit.batch.unit
     per_step = {"records": size * per_record, "packs": size * fit.max_tokens, "tokens": size}[unit]
     losses = settings.build_losses()
+    shape = shape_for(_meta(cfg["student"]), list(losses.values()))
     reads = settings.supervision, list(losses.values())
     scored, beside, resident = scored_once(*reads), scoring_inputs(*reads), resident_inputs(*reads)
 
@@ -282,12 +282,17 @@ def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, Planned
 
 def student_shape(student: dict[str, Any]) -> Shape:
     """The shape of a checked `student` node, from its architecture's values."""
+    return shape_of(_meta(student))
+
+
+def _meta(student: dict[str, Any]) -> Any:
+    """The student on the meta device."""
     from dante.students.load import build_meta, meta_of
 
     init = build(student["init"])
     if student["architecture"] is None:
-        return shape_of(meta_of(student["source"], init))
-    return shape_of(build_meta(student["architecture"], init))
+        return meta_of(student["source"], init)
+    return build_meta(student["architecture"], init)
 
 
 def _texts_of(cfg: dict[str, Any], label: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from dante.losses.base import LinearLoss, Loss, ParameterLoss
+from dante.losses.base import BlockLoss, LinearLoss, Loss, ParameterLoss
 from dante.losses.vocabulary import mkl
 from dante.losses.vocabulary.tile import auto_tile_tokens
 from dante.run.config.schema import Fidelity, Fit
@@ -89,6 +89,32 @@ def shape_of(model: Any) -> Shape:
         intermediate=config.intermediate_size,
         layers=config.num_hidden_layers,
         key_value=getattr(config, "num_key_value_heads", config.num_attention_heads) * head_dim,
+    )
+
+
+def shape_for(model: Any, losses: Sequence[Loss]) -> Shape:
+    """The shape of what a fit trains: with losses of blocks the units alone, else the whole model.
+
+    Args:
+        model: a student as it is stored, on the meta device; its blocks may be changed.
+        losses: of the fit.
+    """
+    if not any(isinstance(loss, BlockLoss) for loss in losses):
+        return shape_of(model)
+    from dante.students.dense_form import as_dense
+    from dante.students.units import UnitsAlone
+
+    matched = UnitsAlone(as_dense(model))
+    return Shape(
+        parameters=sum(parameter.numel() for parameter in matched.parameters()),
+        embedding_entries=0,
+        vocabulary=1,
+        tied=True,
+        hidden=model.config.hidden_size,
+        attention=0,
+        intermediate=matched.unit(matched.layers[0]).unit.size,
+        layers=len(matched.layers),
+        key_value=0,
     )
 
 

@@ -16,7 +16,7 @@ from dante.cache.records.manifest import load_manifest
 from dante.cache.records.record import stable_hash
 from dante.cost import compute
 from dante.cost.compute import Compute, Work
-from dante.cost.memory import Shape, shape_of
+from dante.cost.memory import Shape, shape_for
 from dante.cost.shown import budget_words, compute_sentence
 from dante.data.datamodule import DistillData
 from dante.data.packing import Plan
@@ -24,7 +24,7 @@ from dante.data.table import column
 from dante.errors import DanteError
 from dante.fit.drawn import drawn_before
 from dante.fit.settings import Settings
-from dante.losses.base import LinearLoss
+from dante.losses.base import BlockLoss, LinearLoss
 from dante.run.config.schema import ComputeBudget
 from dante.run.step import Step
 from dante.students.load import meta_of
@@ -122,11 +122,11 @@ def bill_of(step: Step[Settings], data: DistillData, source: Path) -> Bill:
     losses = list(step.settings.build_losses().values())
     return Bill(
         data=data,
-        shape=shape_of(meta_of(source)),
+        shape=shape_for(meta_of(source), losses),
         teacher=size_of_writer(step, manifest.get("teacher")),
         scored=scored_once(step.settings.supervision, losses),
         same_tokens=(manifest.get("tokenizer") or {}) == tokenizer_identity,
-        reads_text=any(isinstance(loss, LinearLoss) for loss in losses),
+        reads_text=any(isinstance(loss, LinearLoss | BlockLoss) for loss in losses),
         paid=drawn_before(step),
         beside=tuple(_size_of_input(step, name) for name in scoring_inputs(step.settings.supervision, losses)),
         written=not manifest.get("raw"),

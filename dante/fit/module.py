@@ -23,55 +23,27 @@ from transformers import PreTrainedModel
 
 from dante.data.batch import MicroBatch, StepBatch
 from dante.errors import DanteError
+from dante.fit.block_pass import BlockPass
 from dante.fit.optimizer import OptimizerSettings, apply_update, build_optimizer, clip_divisor, learning_rate
 from dante.fit.readback import Outcome, Outcomes, asked_to_stop, signal_of
-from dante.losses.base import LinearLoss, Loss, ParameterLoss
-from dante.losses.one_pass import PassResult, vocabulary_pass
+from dante.fit.token_pass import StudentPass
+from dante.losses.base import BlockLoss, LinearLoss, Loss, ParameterLoss
 from dante.losses.shards import local, total_norm
 from dante.losses.tokens import SupervisedTokens, TeacherSide
-from dante.losses.vocabulary.head import Head
 from dante.run.config.schema import Fidelity, Fit
 from dante.run.precision import dtype_of
-from dante.students.backbone import supervised_states
-from dante.students.blocks import prepare
-from dante.students.sharding import shard
-from dante.supervision.asked import LiveTeacher
+from dante.students.units import UnitsAlone
+from dante.supervision.asked import LiveBlocks, LiveTeacher
 
 _MOST_IDS_SHOWN = 20
-
-
-class StudentPass(nn.Module):
-    """Backbone and vocabulary pass in one forward, so that sharding can wrap both at the root.
-
-    Args:
-        student: causal language model; its weights are trained in their own dtype.
-        compute_dtype: with fp32 weights and bf16 here, the backbone runs under autocast.
-        tile_tokens: tokens per tile of the vocabulary pass; None chooses by memory.
-    """
-
-    def __init__(self, student: PreTrainedModel, compute_dtype: torch.dtype, tile_tokens: int | None) -> None:
-        super().__init__()
-        self.student = student
-        self.compute_dtype = compute_dtype
-        self.tile_tokens = tile_tokens
-
-    def forward(
-        self, batch: MicroBatch, losses: list[LinearLoss], weights: Mapping[str, float], tokens: SupervisedTokens
-    ) -> PassResult:
-        """Run one packed row; `total` of the result carries the gradient to all weights."""
-        head = Head.of(self.student)
-        # bf16 weights run under autocast too: "BF16 weights + autocast" (DANTE-Mosaic-3.5B card [C]).
-        autocast = self.compute_dtype == torch.bfloat16
-        matmul_dtype = torch.bfloat16 if autocast else head.weight.dtype
-        hidden_ND = supervised_states(self.student, batch, autocast)
-        return vocabulary_pass(hidden_ND, head, losses, weights, tokens, matmul_dtype, self.tile_tokens)
 
 
 class DistillModule(LightningModule):
     """Trains a student on step batches.
 
     Args:
-        student: causal language model, in the dtype its weights are to be trained in.
+        student: causal language model, in the dtype its weights are to be trained in; with losses of blocks its units
+            alone are kept.
         losses: losses by name; parameter losses are anchored at the student's weights as they are now.
         fit: of it steps, lr, min_lr_ratio, warmup, betas, eps, weight_decay, clip, gradient_checkpointing, compile,
             attention_dropout, tile_tokens and nonfinite_patience.
@@ -81,9 +53,10 @@ class DistillModule(LightningModule):
         gradient_sync: under FSDP2, sum gradients over devices after the `last` or `every` micro-batch of a step.
         teacher: runs beside the student, where a loss needs its logits. It is no submodule: nothing trains, shards or
             saves it with the student.
+        blocks: whose blocks the units are to match, where a loss reads them; as `teacher`.
 
     Raises:
-        DanteError: no loss, or an LM head that the vocabulary pass does not reproduce.
+        DanteError: no loss, losses of blocks beside others, or an LM head that the vocabulary pass does not reproduce.
     """
 
     skipped: Tensor
@@ -99,25 +72,31 @@ class DistillModule(LightningModule):
         seed: int,
         gradient_sync: str,
         teacher: LiveTeacher | None = None,
+        blocks: LiveBlocks | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.seed, self.gradient_sync = seed, gradient_sync
-        self.teacher = teacher
+        self.teacher, self.blocks = teacher, blocks
         self.settings = OptimizerSettings.of(fit, fidelity)
         self.nonfinite_patience: int = fit.nonfinite_patience
-        self.network = StudentPass(student, dtype_of(precision), fit.tile_tokens)
+        self.network = _pass_for(student, losses, precision, fit)
         self.losses = nn.ModuleDict(losses)
-        prepare(student, fit.gradient_checkpointing, fit.compile, fit.attention_dropout)
+        self.network.prepare(fit)
         for name, loss in losses.items():
             loss.name = name
             loss.begin(self.settings.steps)
-        self.linear_losses = [loss for loss in losses.values() if isinstance(loss, LinearLoss)]
+        #: What the pass over a micro-batch runs: losses of tokens, or of blocks.
+        self.pass_losses: list[Any] = [loss for loss in losses.values() if isinstance(loss, LinearLoss | BlockLoss)]
         self.parameter_losses = [loss for loss in losses.values() if isinstance(loss, ParameterLoss)]
         if not losses:
             raise DanteError("there is no loss", where="losses", fix="add one, for example loss=[ce]")
         for anchor in self.parameter_losses:
             anchor.attach(student, self._embedding().detach().clone())
+        if blocks is not None and isinstance(self.network, BlockPass):
+            energies = torch.tensor([blocks.energies[layer] for layer in self.network.student.layers])
+            for loss in self.pass_losses:
+                loss.attach(energies)
         self.register_buffer("skipped", torch.zeros((), dtype=torch.int64))
         self.register_buffer("skipped_in_a_row", torch.zeros((), dtype=torch.int64))
         # Equal on every rank by construction: DDP need not send them around in every step.
@@ -128,8 +107,8 @@ class DistillModule(LightningModule):
         self._metrics: dict[str, float | int | Tensor] = {}
 
     @property
-    def student(self) -> PreTrainedModel:
-        """The model being trained."""
+    def student(self) -> Any:
+        """What is trained: a causal language model, or its units alone."""
         return self.network.student
 
     @property
@@ -140,13 +119,15 @@ class DistillModule(LightningModule):
     def configure_model(self) -> None:
         """Shard the student, under the strategy that wants it (Lightning's hook)."""
         mesh = self._device_mesh
-        if self.teacher is not None:
-            self.teacher.place(self.trainer.strategy.root_device, mesh)
+        for beside in (self.teacher, self.blocks):
+            if beside is not None:
+                beside.place(self.trainer.strategy.root_device, mesh)
         if mesh is None or isinstance(self.network, FSDPModule):
             return
-        embedding = self._embedding().detach().clone()  # whole: from here on every rank has a shard
-        shard(self.network, self.student, mesh, self.network.compute_dtype)
-        for anchor in self.parameter_losses:
+        # Whole: from here on every rank has a shard.
+        embeddings = [self._embedding().detach().clone() for _ in self.parameter_losses]
+        self.network.shard(mesh)
+        for anchor, embedding in zip(self.parameter_losses, embeddings, strict=True):
             anchor.attach(self.student, embedding)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -173,7 +154,7 @@ class DistillModule(LightningModule):
         self._notify(progress, metrics | sums, applied)
         self._metrics = {
             "step": batch.step + 1,
-            **{f"weight/{loss.name}": loss.weight(progress) for loss in self.linear_losses},
+            **{f"weight/{loss.name}": loss.weight(progress) for loss in self.pass_losses},
             **metrics,
             "lr": lr,
             "grad_norm": norm,
@@ -196,23 +177,29 @@ class DistillModule(LightningModule):
             sums over all micro-batches and ranks, this rank's loss of each micro-batch, and the signal that asked any
             rank to stop.
         """
-        weights = {loss.name: loss.weight(progress) for loss in self.linear_losses}
+        weights = {loss.name: loss.weight(progress) for loss in self.pass_losses}
         sums: dict[str, Tensor] = asked_to_stop(self.skipped.device)
         losses: list[Tensor] = []
-        if not self.linear_losses:  # nothing reads the text: no token goes through the student
+        if not self.pass_losses:  # nothing reads the text: no token goes through the student
             self._embedding().grad = torch.zeros_like(self._embedding())
             sums["loss"] = torch.zeros((), device=self.skipped.device)
-        for index, micro in enumerate(batch.micro_batches if self.linear_losses else []):
+        for index, micro in enumerate(batch.micro_batches if self.pass_losses else []):
             tokens = SupervisedTokens(
-                micro.labels, micro.record, micro.fields, batch.supervised_tokens, batch.records, self._taught(micro)
+                micro.labels,
+                micro.record,
+                micro.fields,
+                batch.supervised_tokens,
+                batch.records,
+                batch.tokens,
+                self._taught(micro),
             )
             self._seed_randomness(batch.step, micro)
             with self._gradient_sync(index == len(batch.micro_batches) - 1):
-                result = self.network(micro, self.linear_losses, weights, tokens)
+                result = self.network(micro, self.pass_losses, weights, tokens)
                 # Data parallelism averages gradients over ranks; coefficients already divide by the global count.
                 self._backward(result.total * self._ranks())
             losses.append(result.total.detach())
-            for name, share in self._shares(result, tokens).items():
+            for name, share in self.network.shares(result, self.pass_losses, tokens).items():
                 sums[name] = sums[name] + share if name in sums else share
         sums = _sum_over_ranks(sums)
         signal = signal_of(sums)
@@ -220,9 +207,12 @@ class DistillModule(LightningModule):
 
     def _taught(self, micro: MicroBatch) -> TeacherSide:
         """The teacher's side of a micro-batch: what came with it, and what the teacher beside the student says."""
-        if self.teacher is None:
-            return micro.teacher
-        return replace(micro.teacher, maybe_logits=self.teacher.logits(micro, micro.record_ids))
+        taught = micro.teacher
+        if self.teacher is not None:
+            taught = replace(taught, maybe_logits=self.teacher.logits(micro, micro.record_ids))
+        if self.blocks is not None:
+            taught = replace(taught, maybe_blocks=self.blocks.blocks(micro, micro.record_ids))
+        return taught
 
     def _seed_randomness(self, step: int, micro: MicroBatch) -> None:
         """Make dropout a function of seed, step and records.
@@ -232,28 +222,14 @@ class DistillModule(LightningModule):
         key = f"{self.seed}/{step}/{','.join(micro.record_ids)}".encode()
         torch.manual_seed(int.from_bytes(hashlib.blake2b(key, digest_size=8).digest()))
 
-    def _shares(self, result: PassResult, tokens: SupervisedTokens) -> dict[str, Tensor]:
-        """This micro-batch's share of each metric."""
-        shares = {
-            "loss": result.total.detach(),
-            "ce_nats": -result.label_log_probability.sum() / tokens.step_tokens,
-        }
-        for loss in self.linear_losses:
-            values = result.values[loss.name]
-            shares[f"loss/{loss.name}"] = (result.coefficients[loss.name] * values).sum()
-            for metric, share in loss.metrics(tokens, values, result.kept[loss.name]).items():
-                shares[f"{loss.name}/{metric}"] = share
-        return shares
-
     def _logged(self, sums: Mapping[str, Tensor], progress: float) -> dict[str, Tensor]:
         """The step's metrics: what belongs to a loss is what it makes of its own sums."""
-        loss_sums = {loss.name: _own(sums, loss.name) for loss in self.linear_losses}
+        loss_sums = {loss.name: _own(sums, loss.name) for loss in self.pass_losses}
         loss_keys = {f"{name}/{key}" for name, own_sums in loss_sums.items() for key in own_sums}
         metrics = {key: value for key, value in sums.items() if key not in loss_keys}
-        for loss in self.linear_losses:
-            metrics |= {
-                f"{loss.name}/{key}": value for key, value in loss.logged(loss_sums[loss.name], progress).items()
-            }
+        for loss in self.pass_losses:
+            logged = self.network.logged(loss, loss_sums[loss.name], progress)
+            metrics |= {f"{loss.name}/{key}": value for key, value in logged.items()}
         return metrics
 
     def _parameter_gradients(self, progress: float, metrics: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -320,7 +296,7 @@ class DistillModule(LightningModule):
         tensors = {name: value for name, value in self._metrics.items() if isinstance(value, Tensor)}
         if not tensors:
             return {}
-        device = self._embedding().device
+        device = next(self.network.parameters()).device
         stacked = torch.stack([value.to(device, torch.float64) for value in tensors.values()]).tolist()
         numbers = dict(zip(tensors, stacked, strict=True))
         counts = {name: int(numbers[name]) for name, value in tensors.items() if not value.is_floating_point()}
@@ -329,7 +305,7 @@ class DistillModule(LightningModule):
     def loss_summaries(self) -> dict[str, dict[str, Any]]:
         """What losses say of themselves at the end, by name; those that say nothing are left out."""
         summaries = {}
-        for loss in (*self.linear_losses, *self.parameter_losses):
+        for loss in (*self.pass_losses, *self.parameter_losses):
             sentence = loss.sentence()
             summaries[loss.name] = ({"sentence": sentence} if sentence else {}) | loss.summary()
         return {name: summary for name, summary in summaries.items() if summary}
@@ -368,6 +344,28 @@ class DistillModule(LightningModule):
                 yield
         else:
             yield
+
+
+def _pass_for(
+    student: PreTrainedModel, losses: Mapping[str, Loss], precision: str, fit: Fit
+) -> StudentPass | BlockPass:
+    """What an optimizer step runs.
+
+    Raises:
+        DanteError: losses of blocks beside others, or a student without units for them.
+    """
+    of_blocks = [name for name, loss in losses.items() if isinstance(loss, BlockLoss)]
+    if not of_blocks:
+        return StudentPass(student, dtype_of(precision), fit.tile_tokens)
+    others = [name for name in losses if name not in of_blocks]
+    if others:
+        raise DanteError(
+            f"{', '.join(of_blocks)} match blocks, and {', '.join(others)} need the whole student, which does not run",
+            where="losses",
+            allowed="losses of one kind in a fit",
+            fix=f"~losses.{others[0]}, or a recipe of two fits: +experiment=laguna_dense",
+        )
+    return BlockPass(UnitsAlone(student), dtype_of(precision))
 
 
 def _own(sums: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

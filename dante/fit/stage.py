@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from safetensors.torch import load_file
+from torch import Tensor
 
 from dante import console
 from dante.cache.asked import check_rendering, rendered_with
-from dante.cost.memory import shape_of
 from dante.data.datamodule import DistillData
 from dante.errors import DanteError
 from dante.fit.bill import Bill, bill_of, check_spent, measured, with_steps
@@ -39,8 +39,9 @@ from dante.students.finite import check_finite
 from dante.students.lean_norm import make_lean
 from dante.students.load import count_parameters, load_student
 from dante.students.trained import load_trained
+from dante.students.units import UnitsAlone
 from dante.supervision.asked import Asked
-from dante.supervision.provided import live_teacher_for, sparse_kind, supervision_for
+from dante.supervision.provided import blocks_for, live_teacher_for, sparse_kind, supervision_for
 from dante.system import rank
 from dante.system.files import write_json
 from dante.system.threads import use_threads
@@ -139,6 +140,7 @@ def _module(step: Step[Settings], source: Path, asked: Asked) -> DistillModule:
         seed=step.seed,
         gradient_sync=devices["gradient_sync"],
         teacher=live_teacher_for(step.settings.supervision, list(losses.values()), asked),
+        blocks=blocks_for(step.settings.supervision, list(losses.values()), asked),
     )
 
 
@@ -228,10 +230,10 @@ def _asked(step: Step[Settings], source: Path) -> Asked:
 
 
 def _recorder(step: Step[Settings], data: DistillData, module: DistillModule, began_s: float) -> Recorder:
-    fit, shape = step.settings.fit, shape_of(module.student)
+    fit, (body, head) = step.settings.fit, module.network.work()
     accounting = Accounting(
-        body_parameters=shape.body_parameters if module.linear_losses else 0,  # else nothing goes through it
-        head_parameters=shape.embedding_entries if module.linear_losses else 0,
+        body_parameters=body if module.pass_losses else 0,  # else nothing goes through it
+        head_parameters=head if module.pass_losses else 0,
         precision=fit.precision,
         peak_tflops=step.resources["trainer"]["peak_tflops"],
         began_s=began_s,
@@ -256,7 +258,18 @@ def _write_weights(prepared: _Prepared, trainer: Trainer) -> None:
     else:
         gathered = weights.gather(student, keep=trainer.is_global_zero)
     if trainer.is_global_zero:
-        weights.save(gathered, prepared.step.out / "student.safetensors")
+        weights.save(_whole(prepared.step, student, gathered), prepared.step.out / "student.safetensors")
+
+
+def _whole(step: Step[Settings], student: Any, trained: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of the whole student: where its units alone were trained, everything else as it was."""
+    if not isinstance(student, UnitsAlone):
+        return trained
+    begun = load_student(step.inputs["init"] / "model", torch.float32)
+    if "start" in step.inputs:
+        file = step.inputs["start"] / "student.safetensors"
+        load_trained(begun, load_file(file), file)
+    return student.completed(trained, begun)
 
 
 def _write_result(prepared: _Prepared) -> None:

@@ -3,6 +3,7 @@
 | kind | class | sees |
 |---|---|---|
 | `linear` | `LinearLoss` | a tile of logits and per-token coefficients that are known before the pass |
+| `block` | `BlockLoss` | what a unit of the student and the teacher's block say of the teacher's own states |
 | `parameter` | `ParameterLoss` | weights, once per optimizer step |
 
 The training step asks a loss for its kind, never for its name. A loss knows no trainer, no configuration, no logger; it
@@ -148,6 +149,60 @@ class LinearLoss(Loss):
     def logged(self, sums: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         """The scalars to log of the step, from the sums of `metrics` over its micro-batches and ranks."""
         return sums
+
+
+@dataclass(frozen=True)
+class BlockErrors:
+    """What a micro-batch says of every unit, in the order of the layers: shares that are summed over micro-batches.
+
+    Attributes:
+        layers: numbers of the layers.
+        error: Σ_t ‖f(x_t) − y_t‖².
+        energy: Σ_t ‖y_t‖².
+    """
+
+    layers: Sequence[int]
+    error: Float[Tensor, " layers"]
+    energy: Float[Tensor, " layers"]
+
+
+class BlockLoss(Loss):
+    """A loss `Σ_l Σ_t ℓ(f_l(x_t), y_t)` of units that are trained independently on the teacher's own states.
+
+    The mean over all tokens of the optimizer step, prompts too, and over layers. No unit sees another's error, and
+    neither a backbone nor an LM head of the student is there.
+    """
+
+    kind = "block"
+    needs: ClassVar[frozenset[Need]] = frozenset({"blocks"})
+    #: E_t‖y_t‖² of every layer's block.
+    energies: Tensor
+
+    def attach(self, energies: Float[Tensor, " layers"]) -> None:
+        """Told once what is usual of every block: E_t‖y_t‖² over the calibration's tokens."""
+        self.register_buffer("energies", energies.float(), persistent=False)
+
+    def per_token(
+        self, ours_ND: Float[Tensor, "tokens width"], theirs_ND: Float[Tensor, "tokens width"], place: int
+    ) -> Float[Tensor, " tokens"]:
+        """ℓ of every token, a differentiable function of the unit's output.
+
+        Args:
+            ours_ND: what the unit says, in fp32.
+            theirs_ND: what the teacher's block says, in fp32.
+            place: of the layer among those with a unit.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no per_token")
+
+    def metrics(self, errors: BlockErrors) -> dict[str, Tensor]:
+        """This micro-batch's share of each metric: the shares are summed over micro-batches and ranks."""
+        return {"error": errors.error, "energy": errors.energy}
+
+    def logged(self, sums: dict[str, Tensor], progress: float, layers: Sequence[int]) -> dict[str, Tensor]:
+        """The scalars to log of the step: NMSE of every layer, exactly, and their mean."""
+        nmse_L = sums["error"] / sums["energy"].clamp_min(torch.finfo(torch.float64).tiny)
+        each = {f"layer-{layer:03d}": value for layer, value in zip(layers, nmse_L, strict=True)}
+        return {"nmse": nmse_L.mean(), **each}
 
 
 @dataclass(frozen=True)

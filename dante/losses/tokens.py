@@ -1,7 +1,7 @@
 """What a loss is shown: the supervised tokens of a step, and what is known of each."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from dante.errors import DanteError
 
 #: What a loss may ask of the teacher beside its text: logits of the live teacher, kept sparse ones, activations of its
-#: blocks, spans of its tokens in the student's. Of these the first two are provided today.
+#: blocks, spans of its tokens in the student's. Of these the first three are provided today.
 Need = Literal["teacher_logits", "sparse", "blocks", "spans"]
 
 
@@ -52,12 +52,27 @@ class TeacherLogits(Protocol):
         """Write the logits of some tokens, those of a tile, for the student's ids; −∞ where the teacher has none."""
 
 
+@runtime_checkable
+class TeacherBlocks(Protocol):
+    """What enters and leaves the teacher's sparse blocks, of every token of a row, prompts too."""
+
+    def of(self, layer: int) -> tuple[Float[Tensor, "row_tokens width"], Float[Tensor, "row_tokens width"]]:
+        """A block's input, after the norm, and its output, as it is added to the residual."""
+
+
 @dataclass(frozen=True)
 class TeacherSide:
     """The teacher's side of the supervised tokens: what the losses of the fit declared as `needs`, and nothing else."""
 
     maybe_sparse: SparseTargets | None = None
     maybe_logits: TeacherLogits | None = None
+    maybe_blocks: TeacherBlocks | None = None
+
+    @property
+    def blocks(self) -> TeacherBlocks:
+        """Present when a loss of the fit declares `needs` with `blocks`."""
+        assert self.maybe_blocks is not None, "a loss that reads the teacher's blocks must declare needs = {'blocks'}"
+        return self.maybe_blocks
 
     @property
     def logits(self) -> TeacherLogits:
@@ -72,10 +87,9 @@ class TeacherSide:
         return self.maybe_sparse
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "TeacherSide":
-        """See `SparseTargets.map`; logits are where they are made."""
-        return TeacherSide(
-            self.maybe_sparse.map(function) if self.maybe_sparse is not None else None, self.maybe_logits
-        )
+        """See `SparseTargets.map`; logits and blocks are where they are made."""
+        sparse = self.maybe_sparse.map(function) if self.maybe_sparse is not None else None
+        return replace(self, maybe_sparse=sparse)
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,8 @@ class SupervisedTokens:
         fields: per-record values, each of shape [records of this micro-batch].
         step_tokens: supervised tokens of the optimizer step, over all micro-batches and ranks.
         step_records: records of the optimizer step, over all micro-batches and ranks.
+        step_row_tokens: all tokens of the optimizer step, prompts too, over all micro-batches and ranks; 0 where nobody
+            counts them.
         teacher: what losses declared that they need of the teacher, token by token.
     """
 
@@ -96,6 +112,7 @@ class SupervisedTokens:
     fields: Mapping[str, Tensor]
     step_tokens: int
     step_records: int
+    step_row_tokens: int = 0
     teacher: TeacherSide = TeacherSide()
 
     def per_token(self, field: str) -> Float[Tensor, " tokens"]:

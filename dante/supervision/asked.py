@@ -10,7 +10,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from dante.cache.asked import rendered_with
 from dante.errors import DanteError
-from dante.losses.tokens import SparseTargets, TeacherLogits
+from dante.losses.tokens import SparseTargets, TeacherBlocks, TeacherLogits
 from dante.students.backbone import SupervisedRow
 from dante.text.rendering import Renderer
 
@@ -114,6 +114,31 @@ class LiveTeacher(Protocol):
 
     def logits(self, row: SupervisedRow, record_ids: Sequence[str]) -> TeacherLogits:
         """What it says at the supervised positions of a row. Where weights are spread, every rank calls it."""
+
+
+@runtime_checkable
+class LiveBlocks(Protocol):
+    """The sparse blocks of a teacher, on the fit's rows.
+
+    Attributes:
+        energies: E_t‖y_t‖² of each sparse layer's block over calibration tokens.
+    """
+
+    energies: dict[int, float]
+
+    def place(self, device: torch.device, mesh: DeviceMesh | None) -> None:
+        """See `LiveTeacher.place`."""
+
+    def blocks(self, row: SupervisedRow, record_ids: Sequence[str]) -> TeacherBlocks:
+        """What enters and leaves them. Where weights are spread, every rank calls it."""
+
+
+@runtime_checkable
+class BlocksSource(Source, Protocol):
+    """A part in `supervision.blocks`."""
+
+    def open(self, asked: Asked) -> LiveBlocks:
+        """Load it for a fit; whatever does not fit is refused here."""
 
 
 @runtime_checkable

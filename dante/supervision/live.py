@@ -59,32 +59,48 @@ class Model:
         Raises:
             DanteError: the fit has no such input, or the two do not share a vocabulary.
         """
-        folder = asked.teacher(self.step)
-        handle = load_teacher(folder)
-        model_name = handle.location(folder)
-        theirs, ours = load_tokenizer(model_name, handle.revision, SOURCE), asked.renderer.tokenizer
-        difference_found = token_difference(theirs, ours)
-        if difference_found is not None:
-            raise DanteError(
-                f"the live teacher {handle.name} and the student have different vocabularies: {difference_found}",
-                where=asked.where,
-                allowed="a student with the teacher's own tokenizer; numbers of padding rows may differ",
-                fix="take such a student, or a loss that reads the teacher's text alone: loss=[ce]",
-            )
-        model = load_causal_lm(Source(model_name, SOURCE, handle.revision), dtype_of(self.precision), attention="sdpa")
-        if len(ours) > model.get_output_embeddings().weight.shape[0]:
-            raise DanteError(
-                f"the teacher's LM head has {model.get_output_embeddings().weight.shape[0]} rows, and the tokenizer "
-                f"{len(ours)} tokens",
-                where=asked.where,
-                allowed="a head with a row for every token",
-            )
-        model.config.use_cache = False
-        avoid_emulation(model)
-        device = asked.trainer.get("teacher_device")
-        on = device.split(":")[0] if device else device_of(asked.trainer["accelerator"])
-        use_attention(model, self.attention, on, whose="the live teacher's ")
+        model, device = loaded_teacher(asked, self.step, self.precision, self.attention)
         return BesideStudent(model, device, asked.trainer.get("teacher_weights", "sharded") == "sharded")
+
+
+def loaded_teacher(asked: Asked, step: str, precision: str, attention: str) -> tuple[PreTrainedModel, str | None]:
+    """A teacher that is to run on the fit's own rows, and the device that it was given, if it was given one.
+
+    Args:
+        asked: the fit.
+        step: its input that is a teacher step.
+        precision: of weights and products.
+        attention: of packed rows.
+
+    Raises:
+        DanteError: the fit has no such input, or the two do not share a vocabulary.
+    """
+    folder = asked.teacher(step)
+    handle = load_teacher(folder)
+    model_name = handle.location(folder)
+    theirs, ours = load_tokenizer(model_name, handle.revision, SOURCE), asked.renderer.tokenizer
+    difference_found = token_difference(theirs, ours)
+    if difference_found is not None:
+        raise DanteError(
+            f"the live teacher {handle.name} and the student have different vocabularies: {difference_found}",
+            where=asked.where,
+            allowed="a student with the teacher's own tokenizer; numbers of padding rows may differ",
+            fix="take such a student, or a loss that reads the teacher's text alone: loss=[ce]",
+        )
+    model = load_causal_lm(Source(model_name, SOURCE, handle.revision), dtype_of(precision), attention="sdpa")
+    if len(ours) > model.get_output_embeddings().weight.shape[0]:
+        raise DanteError(
+            f"the teacher's LM head has {model.get_output_embeddings().weight.shape[0]} rows, and the tokenizer "
+            f"{len(ours)} tokens",
+            where=asked.where,
+            allowed="a head with a row for every token",
+        )
+    model.config.use_cache = False
+    avoid_emulation(model)
+    device = asked.trainer.get("teacher_device")
+    on = device.split(":")[0] if device else device_of(asked.trainer["accelerator"])
+    use_attention(model, attention, on, whose="the live teacher's ")
+    return model, device
 
 
 class _Backbone(nn.Module):

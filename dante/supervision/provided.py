@@ -7,9 +7,17 @@ from dante.errors import DanteError
 from dante.losses.base import Loss
 from dante.losses.tokens import TeacherSide
 from dante.run.parts import build
-from dante.supervision.asked import Asked, LiveSource, LiveTeacher, SparseProvider, SparseSource
+from dante.supervision.asked import (
+    Asked,
+    BlocksSource,
+    LiveBlocks,
+    LiveSource,
+    LiveTeacher,
+    SparseProvider,
+    SparseSource,
+)
 
-PROVIDED = ("sparse", "teacher_logits")
+PROVIDED = ("blocks", "sparse", "teacher_logits")
 
 
 class Supervision:
@@ -105,6 +113,18 @@ def live_teacher_for(parts: Mapping[Any, Any], losses: Sequence[Loss], asked: As
     return teacher
 
 
+def blocks_for(parts: Mapping[Any, Any], losses: Sequence[Loss], asked: Asked) -> LiveBlocks | None:
+    """Loads whose blocks the units are to match, where a loss reads them.
+
+    Raises:
+        DanteError: see `needed`, or the part refuses.
+    """
+    if "blocks" not in needed(losses):
+        return None
+    blocks: LiveBlocks = build(dict(parts["blocks"])).open(asked.below("blocks"))
+    return blocks
+
+
 def scored_once(parts: Mapping[Any, Any], losses: Sequence[Loss]) -> bool:
     """Whether a loss reads what the teacher had to run over its answers once more for: that has a price."""
     return "sparse" in needed(losses) and not build(dict(parts["sparse"])).scoring_inputs()
@@ -120,5 +140,5 @@ def resident_inputs(parts: Mapping[Any, Any], losses: Sequence[Loss]) -> list[st
     return [name for source in _read(parts, losses) for name in source.resident_inputs()]
 
 
-def _read(parts: Mapping[Any, Any], losses: Sequence[Loss]) -> list[SparseSource | LiveSource]:
+def _read(parts: Mapping[Any, Any], losses: Sequence[Loss]) -> list[SparseSource | LiveSource | BlocksSource]:
     return [build(dict(parts[need])) for need in sorted(needed(losses))]

@@ -32,12 +32,14 @@ class ExpertStatistics:
         count: tokens that selected each expert.
         weight: Σ_t w_e over them.
         gram: G.
+        output_energy: E_t‖y_t‖² of the whole block's output.
     """
 
     tokens: int
     count: Int64[Tensor, " experts"]
     weight: Float[Tensor, " experts"]
     gram: Float[Tensor, "experts experts"]
+    output_energy: float = 0.0
 
     @property
     def experts(self) -> int:
@@ -61,12 +63,15 @@ class ExpertStatistics:
     def tensors(self) -> dict[str, Tensor]:
         """As they are stored."""
         tokens = torch.tensor(self.tokens)
-        return {"tokens": tokens, "count": self.count, "weight": self.weight, "gram": self.gram.contiguous()}
+        energy = torch.tensor(self.output_energy, dtype=torch.float64)
+        gram = self.gram.contiguous()
+        return {"tokens": tokens, "count": self.count, "weight": self.weight, "gram": gram, "output_energy": energy}
 
     @classmethod
     def of(cls, tensors: dict[str, Tensor]) -> "ExpertStatistics":
         """From what `tensors` gave."""
-        return cls(int(tensors["tokens"]), tensors["count"], tensors["weight"], tensors["gram"])
+        energy = float(tensors["output_energy"])
+        return cls(int(tensors["tokens"]), tensors["count"], tensors["weight"], tensors["gram"], energy)
 
 
 class Gathering:
@@ -83,7 +88,7 @@ class Gathering:
         self._count = torch.zeros(block.experts, dtype=torch.int64, device=device)
         self._weight = torch.zeros(block.experts, **options)
         self._gram = torch.zeros(block.experts, block.experts, **options)
-        self._tokens = 0
+        self._tokens, self._output = 0, torch.zeros((), **options)
 
     @torch.no_grad()
     def add(self, x_TD: Float[Tensor, "tokens width"]) -> None:
@@ -99,9 +104,11 @@ class Gathering:
                 [self.block.expert(number)(x_CD).flatten() for number in range(self.block.experts)]
             ).double()
             self._gram.addmm_(outputs_EF, outputs_EF.T)
+        self._output += self.block(x_TD).double().square().sum()
         self._tokens += len(x_TD)
 
     def result(self) -> ExpertStatistics:
         """What the tokens so far say."""
         gram = self._gram / max(self._tokens, 1)
-        return ExpertStatistics(self._tokens, self._count.cpu(), self._weight.cpu(), gram.cpu())
+        energy = float(self._output) / max(self._tokens, 1)
+        return ExpertStatistics(self._tokens, self._count.cpu(), self._weight.cpu(), gram.cpu(), energy)
