@@ -1,7 +1,8 @@
 """Stage `score`: what is measured of a model that does not depend on the student's training, so that runs share it.
 
-The recipe runs it twice, as `eval-teacher` and `eval-init`. A teacher without weights on this machine, or without a
-chat template, leaves a note and nothing else. A restart begins anew.
+The recipe runs it twice, as `eval-teacher` and `eval-init`; one with a fit of blocks before the fit of tokens once
+more, as `eval-matched`. A teacher without weights on this machine, or without a chat template, leaves a note and
+nothing else. A restart begins anew.
 """
 
 import shutil
@@ -18,9 +19,9 @@ from dante.teachers.teacher import load_teacher
 
 
 def run(step: Step[Score]) -> None:
-    """Measures `settings.model` (`teacher` or `init`) and writes its directory (see `dante.evaluate.measure`).
+    """Measures `settings.model` (`teacher`, `init`, `matched`), writes its directory (see `dante.evaluate.measure`).
 
-    Inputs: `teacher`, `cache`; for `init` also `init` and `eval-teacher`.
+    Inputs: `teacher`, `cache`; for `init` also `init` and `eval-teacher`, for `matched` `release-matched` in its place.
     """
     settings = step.settings
     shutil.rmtree(step.out, ignore_errors=True)
@@ -42,7 +43,9 @@ def subject(name: str, inputs: dict[str, Path], seed: int, settings: Measured) -
         assert folder is not None
         model_folder = folder
     else:
-        model_folder = inputs["init"] / "model" if name == "init" else inputs["release"]
+        folders = {"init": ("init", "model"), "matched": ("release-matched", ""), "student": ("release", "")}
+        step_name, below = folders[name]
+        model_folder = inputs[step_name] / below
     return Subject(
         name=name,
         folder=model_folder,

@@ -50,9 +50,9 @@ class Measured(Strict):
 
 
 class Score(Measured):
-    """One model that no fit has made."""
+    """One model besides the student: the teacher, the initialisation, or what a first fit of blocks has made of it."""
 
-    model: Literal["teacher", "init"]
+    model: Literal["teacher", "init", "matched"]
 
 
 class Eval(Measured):

@@ -1,6 +1,7 @@
 """Stage `eval`: what the student is worth, beside its initialisation, its teacher and what suites compare it with.
 
-Measures the student into `student/` and joins it with the directories of `eval-teacher` and `eval-init`:
+Measures the student into `student/` and joins it with the directories of `eval-teacher`, `eval-init` and, where a
+recipe has one, `eval-matched`:
 
     eval.json           rows of all models, paired differences, what each suite measures, and how all was made
     SUITE/items.jsonl   one line per item with every model's numerators and denominators
@@ -35,11 +36,9 @@ def run(step: Step[Eval]) -> None:
     student = subject("student", step.inputs, seed, settings)
     measure(student, build_suites(settings.suites), step.out / "student", step.resources["trainer"]["threads"])
 
-    folders = {
-        "teacher": step.inputs["eval-teacher"],
-        "init": step.inputs["eval-init"],
-        "student": step.out / "student",
-    }
+    before = {model: step.inputs.get(f"eval-{model}") for model in ("teacher", "init", "matched")}
+    folders = {model: folder for model, folder in before.items() if folder is not None}
+    folders["student"] = step.out / "student"
     scores = {model: read_json(folder / "scores.json") for model, folder in folders.items()}
     suites = joined(folders)
     interval = {"resamples": settings.bootstrap, "confidence": settings.confidence, "seed": step.seed}

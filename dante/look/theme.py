@@ -45,13 +45,15 @@ class Theme:
 
 LIGHT = Theme(
     name="light", paper="#ffffff", ink="#1d2733", muted="#66717e", grid="#e7eaee",
-    models={"teacher": "#16825d", "init": "#c9701a", "student": "#1769c2", "trigram": "#5f6873", "unigram": "#8b939d"},
+    models={"teacher": "#16825d", "init": "#c9701a", "matched": "#8a4fb8", "student": "#1769c2",
+            "trigram": "#5f6873", "unigram": "#8b939d"},
     cycle=("#5b4bb7", "#b0357f", "#7a6a00", "#b5402e", "#37758f"),
     verdicts={"better": "#1769c2", "worse": "#a8430f", "different": "#1d2733", "undecided": "#66717e"},
 )  # fmt: skip
 DARK = Theme(
     name="dark", paper="#171c24", ink="#e8edf3", muted="#98a3b0", grid="#2b323d",
-    models={"teacher": "#4fce9a", "init": "#f2a65a", "student": "#62adff", "trigram": "#a3adb9", "unigram": "#7b8592"},
+    models={"teacher": "#4fce9a", "init": "#f2a65a", "matched": "#c79bf2", "student": "#62adff",
+            "trigram": "#a3adb9", "unigram": "#7b8592"},
     cycle=("#a99bff", "#f08ac4", "#d8c64a", "#ff8a7a", "#7cc4dd"),
     verdicts={"better": "#62adff", "worse": "#f5a36b", "different": "#e8edf3", "undecided": "#98a3b0"},
 )  # fmt: skip

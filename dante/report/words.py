@@ -9,6 +9,7 @@ from dante.report.read import Json
 MODELS = {
     "teacher": "teacher",
     "init": "initialisation",
+    "matched": "matched student",
     "student": "student",
     "trigram": "trigram",
     "unigram": "unigram",
