@@ -16,21 +16,25 @@ from dante.data.batch import StepBatch
 from dante.fit.keep import weights
 from dante.fit.keep.checkpoint import Checkpoints, StreamingCheckpointIO, latest
 from dante.fit.strategy import build_strategy
+from dante.losses.blocks.nmse import NormalisedError
 from dante.losses.ce import CE
 from dante.losses.distillation.divergences import JSD
 from dante.losses.distillation.logits import LogitDistillation
 from dante.losses.dual_penalty.penalty import DualPenalty
 from dante.losses.multiplier import NuPI
 from dante.losses.schedule import Constant, HoldThenRamp
+from dante.supervision.blocks import BlocksBeside
 from dante.supervision.live import BesideStudent
+from tests.test_block_pass import energies, student_of
 from tests.test_live_teacher import teacher
 from tests.test_module import Collect, bare_trainer, cwce, empty_row, module, row, step_batch, student, tea, token_ids
+from tests.tiny_mixtures import tiny_mixture
 
 STEPS = 20
 # Eight rows of the five records of test_module, two ranks, four rows each; the last one has nothing on one rank.
 ROWS = [[0], [1], [2, 4], [3], [4], [0, 1], [2]]
 JOINED = [[0, 2, 4, 4, 2], [1, 3, 0, 1]]
-OPTIONS = ("signal", "precision", "dropout", "gradient_sync", "gradient_checkpointing", "tied", "live")
+OPTIONS = ("signal", "precision", "dropout", "gradient_sync", "gradient_checkpointing", "tied", "live", "blocks")
 TRAINER = {"accelerator": "cpu", "num_nodes": 1, "shard_size": None, "checkpoints": "sharded", "timeout_s": 60}
 
 
@@ -78,9 +82,15 @@ def dual(signal):
     return DualPenalty(Constant(1.0), signal, "label_probability", bound=bound, multiplier=multiplier, **options)
 
 
-def trained(dtype=torch.float32, precision="fp32", dropout=None, tied=True, signal=None, live=None, **options):
-    """A tiny student whose clip is active in every step, with CWCE and TEA, with CE and a dual penalty, or with a live
-    teacher, `sharded` or `whole` where the student is sharded."""
+def trained(
+    dtype=torch.float32, precision="fp32", dropout=None, tied=True, signal=None, live=None, blocks=None, **options
+):
+    """A tiny student whose clip is active in every step, with CWCE and TEA, with CE and a dual penalty, with a live
+    teacher, or the units of one beside a mixture; `sharded` or `whole` where the student is sharded."""
+    if blocks is not None:
+        options["blocks"] = BlocksBeside(tiny_mixture("glm4_moe"), energies("glm4_moe"), spread=blocks == "sharded")
+        losses = {"match": NormalisedError(Constant(1.0))}
+        return module(student_of("glm4_moe"), losses, precision=precision, clip=0.5, steps=STEPS, lr=3e-3, **options)
     model = student(dtype, tied)
     constrained = {"ce": CE(Constant(1.0)), "dual": dual(signal or "predictive")}
     losses = {"cwce": cwce("records"), "tea": tea()} if signal is None else constrained

@@ -13,9 +13,10 @@ from dante.data.table import RECORD_FIELDS
 from dante.errors import DanteError
 from dante.fit.module import DistillModule
 from dante.losses.base import BlockLoss
+from dante.losses.blocks.early_stop import EarlyStop
+from dante.losses.blocks.nmse import NormalisedError
+from dante.losses.blocks.radlads import Distance
 from dante.losses.ce import CE
-from dante.losses.nmse import NormalisedError
-from dante.losses.radlads import Distance
 from dante.losses.schedule import Constant
 from dante.models.moe.glu import concatenate
 from dante.models.moe.registry import ADAPTERS
@@ -189,3 +190,31 @@ def test_the_teacher_is_frozen_and_no_part_of_what_is_saved(tmp_path: Path) -> N
     assert not any(parameter.requires_grad for parameter in module.blocks.network.parameters())  # type: ignore[attr-defined]
     assert all(name.startswith("network.student.model.layers") for name, _ in module.named_parameters())
     assert not module.blocks.network.training  # type: ignore[attr-defined]
+
+
+def test_a_layer_that_learns_no_more_stops_and_stays_as_it_is() -> None:
+    """One of two layers is right from the start; it stops, costs nothing, and the other goes on."""
+    stop = EarlyStop(patience=2, least=0.01)
+    stop.begin(2)
+    for error in (1.0, 0.5, 0.2, 0.1, 0.05):
+        stop.see(torch.tensor([error, 0.3]).double(), torch.tensor(True))
+    assert stop.stopped.tolist() == [False, True]
+    stop.see(torch.tensor([0.04, 99.0]).double(), torch.tensor(True))
+    assert float(stop.mean[1]) == pytest.approx(0.3)
+    before = stop.mean.clone()
+    stop.see(torch.tensor([torch.nan, 0.0]).double(), torch.tensor(False))
+    assert torch.equal(stop.mean, before)
+
+
+def test_a_stopped_layer_has_no_gradient_and_its_last_error() -> None:
+    loss = NormalisedError(Constant(1.0), stop=EarlyStop(patience=1))
+    module = module_of("laguna", {"match": loss})
+    assert loss.stop is not None
+    loss.stop.stopped[0], loss.stop.mean[0] = True, 0.25
+    sums, _, _ = module._token_gradients(batch_of([RECORDS]), progress=0.0)
+    logged = module._logged(sums, 0.0)
+    assert float(logged["match/layer-001"]) == pytest.approx(0.25)
+    assert module.student.unit(1).gate_proj.weight.grad is None
+    assert module.student.unit(2).gate_proj.weight.grad is not None
+    loss.stop.stopped[:] = True
+    module._token_gradients(batch_of([RECORDS]), progress=0.0)  # nothing is left, and nothing breaks

@@ -67,12 +67,21 @@ def tea(reduction="relative", calibrate=True, weight=None):
 
 
 def module(
-    model=None, losses=None, fidelity=SOUND, precision="fp32", seed=0, gradient_sync="last", teacher=None, **fit
+    model=None,
+    losses=None,
+    fidelity=SOUND,
+    precision="fp32",
+    seed=0,
+    gradient_sync="last",
+    teacher=None,
+    blocks=None,
+    **fit,
 ):
     losses = losses or {"cwce": cwce()}
     settings = fit_settings.fit(**{**FIT, **fit})
     kept = fit_settings.fidelity(**fidelity)
-    return DistillModule(model or student(), losses, settings, kept, precision, seed, gradient_sync, teacher)
+    beside = {"teacher": teacher, "blocks": blocks}
+    return DistillModule(model or student(), losses, settings, kept, precision, seed, gradient_sync, **beside)
 
 
 def token_ids(seed):

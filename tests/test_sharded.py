@@ -32,6 +32,9 @@ SCENARIOS = {
     "fsdp-live": {**FSDP, "live": "sharded", "resume": 7},
     "fsdp-live-whole": {**FSDP, "live": "whole"},
     "ddp-live": {"trainer": {"strategy": "ddp"}, "live": "whole", "resume": 7},
+    "fsdp-blocks": {**FSDP, "blocks": "sharded", "resume": 7},
+    "fsdp-blocks-whole": {**FSDP, "blocks": "whole"},
+    "ddp-blocks": {"trainer": {"strategy": "ddp"}, "blocks": "whole", "resume": 7},
     "fsdp-gram": {**FSDP, "signal": "gram"},
     "fsdp-bf16": {**FSDP, "precision": "bf16"},
     "ddp-bf16": {"trainer": {"strategy": "ddp"}, "precision": "bf16"},
@@ -142,7 +145,19 @@ def test_a_resumed_constraint_is_the_same_to_the_bit(out, name, after):
     assert sha256(out / f"{name}-resumed.safetensors") == sha256(out / f"{name}.safetensors")
 
 
-@pytest.mark.parametrize("name", ["ddp", "fsdp", "fsdp-full", "fsdp-dropout", "ddp-dropout", "fsdp-live", "ddp-live"])
+@pytest.mark.parametrize("name", ["fsdp-blocks", "fsdp-blocks-whole", "ddp-blocks"])
+def test_units_match_a_mixture_alike_wherever_its_weights_lie(out, name):
+    """One row of every step has nothing on one rank."""
+    rows, weights = alone(blocks="whole")
+    assert rows[-1]["match/nmse"] < 0.9 * rows[0]["match/nmse"]
+    assert len(weights) == 3 * 2  # three matrices of two layers: no backbone
+    compare(rows_of(out, name), load_file(out / f"{name}.safetensors"), rows, weights, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ddp", "fsdp", "fsdp-full", "fsdp-dropout", "ddp-dropout", "fsdp-live", "ddp-live", "fsdp-blocks", "ddp-blocks"],
+)
 def test_a_resumed_fit_is_the_same_to_the_bit(out, name):
     assert rows_of(out, f"{name}-resumed") == rows_of(out, name)[7:]
     assert sha256(out / f"{name}-resumed.safetensors") == sha256(out / f"{name}.safetensors")

@@ -76,7 +76,13 @@ class BlockPass(nn.Module):
         values = {loss.name: torch.zeros((), device=device) for loss in losses}
         error, energy = [], []
         autocast = self.compute_dtype == torch.bfloat16
+        nothing = torch.zeros((), dtype=torch.float64, device=device)
+        stopped = [all(flags) for flags in zip(*(loss.stopped() for loss in losses), strict=True)]
         for place, layer in enumerate(layers):
+            if stopped[place]:
+                error.append(nothing)
+                energy.append(nothing)
+                continue
             x_ND, y_ND = tokens.teacher.blocks.of(layer)
             unit = self.student.unit(layer)
             with torch.autocast(device.type, torch.bfloat16) if autocast else nullcontext():
@@ -90,6 +96,8 @@ class BlockPass(nn.Module):
             counts = bool(batch.record_ids)
             error.append((ours_ND.detach() - theirs_ND).square().sum(dtype=torch.float64) * counts)
             energy.append(theirs_ND.square().sum(dtype=torch.float64) * counts)
+        if not total.requires_grad:  # every layer has stopped: there is nothing to go backward through
+            total = total + 0.0 * next(self.student.parameters()).sum()
         return BlockResult(total, values, BlockErrors(layers, torch.stack(error), torch.stack(energy)))
 
     def shares(self, result: BlockResult, losses: Sequence[BlockLoss], tokens: SupervisedTokens) -> dict[str, Tensor]:

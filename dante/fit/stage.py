@@ -30,6 +30,7 @@ from dante.fit.safety import lost_rank
 from dante.fit.safety.memory_guard import guarded
 from dante.fit.settings import Settings
 from dante.fit.trainer import build_trainer
+from dante.losses.base import BlockLoss
 from dante.run.board import Board
 from dante.run.parts import build
 from dante.run.precision import device_of
@@ -124,6 +125,7 @@ def _module(step: Step[Settings], source: Path, asked: Asked) -> DistillModule:
     losses = step.settings.build_losses()
     for loss in losses.values():  # a run that is too short for one is refused before the weights are read
         loss.begin(step.settings.steps)
+    _layers_may_stop(losses, devices["strategy"])
     student = load_student(source, dtype=torch.float32 if fidelity.master_weights else torch.bfloat16)
     check_finite(student, source, "make the initialisation again, from sound weights")
     if "start" in step.inputs:
@@ -142,6 +144,18 @@ def _module(step: Step[Settings], source: Path, asked: Asked) -> DistillModule:
         teacher=live_teacher_for(step.settings.supervision, list(losses.values()), asked),
         blocks=blocks_for(step.settings.supervision, list(losses.values()), asked),
     )
+
+
+def _layers_may_stop(losses: dict[str, Any], strategy: str) -> None:
+    """DDP waits for a gradient of every weight, and a layer that has stopped has none."""
+    stopping = [name for name, loss in losses.items() if isinstance(loss, BlockLoss) and loss.stop is not None]
+    if stopping and strategy == "ddp":
+        raise DanteError(
+            f"layers of {stopping[0]} may stop one by one, and ddp wants every weight's gradient in every step",
+            where=f"losses.{stopping[0]}.stop",
+            allowed="null with ddp; anything with auto and fsdp2",
+            fix="trainer.strategy=fsdp2",
+        )
 
 
 def _resumed(step: Step[Settings]) -> tuple[Path, int] | None:

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dante.errors import DanteError
+from dante.losses.blocks.early_stop import EarlyStop
 from dante.losses.schedule import Schedule
 from dante.losses.tokens import Need, SupervisedTokens
 from dante.losses.vocabulary.tile import HiddenStates, Tile
@@ -178,9 +179,23 @@ class BlockLoss(Loss):
     #: E_t‖y_t‖² of every layer's block.
     energies: Tensor
 
+    def __init__(self, weight: Schedule, stop: EarlyStop | None = None, name: str = "") -> None:
+        super().__init__(weight, name)
+        self.stop = stop
+
     def attach(self, energies: Float[Tensor, " layers"]) -> None:
         """Told once what is usual of every block: E_t‖y_t‖² over the calibration's tokens."""
         self.register_buffer("energies", energies.float(), persistent=False)
+        if self.stop is not None:
+            self.stop.begin(len(energies))
+
+    def stopped(self) -> list[bool]:
+        """Which layers have learnt what they can; it waits for the device where layers may stop, else for nothing."""
+        return [False] * len(self.energies) if self.stop is None else self.stop.stopped.tolist()
+
+    def on_optimizer_step(self, progress: float, sums: Mapping[str, Tensor], applied: Tensor) -> None:
+        if self.stop is not None:
+            self.stop.see(_nmse(sums), applied)
 
     def per_token(
         self, ours_ND: Float[Tensor, "tokens width"], theirs_ND: Float[Tensor, "tokens width"], place: int
@@ -194,15 +209,24 @@ class BlockLoss(Loss):
         """
         raise NotImplementedError(f"{type(self).__name__} has no per_token")
 
+    def summary(self) -> dict[str, Any]:
+        return {} if self.stop is None else {"stopped": self.stopped()}
+
     def metrics(self, errors: BlockErrors) -> dict[str, Tensor]:
         """This micro-batch's share of each metric: the shares are summed over micro-batches and ranks."""
         return {"error": errors.error, "energy": errors.energy}
 
     def logged(self, sums: dict[str, Tensor], progress: float, layers: Sequence[int]) -> dict[str, Tensor]:
         """The scalars to log of the step: NMSE of every layer, exactly, and their mean."""
-        nmse_L = sums["error"] / sums["energy"].clamp_min(torch.finfo(torch.float64).tiny)
+        nmse_L = _nmse(sums)
+        if self.stop is not None:  # what has stopped is as good as it was
+            nmse_L = torch.where(self.stop.stopped, self.stop.mean, nmse_L)
         each = {f"layer-{layer:03d}": value for layer, value in zip(layers, nmse_L, strict=True)}
         return {"nmse": nmse_L.mean(), **each}
+
+
+def _nmse(sums: Mapping[str, Tensor]) -> Float[Tensor, " layers"]:
+    return sums["error"] / sums["energy"].clamp_min(torch.finfo(torch.float64).tiny)
 
 
 @dataclass(frozen=True)
