@@ -26,6 +26,24 @@ class Sabotage:
 
 
 SABOTAGES = {
+    "block's scaling left out": Sabotage(
+        "dante/densify/fill.py",
+        "part.scaled(block.scaling * factor)",
+        "part.scaled(factor)",
+        ("tests/test_densify.py",),
+    ),
+    "halves without their scaling": Sabotage(
+        "dante/models/moe/adapters/grouped.py",
+        "config.norm_topk_prob, config.routed_scaling_factor = True, 2.0",
+        "config.norm_topk_prob, config.routed_scaling_factor = True, 1.0",
+        ("tests/test_moe_adapters.py",),
+    ),
+    "matching averaged by micro-batch": Sabotage(
+        "dante/fit/block_pass.py",
+        "(tokens.step_row_tokens * len(layers))",
+        "(batch.input_ids.numel() * len(layers))",
+        ("tests/test_block_pass.py",),
+    ),
     "wrong shift": Sabotage(
         "dante/data/batch.py", "positions=targets_at - 1,", "positions=targets_at,", ("tests/test_data.py",)
     ),
@@ -43,12 +61,12 @@ SABOTAGES = {
     ),
     "micro-batch mean": Sabotage(
         "dante/fit/module.py",
-        "micro.fields, batch.supervised_tokens, batch.records, micro.teacher",
-        "micro.fields, max(len(micro.labels), 1), batch.records, micro.teacher",
+        "batch.supervised_tokens,\n                batch.records,\n",
+        "max(len(micro.labels), 1),\n                batch.records,\n",
         ("tests/test_module.py",),
     ),
     "use_cache left on": Sabotage(
-        "dante/fit/module.py", "use_cache=False,", "use_cache=True,", ("tests/test_module.py",)
+        "dante/students/backbone.py", "use_cache=False,", "use_cache=True,", ("tests/test_module.py",)
     ),
     "position ids not reset": Sabotage(
         "dante/data/batch.py",
@@ -127,8 +145,8 @@ SABOTAGES = {
         ("tests/test_logit_mask.py",),
     ),
     "attention across documents": Sabotage(
-        "dante/fit/module.py",
-        "**row_inputs(self.student, batch),",
+        "dante/students/backbone.py",
+        "**row_inputs(model, row),",
         "",
         ("tests/test_isolation.py", "tests/test_no_wait.py"),
     ),
