@@ -8,7 +8,7 @@ from functools import partial
 from matplotlib.axes import Axes
 
 from dante.look.theme import Theme
-from dante.report.figures import capability, constraint, cost, data, fidelity, result, training
+from dante.report.figures import capability, constraint, cost, data, fidelity, matching, result, training
 from dante.report.one_run.constraint import Constraint, of_fit
 from dante.report.read import Fit, Run
 
@@ -85,6 +85,10 @@ KL = (
     "As each loss logs it of the tokens of its step: its level depends on which tokens came, and it is not the KL of "
     "the held-out answers."
 )
+MATCHING = (
+    "NMSE: squared error of a unit's output over the square of the block's, on the teacher's own states. A low error "
+    "is no low perplexity yet: errors of layers add up when they run together."
+)
 RELIABILITY = "Bins of equal width; a dot's area is its bin's share of the tokens."
 
 
@@ -94,6 +98,8 @@ def _of_fit(run: Run, fit: Fit) -> dict[str, Drawing]:
         "loss": Drawing("training", partial(training.loss, fit), LOSS),
         "components": Drawing("training", partial(training.components, fit)),
         "kl": Drawing("training", partial(training.kl, fit), KL),
+        "matching": Drawing("training", partial(matching.by_layer, fit), MATCHING),
+        "matching_steps": Drawing("training", partial(matching.over_steps, fit)),
         "schedules": Drawing("training", partial(training.schedules, fit)),
         "optimizer": Drawing("training", partial(training.optimizer, fit)),
     }

@@ -5,6 +5,7 @@ What is drawn is discovered from the keys of metrics.jsonl: losses from `loss/<n
 all losses together. A new loss needs no line here.
 """
 
+import re
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -36,6 +37,8 @@ SPEED = ("tokens_per_s", "supervised_tokens_per_s")
 MACHINE = ("peak_mem_gib", "mfu", "data_wait_share", "energy_j", "supervised_tokens")
 OPTIMIZER = ("lr", "grad_norm", "skipped_updates")
 KL_NATS = "/kl_nats"
+# What a loss of blocks logs of each layer: `dante.report.figures.matching` draws it.
+LAYER = re.compile(r"[^/]+/layer-(?P<number>\d+)$")
 NOT_MEASUREMENTS = ("step", "epoch", "loss", "ce_nats", "weight", "spike", *SPEED, *MACHINE, *OPTIMIZER)
 
 
@@ -140,6 +143,7 @@ def machine(fit: Fit, theme: Theme) -> Axes | None:
 def measurements(metrics: Sequence[Json]) -> dict[str, list[str]]:
     """Every other number that was logged, by the loss that logged it (a key without a slash is its own group)."""
     keys = [key for key in _numbers(metrics) if _group(key) not in NOT_MEASUREMENTS and not _is_kl(key)]
+    keys = [key for key in keys if not LAYER.match(key)]
     measured_keys = sorted(keys, key=_group)  # stable
     return {group: list(members) for group, members in groupby(measured_keys, key=_group)}
 
