@@ -20,6 +20,19 @@ EXPERIMENTS = sorted(p.stem for p in (CONF / "experiment").glob("*.yaml"))
 SCALES = sorted(p.stem for p in (CONF / "scale").glob("*.yaml"))
 
 
+# Steps that only some recipes have, and which of them an experiment has at a scale.
+_DENSE = {"calibration", "release-padded"}
+_MADE = dict.fromkeys(("smoke", "pocket"), _DENSE | {"dense"}) | {"gpu1": {"calibration"}, "a100x8": _DENSE}
+_MATCHED = {"release-matched", "eval-matched"}
+RECIPES_OWN: dict[str, dict[str, set[str]]] = {
+    "raw_kd": dict.fromkeys(SCALES, {"texts"}),
+    "cached_kd": dict.fromkeys(SCALES, {"logits"}),
+    "moe_chat_kd": _MADE,
+    "laguna_dense": {scale: own | _MATCHED for scale, own in _MADE.items()},
+}
+OWN_STEPS = {label for by_scale in RECIPES_OWN.values() for own in by_scale.values() for label in own}
+
+
 def unchecked(overrides: list[str]) -> DictConfig:
     with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
         return compose("train", overrides=overrides)
@@ -36,24 +49,11 @@ def test_every_experiment_composes_and_is_planned_at_every_scale(experiment: str
     steps = pipeline.plan_steps(cfg)
     cost = estimate(cfg, steps)
     fits = ["fit"] * len(cost.fits)
-    # A recipe's own steps stand where they are read first.
-    stages = [s.stage for s in steps]
-    own = {"raw_fit": ("cache", stages.index("fit")), "kept_logits": ("logits", stages.index("fit"))}
-    recipe = {"raw_kd": "raw_fit", "cached_kd": "kept_logits"}.get(experiment)
-    if recipe is not None:
-        stage, at = own[recipe]
-        assert stages.pop(at - 1) == stage
-    assert stages == [
-        "teacher",
-        "cache",
-        "init",
-        *fits,
-        "release",
-        "score",
-        "score",
-        "eval",
-        "report",
-    ]
+    labels = [step.label for step in steps]
+    assert all(labels.index(read) < place for place, step in enumerate(steps) for read in step.inputs.values())
+    every = sorted(["teacher", "cache", "init", *fits, "release", "score", "score", "eval", "report"])
+    assert sorted(step.stage for step in steps if step.label not in OWN_STEPS) == every
+    assert OWN_STEPS.intersection(labels) == set(RECIPES_OWN.get(experiment, {}).get(scale, ()))
     assert cost.parameters > 0
     assert cost.compute.total.flops > 0
     assert not any(tmp_path.iterdir())
@@ -115,7 +115,7 @@ ENGINES = sorted(p.stem for p in (CONF / "engine").glob("*.yaml"))
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_cache_can_be_generated_with_every_engine(engine: str) -> None:
     cfg = composed("+experiment=sft", "cache=generated", f"engine={engine}")
-    assert cfg["cache"]["source"]["engine"]["_target_"].startswith("dante.teachers.")
+    assert cfg["cache"]["source"]["engine"]["_target_"].startswith(("dante.teachers.", "dante.densify.mixture."))
 
 
 @pytest.mark.parametrize("prompts", sorted(p.stem for p in (CONF / "prompts").glob("*.yaml")))
@@ -135,7 +135,7 @@ def test_the_cards_cache_is_generated_as_the_card_says() -> None:
 @pytest.mark.parametrize("teacher", sorted(p.stem for p in (CONF / "teacher").glob("*.yaml")))
 def test_every_teacher_composes(teacher: str) -> None:
     cfg = composed("+experiment=sft", f"teacher={teacher}")
-    assert cfg["teacher"]["make"]["_target_"].startswith("dante.teachers.")
+    assert cfg["teacher"]["make"]["_target_"].startswith(("dante.teachers.", "dante.densify.mixture."))
 
 
 @pytest.mark.parametrize(

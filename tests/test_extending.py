@@ -103,7 +103,7 @@ def test_what_is_neither_the_lab_s_nor_an_extension_s_is_no_part(name: str) -> N
 
 
 def test_a_stage_that_is_none_is_said_with_those_that_are() -> None:
-    assert "teacher, cache, init, fit" in str(stage_error("fits"))
+    assert "teacher, cache, calibration, init, fit" in str(stage_error("fits"))
     assert "a module that can be imported" in str(stage_error("dante_nobody.stage"))
     assert stage_error("fit") is None
 

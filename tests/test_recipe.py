@@ -23,10 +23,19 @@ def reading(**inputs: list[str]) -> dict[str, dict[str, Any]]:
     return {label: {"stage": "fit", "inputs": {name: name for name in names}} for label, names in inputs.items()}
 
 
-@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if name != "dante_then_sft"])
+OTHERS = ("dante_then_sft", "laguna_dense", "moe_chat_kd")
+
+
+@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if name not in OTHERS])
 def test_a_recipe_of_one_fit_runs_in_the_order_in_which_it_is_written(experiment: str) -> None:
     own = {"raw_kd": ["texts"], "cached_kd": ["logits"]}.get(experiment, [])  # a step that the fit reads besides
     assert list(composed(f"+experiment={experiment}", "scale=smoke")["steps"]) == [*TODAY[:3], *own, *TODAY[3:]]
+
+
+def test_a_mixture_that_is_made_here_comes_behind_the_answers_that_it_is_made_of() -> None:
+    labels = list(composed("+experiment=laguna_dense", "scale=smoke")["steps"])
+    assert labels[:7] == ["dense", "cache", "teacher", "calibration", "init", "fit-match", "fit-chat_kd"]
+    assert labels.index("eval-matched") < labels.index("eval") < labels.index("report")
 
 
 def test_any_written_order_is_brought_into_one_in_which_every_step_can_run() -> None:

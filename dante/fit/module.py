@@ -190,8 +190,8 @@ class DistillModule(LightningModule):
                 micro.fields,
                 batch.supervised_tokens,
                 batch.records,
-                batch.tokens,
                 self._taught(micro),
+                batch.tokens,
             )
             self._seed_randomness(batch.step, micro)
             with self._gradient_sync(index == len(batch.micro_batches) - 1):

@@ -102,9 +102,9 @@ class SupervisedTokens:
         fields: per-record values, each of shape [records of this micro-batch].
         step_tokens: supervised tokens of the optimizer step, over all micro-batches and ranks.
         step_records: records of the optimizer step, over all micro-batches and ranks.
+        teacher: what losses declared that they need of the teacher, token by token.
         step_row_tokens: all tokens of the optimizer step, prompts too, over all micro-batches and ranks; 0 where nobody
             counts them.
-        teacher: what losses declared that they need of the teacher, token by token.
     """
 
     labels: Int64[Tensor, " tokens"]
@@ -112,8 +112,8 @@ class SupervisedTokens:
     fields: Mapping[str, Tensor]
     step_tokens: int
     step_records: int
-    step_row_tokens: int = 0
     teacher: TeacherSide = TeacherSide()
+    step_row_tokens: int = 0
 
     def per_token(self, field: str) -> Float[Tensor, " tokens"]:
         """A record's field, repeated for each of its tokens; float64, as coefficients are.

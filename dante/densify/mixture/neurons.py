@@ -14,6 +14,8 @@ from torch import Tensor
 from dante.models.moe.glu import Glu
 
 _ITERATIONS = 10
+# More tokens move no neuron, and take most of the time.
+_TOKENS = 4096
 
 
 def activity(unit: Glu, hidden_TN: Float[Tensor, "tokens neurons"]) -> Float[Tensor, "tokens neurons"]:
@@ -41,7 +43,7 @@ def balanced_clusters(activity_TN: Float[Tensor, "tokens neurons"], clusters: in
     Returns:
         columns of `activity_TN` of each cluster, ascending.
     """
-    points_NT = torch.nn.functional.normalize(activity_TN.float().T, dim=1)
+    points_NT = torch.nn.functional.normalize(activity_TN[:_TOKENS].float().T.contiguous(), dim=1)
     neurons, size = len(points_NT), len(points_NT) // clusters
     generator = torch.Generator().manual_seed(seed)
     centres_ET = points_NT[_spread(points_NT, clusters, generator)]
