@@ -64,6 +64,8 @@ def draw(axes: Axes, measure: Measure, effects: list[Effect], p: list[float | No
         holds = corrected is not None and corrected < 1 - CONFIDENCE
         better = (effect.difference < 0) == measure.less_is_better
         colour = LIGHT.verdicts["undecided" if not holds else "better" if better else "worse"]
+        assert effect.low is not None
+        assert effect.high is not None
         axes.plot([effect.low, effect.high], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
         axes.scatter([effect.difference], [place], color=colour, s=34, zorder=3)
     axes.axvline(0, color=LIGHT.ink, linewidth=1)
