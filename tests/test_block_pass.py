@@ -11,6 +11,7 @@ from torch import Tensor
 from dante.data.batch import StepBatch, assemble
 from dante.data.table import RECORD_FIELDS
 from dante.errors import DanteError
+from dante.fit.keep.weights import gather
 from dante.fit.module import DistillModule
 from dante.losses.base import BlockLoss
 from dante.losses.blocks.early_stop import EarlyStop
@@ -28,7 +29,7 @@ from tests import reference_moe_to_dense as reference
 from tests.test_module import FIT, SOUND
 from tests.tiny_mixtures import KINDS, tiny_mixture
 
-ENERGY = {"nmse": NormalisedError, "radlads": Distance}
+LOSSES = {"nmse": NormalisedError, "radlads": Distance}
 
 
 def student_of(kind: str) -> Any:
@@ -99,10 +100,10 @@ def seen(kind: str) -> dict[int, tuple[Tensor, Tensor]]:
     return {number: (torch.cat(texts), blocks[number](torch.cat(texts))) for number, texts in entered.items()}
 
 
-@pytest.mark.parametrize("name", ENERGY)
+@pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_is_the_references_on_the_teachers_own_states(kind: str, name: str) -> None:
-    loss = ENERGY[name](Constant(0.5))
+    loss = LOSSES[name](Constant(0.5))
     # gpt-oss has no attention of packed rows here: as a live teacher it is refused when it is loaded.
     rows = [[row] for row in RECORDS] if kind == "gpt_oss" else [RECORDS]
     _, logged = gradients(kind, loss, rows)
@@ -123,10 +124,10 @@ def test_the_loss_is_the_references_on_the_teachers_own_states(kind: str, name: 
     assert layers == pytest.approx(exact, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ENERGY)
+@pytest.mark.parametrize("name", LOSSES)
 def test_gradients_are_those_of_the_values(name: str) -> None:
     """Finite differences, of one unit's entry at a time: no other unit's loss moves with it."""
-    kind, loss = "laguna", ENERGY[name](Constant(1.0))
+    kind, loss = "laguna", LOSSES[name](Constant(1.0))
     grads, _ = gradients(kind, loss, [RECORDS])
     for parameter_name in ("model.layers.1.mlp.gate_proj.weight", "model.layers.2.mlp.down_proj.weight"):
         values = []
@@ -134,7 +135,7 @@ def test_gradients_are_those_of_the_values(name: str) -> None:
             student = student_of(kind)
             with torch.no_grad():
                 student.get_parameter(parameter_name)[3, 2] += sign * 1e-2
-            module = module_of(kind, {"match": ENERGY[name](Constant(1.0))}, student)
+            module = module_of(kind, {"match": LOSSES[name](Constant(1.0))}, student)
             sums, _, _ = module._token_gradients(batch_of([RECORDS]), progress=0.0)
             values.append(float(sums["loss"]))
         assert (values[1] - values[0]) / 2e-2 == pytest.approx(float(grads[parameter_name][3, 2]), rel=2e-2, abs=2e-5)
@@ -166,7 +167,7 @@ def test_units_have_the_names_of_the_whole_student_and_leave_the_rest_alone() ->
     assert names < {name for name, _ in student.named_parameters()}
     assert alone.layers == (0, 1, 2)
     trained = {name: torch.full_like(parameter, 7.0) for name, parameter in alone.named_parameters()}
-    whole = alone.completed(trained, student_of("granitemoeshared"))
+    whole = gather(student_of("granitemoeshared"), keep=True) | trained
     assert whole.keys() == dict(student.named_parameters()).keys()
     for name, tensor in whole.items():
         assert bool((tensor == 7.0).all()) == (name in names)

@@ -44,8 +44,7 @@ def gathered(block: SparseBlock, x_TD: torch.Tensor) -> ExpertStatistics:
 
 
 def as_arrays(unit: Glu) -> reference.Expert:
-    tensors = {name: value for name, value in vars(unit).items() if isinstance(value, torch.Tensor)}
-    return {name: tensor.detach().double().numpy() for name, tensor in tensors.items()}
+    return {name: tensor.detach().double().numpy() for name, tensor in unit.tensors.items()}
 
 
 def referenced(block: SparseBlock, x_TD: torch.Tensor) -> dict[str, np.ndarray]:

@@ -13,13 +13,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from dante.cache import CacheWriter, Record
 from dante.densify.calibration import stage
-from dante.densify.calibration.settings import Settings
 from dante.densify.calibration.store import CalibrationFiles
 from dante.densify.mixture.neurons import balanced_clusters, most_active
 from dante.densify.mixture.router import fit_router
 from dante.densify.mixture.split import SplitExperts
 from dante.errors import DanteError
 from dante.models.moe.registry import ADAPTERS
+from dante.run.config.schema import Calibration
 from dante.run.step import Step
 from dante.students.dense_form import decoder_layers
 from dante.teachers.hub import HubTeacher
@@ -128,9 +128,9 @@ def test_only_a_llama_is_split_and_its_inputs_are_asked_for(steps: dict[str, Pat
         SplitExperts(**VALUES).make_from({"cache": steps["cache"]}, tmp_path)
 
 
-def calibration(steps: dict[str, Path], out: Path, **change: Any) -> Step[Settings]:
+def calibration(steps: dict[str, Path], out: Path, **change: Any) -> Step[Calibration]:
     values = {"tokens": 300, "inputs": 64, "max_tokens": 100, "seed": 0, "precision": "fp32"} | change
-    settings = Settings.model_validate(values)
+    settings = Calibration.model_validate(values)
     resources = {"trainer": {"threads": 1, "accelerator": "cpu"}}
     inputs = {"teacher": steps["teacher"], "cache": steps["cache"]}
     return Step("calibration", "calibration", settings, resources, inputs, out, "", seed=0)

@@ -22,6 +22,12 @@ def opened(kind: str, dtype: torch.dtype = torch.float32, **changes: Any) -> tup
     return adapter, decoder_layers(model)[adapter.sparse_layers(model.config)[-1]]
 
 
+def router_of(kind: str, layer: torch.nn.Module) -> Any:
+    """The stock router of a sparse layer, wherever the architecture has it."""
+    block: Any = layer.get_submodule("block_sparse_moe" if kind == "granitemoeshared" else "mlp")
+    return getattr(block, "gate", None) or block.router
+
+
 def inputs(dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(50, HIDDEN, generator=torch.Generator().manual_seed(2)).to(dtype)
 
@@ -46,8 +52,7 @@ def test_the_router_in_bf16_is_the_stock_one(kind: str) -> None:
     adapter, layer = opened(kind, torch.bfloat16)
     x_TD = inputs(torch.bfloat16)
     seen: list[Any] = []
-    router = layer.get_submodule("block_sparse_moe.router" if kind == "granitemoeshared" else "mlp")
-    router = getattr(router, "gate", None) or getattr(router, "router", None) or router
+    router = router_of(kind, layer)
     with torch.no_grad():
         hook = router.register_forward_hook(lambda _, __, output: seen.append(output))
         stock(adapter, layer, x_TD)
@@ -65,8 +70,7 @@ def constant_routing(kind: str, chosen: list[int]) -> tuple[Adapter, torch.nn.Mo
     if kind in ("qwen3_moe", "olmoe"):
         changes |= {"norm_topk_prob": True}
     adapter, layer = opened(kind, **changes)
-    router = layer.get_submodule("block_sparse_moe.router" if kind == "granitemoeshared" else "mlp")
-    router = getattr(router, "gate", None) or getattr(router, "router", None) or router
+    router = router_of(kind, layer)
     with torch.no_grad():
         for tensor in (*router.parameters(), *router.buffers()):
             tensor.zero_()

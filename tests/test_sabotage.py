@@ -134,7 +134,7 @@ SABOTAGES = {
     ),
     "teacher left in train mode": Sabotage(
         "dante/supervision/live.py",
-        "self.network = _Backbone(model).requires_grad_(False).eval()",
+        "self.network = network.requires_grad_(False).eval()",
         "self.network = _Backbone(model).requires_grad_(False).train()",
         ("tests/test_live_teacher.py",),
     ),

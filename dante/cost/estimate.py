@@ -17,7 +17,7 @@ from dante.cache.split import held_out_words, planned, prompts_of
 from dante.cost import compute
 from dante.cost.compute import NOTHING, Compute, Work
 from dante.cost.expected_rate import ExpectedRate, expected_rate
-from dante.cost.memory import Memory, Shape, memory_of, shape_for, shape_of
+from dante.cost.memory import Memory, Shape, matches_blocks, memory_of, shape_of, units_shape
 from dante.cost.peak import listed_tflops
 from dante.errors import DanteError
 from dante.run.config.schema import ComputeBudget, Fit
@@ -165,7 +165,7 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
     for label, step in cfg["steps"].items():
         if step["stage"] == "fit":
             cache = step["inputs"]["cache"]
-            fits.append(_fit(cfg, label, by_label, paid.get(cache, 0.0)))
+            fits.append(_fit(cfg, label, shape, by_label, paid.get(cache, 0.0)))
             records = fits[-1].records or math.inf
             paid[cache] = float(min(paid.get(cache, 0.0) + fits[-1].draws, records))
     if not fits:
@@ -185,12 +185,13 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
     return Estimate(**{**vars(result), "notes": _notes(result, cfg)})
 
 
-def _fit(cfg: dict[str, Any], label: str, steps: dict[str, PlannedStep], paid: float) -> FitEstimate:
+def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, PlannedStep], paid: float) -> FitEstimate:
     """Estimate one fit.
 
     Args:
         cfg: a checked config.
         label: of the fit's step.
+        shape: of the student.
         steps: of the plan, by label: what is complete is counted.
         paid: records of its cache whose answers an earlier fit is charged for.
     """
@@ -204,7 +205,8 @@ def _fit(cfg: dict[str, Any], label: str, steps: dict[str, PlannedStep], paid: f
     size, unit = fit.batch.size, fit.batch.unit
     per_step = {"records": size * per_record, "packs": size * fit.max_tokens, "tokens": size}[unit]
     losses = settings.build_losses()
-    shape = shape_for(_meta(cfg["student"]), list(losses.values()))
+    if matches_blocks(list(losses.values())):
+        shape = units_shape(_meta(cfg["student"]))
     reads = settings.supervision, list(losses.values())
     scored, beside, resident = scored_once(*reads), scoring_inputs(*reads), resident_inputs(*reads)
 

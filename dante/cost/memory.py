@@ -92,15 +92,17 @@ def shape_of(model: Any) -> Shape:
     )
 
 
-def shape_for(model: Any, losses: Sequence[Loss]) -> Shape:
-    """The shape of what a fit trains: with losses of blocks the units alone, else the whole model.
+def matches_blocks(losses: Sequence[Loss]) -> bool:
+    """Whether a fit trains units alone."""
+    return any(isinstance(loss, BlockLoss) for loss in losses)
+
+
+def units_shape(model: Any) -> Shape:
+    """The shape of a dense student's units alone.
 
     Args:
-        model: a student as it is stored, on the meta device; its blocks may be changed.
-        losses: of the fit.
+        model: as it is stored, on the meta device; its blocks are changed.
     """
-    if not any(isinstance(loss, BlockLoss) for loss in losses):
-        return shape_of(model)
     from dante.students.dense_form import as_dense
     from dante.students.units import UnitsAlone
 

@@ -16,7 +16,7 @@ from dante.densify.choice import Choice
 from dante.densify.scaling import Groups, Scaling, scales
 from dante.errors import DanteError
 from dante.models.moe.adapter import SparseBlock
-from dante.models.moe.glu import Glu, concatenate
+from dante.models.moe.glu import Glu, average, concatenate
 
 WHERE = "student.init.fill"
 
@@ -96,13 +96,14 @@ class Drawn(Fill):
         shared = [] if block.shared is None else [block.shared]
         return self._like(concatenate([*shared, *(block.expert(number) for number in range(width))]))
 
-    def _like(self, unit: Glu, down: float | None = None) -> Glu:
+    def _like(self, unit: Glu) -> Glu:
         def draw(tensor: Tensor) -> Tensor:
             deviation = float(tensor.detach().float().std()) if self.deviation is None else self.deviation
             drawn = torch.randn(tensor.shape, generator=self._generator) * deviation
             return drawn.to(tensor)
 
-        biases = (None if bias is None else torch.zeros_like(bias) for bias in _biases(unit))
+        given = (unit.gate_bias, unit.up_bias, unit.down_bias)
+        biases = [None if bias is None else torch.zeros_like(bias) for bias in given]
         return Glu(draw(unit.gate), draw(unit.up), draw(unit.down), unit.activation, *biases)
 
 
@@ -197,35 +198,8 @@ def _joined(
     scaling: Scaling,
 ) -> Glu:
     factors = scales(scaling, statistics, groups)
-    parts = [_average(block, group, weight) for group, weight in zip(groups, weights, strict=True)]
+    parts = [
+        average([block.expert(number) for number in group], weight)
+        for group, weight in zip(groups, weights, strict=True)
+    ]
     return concatenate([part.scaled(block.scaling * factor) for part, factor in zip(parts, factors, strict=True)])
-
-
-def _average(block: SparseBlock, group: Sequence[int], weights: Sequence[float]) -> Glu:
-    """One expert with the weighted mean of some experts' weights, entry by entry."""
-    units = [block.expert(number) for number in group]
-    if len(units) == 1:
-        return units[0]
-    total = sum(weights)
-    shares = [weight / total for weight in weights] if total > 0 else [1 / len(units)] * len(units)
-
-    def mean(name: str) -> Tensor | None:
-        tensors = [getattr(unit, name) for unit in units]
-        if tensors[0] is None:
-            return None
-        parts = [share * _widened(tensor) for share, tensor in zip(shares, tensors, strict=True)]
-        return torch.stack(parts).sum(0).to(tensors[0])
-
-    gate, up, down = (mean(name) for name in ("gate", "up", "down"))
-    assert gate is not None
-    assert up is not None
-    assert down is not None
-    return Glu(gate, up, down, units[0].activation, *(mean(name) for name in ("gate_bias", "up_bias", "down_bias")))
-
-
-def _widened(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
-def _biases(unit: Glu) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    return unit.gate_bias, unit.up_bias, unit.down_bias

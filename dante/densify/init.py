@@ -4,7 +4,6 @@ The student is stored as `dante.students.dense_form` says: in the teacher's clas
 teacher is read layer by layer.
 """
 
-import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-from dante import console
 from dante.densify.calibration.store import CalibrationFiles
 from dante.densify.fill import Fill
 from dante.densify.refit import nmse, refit_down
@@ -25,7 +23,7 @@ from dante.models.one_layer import LayerByLayer
 from dante.models.pretrained import STUDENT_SOURCE, Source
 from dante.students.dense_form import decoder_layers, stored_config
 from dante.students.init.base import Init
-from dante.students.init.copying import copy_ends, copy_same
+from dante.students.init.copying import copied_layers
 
 INPUT = "calibration"
 
@@ -54,8 +52,7 @@ class MoeToDense(Init):
 
     def reshape(self, config: PreTrainedConfig) -> None:
         adapter = _adapter(config)
-        width = self.fill.width(adapter.experts(config), adapter.top_k(config))
-        adapter.describe(config, adapter.shared_size(config) + width * adapter.expert_size(config))
+        adapter.describe(config, self._size(adapter, config))
 
     def load(self, source: Source, dtype: torch.dtype) -> PreTrainedModel:
         """The source without weights: they are read layer by layer in `begin`."""
@@ -67,24 +64,16 @@ class MoeToDense(Init):
     def begin(self, model: PreTrainedModel, inputs: Mapping[str, Path]) -> PreTrainedModel:
         assert self._layers is not None, "load comes before begin"
         layers = self._layers
-        decoder_config = layers.config.get_text_config(decoder=True)
-        adapter, calibration = _adapter(decoder_config), self._calibration(inputs)
-        width = self.fill.width(adapter.experts(decoder_config), adapter.top_k(decoder_config))
-        size = adapter.shared_size(decoder_config) + width * adapter.expert_size(decoder_config)
-        config = stored_config(copy.deepcopy(layers.config), adapter, size, "unpadded")
+        adapter, calibration = _adapter(layers.decoder_config), self._calibration(inputs)
+        config = stored_config(layers.config, adapter, self._size(adapter, layers.decoder_config), "unpadded")
         with torch.random.fork_rng(devices=[]):
             student: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=layers.dtype)
-        sparse = set(adapter.sparse_layers(decoder_config))
-        with console.progress_bar() as bar, torch.no_grad():
-            for number in bar.track(range(len(layers)), description="init: layers"):
-                one = layers.load(number)
-                if number == 0:
-                    copy_ends(one, student)
-                theirs, ours = decoder_layers(one)[0], decoder_layers(student)[number]
-                copy_same(theirs, ours)
+        sparse = set(adapter.sparse_layers(layers.decoder_config))
+        with torch.no_grad():
+            for number, one, ours in copied_layers(layers, student, "init: layers"):
                 if number in sparse:
-                    unit = self._unit(adapter.block(theirs), calibration, number)
-                    adapter.write(ours, unit)
+                    block = adapter.block(decoder_layers(one)[0])
+                    adapter.write(ours, self._unit(block, calibration, number))
         student.generation_config = model.generation_config
         return student
 
@@ -92,6 +81,11 @@ class MoeToDense(Init):
         measured = {"nmse": {str(layer): value for layer, value in self.nmse.items()}} if self.nmse else {}
         how = {"scaling": self.scaling, "ridge": self.ridge}
         return {"layers": None, "weights": "densified", **self.fill.described(), **how, **measured}
+
+    def _size(self, adapter: Adapter, config: PreTrainedConfig) -> int:
+        """Entries of a unit."""
+        width = self.fill.width(adapter.experts(config), adapter.top_k(config))
+        return adapter.shared_size(config) + width * adapter.expert_size(config)
 
     def _unit(self, block: SparseBlock, calibration: CalibrationFiles | None, layer: int) -> Glu:
         statistics = calibration.statistics(layer) if calibration is not None else None

@@ -16,7 +16,7 @@ from dante.cache.records.manifest import load_manifest
 from dante.cache.records.record import stable_hash
 from dante.cost import compute
 from dante.cost.compute import Compute, Work
-from dante.cost.memory import Shape, shape_for
+from dante.cost.memory import Shape, matches_blocks, shape_of, units_shape
 from dante.cost.shown import budget_words, compute_sentence
 from dante.data.datamodule import DistillData
 from dante.data.packing import Plan
@@ -122,7 +122,7 @@ def bill_of(step: Step[Settings], data: DistillData, source: Path) -> Bill:
     losses = list(step.settings.build_losses().values())
     return Bill(
         data=data,
-        shape=shape_for(meta_of(source), losses),
+        shape=(units_shape if matches_blocks(losses) else shape_of)(meta_of(source)),
         teacher=size_of_writer(step, manifest.get("teacher")),
         scored=scored_once(step.settings.supervision, losses),
         same_tokens=(manifest.get("tokenizer") or {}) == tokenizer_identity,

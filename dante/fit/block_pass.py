@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from dante.data.batch import MicroBatch
 from dante.losses.base import BlockErrors, BlockLoss
 from dante.losses.tokens import SupervisedTokens
 from dante.run.config.schema import Fit
+from dante.students.sharding import shard
 from dante.students.units import UnitsAlone
 
 
@@ -57,12 +57,7 @@ class BlockPass(nn.Module):
 
     def shard(self, mesh: DeviceMesh) -> None:
         """Every unit is a group."""
-        over = mesh if mesh.size(0) > 1 else mesh[mesh.mesh_dim_names[1]]  # type: ignore[index]
-        narrow = self.compute_dtype if self.compute_dtype == torch.bfloat16 else None
-        policy = MixedPrecisionPolicy(param_dtype=narrow, reduce_dtype=torch.float32, cast_forward_inputs=False)
-        for layer in self.student.layers:
-            fully_shard(self.student.unit(layer), mesh=over, mp_policy=policy)
-        fully_shard(self, mesh=over, mp_policy=policy)
+        shard(self, [self.student.unit(layer) for layer in self.student.layers], mesh, self.compute_dtype)
 
     def forward(
         self, batch: MicroBatch, losses: list[BlockLoss], weights: Mapping[str, float], tokens: SupervisedTokens

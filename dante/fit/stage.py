@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from dante import console
 from dante.cache.asked import check_rendering, rendered_with
@@ -104,7 +105,7 @@ def _prepare(step: Step[Settings], began_s: float) -> _Prepared:
     asked = _asked(step, source)
     data = _data(step, asked)
     step, bill = _priced(step, data, source, board)
-    module = _module(step, source, asked)
+    module = _module(step, asked)
     resumed = _resumed(step)
     recorder = _recorder(step, data, module, began_s)
     if rank.of_this_process() == 0:
@@ -120,17 +121,24 @@ def _prepare(step: Step[Settings], began_s: float) -> _Prepared:
     return _Prepared(step, module, data, bill, recorder, checkpoints, io, board, resumed)
 
 
-def _module(step: Step[Settings], source: Path, asked: Asked) -> DistillModule:
+def _begun(step: Step[Settings], dtype: torch.dtype) -> PreTrainedModel:
+    """The student before the first step: the initialisation, or what an earlier fit has made of it."""
+    source = step.inputs["init"] / "model"
+    student = load_student(source, dtype)
+    check_finite(student, source, "make the initialisation again, from sound weights")
+    if "start" in step.inputs:
+        trained = step.inputs["start"] / "student.safetensors"
+        load_trained(student, load_file(trained), trained)
+    return student
+
+
+def _module(step: Step[Settings], asked: Asked) -> DistillModule:
     fit, fidelity, devices = step.settings.fit, step.settings.fidelity, step.resources["trainer"]
     losses = step.settings.build_losses()
     for loss in losses.values():  # a run that is too short for one is refused before the weights are read
         loss.begin(step.settings.steps)
     _layers_may_stop(losses, devices["strategy"])
-    student = load_student(source, dtype=torch.float32 if fidelity.master_weights else torch.bfloat16)
-    check_finite(student, source, "make the initialisation again, from sound weights")
-    if "start" in step.inputs:
-        trained = step.inputs["start"] / "student.safetensors"
-        load_trained(student, load_file(trained), trained)
+    student = _begun(step, torch.float32 if fidelity.master_weights else torch.bfloat16)
     use_attention(student, fit.attention, device_of(devices["accelerator"]))
     make_lean(student)
     return DistillModule(
@@ -279,11 +287,7 @@ def _whole(step: Step[Settings], student: Any, trained: dict[str, Tensor]) -> di
     """The weights of the whole student: where its units alone were trained, everything else as it was."""
     if not isinstance(student, UnitsAlone):
         return trained
-    begun = load_student(step.inputs["init"] / "model", torch.float32)
-    if "start" in step.inputs:
-        file = step.inputs["start"] / "student.safetensors"
-        load_trained(begun, load_file(file), file)
-    return student.completed(trained, begun)
+    return weights.gather(_begun(step, torch.float32), keep=True) | trained
 
 
 def _write_result(prepared: _Prepared) -> None:

@@ -15,7 +15,7 @@ from dante.losses.tokens import SupervisedTokens
 from dante.losses.vocabulary.head import Head
 from dante.run.config.schema import Fit
 from dante.students.backbone import supervised_states
-from dante.students.blocks import prepare
+from dante.students.blocks import blocks_of, prepare
 from dante.students.sharding import shard
 
 
@@ -40,7 +40,7 @@ class StudentPass(nn.Module):
 
     def shard(self, mesh: DeviceMesh) -> None:
         """See `dante.students.sharding.shard`."""
-        shard(self, self.student, mesh, self.compute_dtype)
+        shard(self, blocks_of(self.student), mesh, self.compute_dtype)
 
     def forward(
         self, batch: MicroBatch, losses: list[LinearLoss], weights: Mapping[str, float], tokens: SupervisedTokens

@@ -42,8 +42,13 @@ class LayerByLayer:
         self.config: PreTrainedConfig = check_config(source)
         self._files = _tensor_files(source)
 
+    @property
+    def decoder_config(self) -> PreTrainedConfig:
+        """Of the decoder, whatever wraps it."""
+        return self.config.get_text_config(decoder=True)
+
     def __len__(self) -> int:
-        return int(self.config.get_text_config(decoder=True).num_hidden_layers)
+        return int(self.decoder_config.num_hidden_layers)
 
     def load(self, number: int) -> PreTrainedModel:
         """A stock model whose only decoder layer is this one, with the whole model's embedding, norm and head.

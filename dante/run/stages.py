@@ -68,7 +68,7 @@ STAGES = _Stages(
     {
         "teacher": Stage("dante.teachers.stage", "dante.teachers.settings.Settings", identity="dante.teachers.stage"),
         "cache": Stage("dante.cache.stage", "dante.cache.settings.Settings", identity="dante.cache.stage"),
-        "calibration": Stage("dante.densify.calibration.stage", "dante.densify.calibration.settings.Settings"),
+        "calibration": Stage("dante.densify.calibration.stage", "dante.run.config.schema.Calibration"),
         "init": Stage("dante.students.stage", "dante.run.config.schema.Student", identity="dante.models.source"),
         "fit": Stage("dante.fit.stage", "dante.fit.settings.Settings", every_rank=True, prepare=_OWN_SUPERVISION),
         "logits": Stage("dante.cache.sparse.stage", "dante.run.config.schema.Kept"),

@@ -10,30 +10,30 @@ fp32.
 a copy in every node; then only gradients cross between nodes.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from transformers import PreTrainedModel
-
-from dante.students.blocks import blocks_of
 
 
-def shard(root: nn.Module, student: PreTrainedModel, mesh: DeviceMesh, compute_dtype: torch.dtype) -> None:
+def shard(root: nn.Module, groups: Sequence[nn.Module], mesh: DeviceMesh, compute_dtype: torch.dtype) -> None:
     """Shard in place; afterwards parameters are DTensors.
 
     Args:
-        root: the module whose forward runs backbone and vocabulary pass, and that holds `student`.
+        root: the module whose forward runs everything, and that holds the groups.
+        groups: what is gathered by itself: a model's blocks (`dante.students.blocks.blocks_of`), or units.
         mesh: of shape [copies, devices per copy], as `dante.fit.strategy` makes it.
         compute_dtype: what blocks are gathered in where their weights are wider.
     """
     # Two dimensions mean: replicate over the first, shard over the second.
     over = mesh if mesh.size(0) > 1 else mesh[mesh.mesh_dim_names[1]]  # type: ignore[index]
-    for block in blocks_of(student):
-        narrow = compute_dtype if _widest(block) == torch.float32 else None
+    for group in groups:
+        narrow = compute_dtype if _widest(group) == torch.float32 else None
         # Inputs keep their dtype: as under autocast on one device, the residual stream is not rounded between blocks.
         policy = MixedPrecisionPolicy(param_dtype=narrow, reduce_dtype=torch.float32, cast_forward_inputs=False)
-        fully_shard(block, mesh=over, mp_policy=policy)
+        fully_shard(group, mesh=over, mp_policy=policy)
     fully_shard(root, mesh=over, mp_policy=MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False))
 
 

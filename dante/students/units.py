@@ -3,10 +3,7 @@
 Their parameters keep the names that they have in the whole student.
 """
 
-from collections.abc import Mapping
-
-import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from dante.errors import DanteError
@@ -49,17 +46,6 @@ class UnitsAlone(nn.Module):
         unit = self.get_submodule(self._places[layer])
         assert isinstance(unit, DenseGlu)
         return unit
-
-    @torch.no_grad()
-    def completed(self, trained: Mapping[str, Tensor], student: PreTrainedModel) -> dict[str, Tensor]:
-        """Every parameter of a whole student, fp32: the units as trained, everything else as it was.
-
-        Args:
-            trained: the units' parameters under their names.
-            student: the initialisation in dense form.
-        """
-        whole = {name: parameter.detach().float() for name, parameter in student.named_parameters()}
-        return whole | dict(trained)
 
 
 def _set(root: nn.Module, path: list[str], unit: nn.Module) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh
 from transformers import PreTrainedModel
 
 from dante.densify.calibration.store import CalibrationFiles
@@ -18,14 +17,12 @@ from dante.models.moe.adapter import Adapter
 from dante.models.moe.registry import adapter_for
 from dante.students.backbone import SupervisedRow, supervised_states
 from dante.students.dense_form import decoder_layers
-from dante.students.sharding import shard
 from dante.supervision.asked import Asked
-from dante.supervision.live import loaded_teacher
-from dante.supervision.row import on_device
+from dante.supervision.live import Beside, OfStep
 from dante.teachers.teacher import SOURCE
 
 
-class Model:
+class Model(OfStep):
     """The blocks of the teacher of a finished `teacher` step, run on the fit's rows.
 
     Args:
@@ -36,15 +33,8 @@ class Model:
     """
 
     def __init__(self, step: str, calibration: str, precision: str, attention: str) -> None:
-        self.step, self.calibration, self.precision, self.attention = step, calibration, precision, attention
-
-    def scoring_inputs(self) -> list[str]:
-        """See `Source`."""
-        return [self.step]
-
-    def resident_inputs(self) -> list[str]:
-        """See `Source`."""
-        return [self.step]
+        super().__init__(step, precision, attention)
+        self.calibration = calibration
 
     def open(self, asked: Asked) -> "BlocksBeside":
         """Load it.
@@ -60,8 +50,7 @@ class Model:
                 fix="take a recipe that has one: +experiment=laguna_dense",
             )
         files = CalibrationFiles(asked.inputs[self.calibration])
-        model, device = loaded_teacher(asked, self.step, self.precision, self.attention)
-        spread = asked.trainer.get("teacher_weights", "sharded") == "sharded"
+        model, device, spread = self.loaded(asked)
         return BlocksBeside(model, _energies(files), device, spread)
 
 
@@ -107,14 +96,14 @@ class _Backbone(nn.Module):
         self._seen[layer] = (x_ND, y_ND if before is None else before[1] + y_ND)
 
 
-class BlocksBeside:
-    """A loaded teacher.
+class BlocksBeside(Beside):
+    """A teacher whose blocks are read.
 
     Args:
         model: a mixture in its own dtype; it is frozen here.
         energies: E_t‖y_t‖² of each sparse layer's block.
-        device: where it runs; None: with the student.
-        spread: whether its weights are spread over the student's devices, where there is a mesh.
+        device: see `Beside`.
+        spread: see `Beside`.
 
     Raises:
         DanteError: no adapter for its architecture.
@@ -126,18 +115,9 @@ class BlocksBeside:
         config: Any = model.config.get_text_config(decoder=True)
         adapter = adapter_for(config, SOURCE)
         self.energies = dict(energies)
-        self.network = _Backbone(model, adapter, adapter.sparse_layers(config)).requires_grad_(False).eval()
-        self.device = torch.device(device) if device else None
-        self.spread = spread
-
-    def place(self, device: torch.device, mesh: DeviceMesh | None) -> None:
-        """See `LiveTeacher.place`."""
-        if mesh is not None and self.spread:
-            shard(self.network, self.network.model, mesh, next(self.network.parameters()).dtype)
-            return
-        self.network.to(self.device or device)
+        super().__init__(_Backbone(model, adapter, adapter.sparse_layers(config)), model, device, spread)
 
     @torch.no_grad()
     def blocks(self, row: SupervisedRow, record_ids: Sequence[str]) -> SeenBlocks:
         """What entered and left every sparse block. Where weights are spread, every rank calls it."""
-        return SeenBlocks(self.network(on_device(row, self.device) if self.device is not None else row))
+        return SeenBlocks(self.run(row))

@@ -10,6 +10,7 @@ gathered. `trainer.teacher_device` puts it on another device than the student; i
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from dante.models.pretrained import Source, load_causal_lm
 from dante.run.precision import device_of, dtype_of
 from dante.students.attention.choose import use_attention
 from dante.students.backbone import SupervisedRow, supervised_states
+from dante.students.blocks import blocks_of
 from dante.students.sharding import shard
 from dante.supervision.asked import Asked
 from dante.supervision.row import on_device
@@ -33,8 +35,8 @@ from dante.text.tokenizer import load_tokenizer
 from dante.text.vocabularies import token_difference
 
 
-class Model:
-    """The teacher of a finished `teacher` step, run beside the student.
+class OfStep:
+    """The teacher of a finished `teacher` step, run on the fit's own rows.
 
     Args:
         step: the fit's input that is that step: `teacher`, or the name of another that a recipe gives the fit.
@@ -53,14 +55,26 @@ class Model:
         """See `Source`."""
         return [self.step]
 
+    def loaded(self, asked: Asked) -> tuple[PreTrainedModel, str | None, bool]:
+        """The model, the device that it was given, if it was given one, and whether it is spread over a mesh.
+
+        Raises:
+            DanteError: see `loaded_teacher`.
+        """
+        model, device = loaded_teacher(asked, self.step, self.precision, self.attention)
+        return model, device, asked.trainer.get("teacher_weights", "sharded") == "sharded"
+
+
+class Model(OfStep):
+    """What a teacher says of the next tokens."""
+
     def open(self, asked: Asked) -> "BesideStudent":
         """Load it, and compare its vocabulary with the student's.
 
         Raises:
             DanteError: the fit has no such input, or the two do not share a vocabulary.
         """
-        model, device = loaded_teacher(asked, self.step, self.precision, self.attention)
-        return BesideStudent(model, device, asked.trainer.get("teacher_weights", "sharded") == "sharded")
+        return BesideStudent(*self.loaded(asked))
 
 
 def loaded_teacher(asked: Asked, step: str, precision: str, attention: str) -> tuple[PreTrainedModel, str | None]:
@@ -114,13 +128,41 @@ class _Backbone(nn.Module):
         return supervised_states(self.model, row, autocast=False)
 
 
-class BesideStudent:
-    """A loaded teacher.
+class Beside:
+    """A loaded teacher: frozen, placed, run on the fit's rows.
+
+    Args:
+        network: whose forward runs the model on a row.
+        model: in its own dtype.
+        device: where it runs; None: with the student.
+        spread: whether its weights are spread over the student's devices, where there is a mesh.
+    """
+
+    def __init__(self, network: nn.Module, model: PreTrainedModel, device: str | None, spread: bool) -> None:
+        self.network = network.requires_grad_(False).eval()
+        self.model = model
+        self.device = torch.device(device) if device else None
+        self.spread = spread
+
+    def place(self, device: torch.device, mesh: DeviceMesh | None) -> None:
+        """See `LiveTeacher.place`."""
+        if mesh is not None and self.spread:
+            shard(self.network, blocks_of(self.model), mesh, next(self.network.parameters()).dtype)
+        else:
+            self.network.to(self.device or device)
+
+    def run(self, row: SupervisedRow) -> Any:
+        """What the network makes of a row, wherever it runs."""
+        return self.network(on_device(row, self.device) if self.device is not None else row)
+
+
+class BesideStudent(Beside):
+    """A teacher whose logits are read.
 
     Args:
         model: causal language model in its own dtype; it is frozen here.
-        device: where its backbone runs; None: with the student.
-        spread: whether its weights are spread over the student's devices, where there is a mesh.
+        device: see `Beside`.
+        spread: see `Beside`.
 
     Raises:
         DanteError: an LM head that the vocabulary pass does not reproduce.
@@ -128,24 +170,20 @@ class BesideStudent:
 
     def __init__(self, model: PreTrainedModel, device: str | None = None, spread: bool = True) -> None:
         check_head(model)
-        self.network = _Backbone(model).requires_grad_(False).eval()
-        self.device = torch.device(device) if device else None
-        self.spread = spread
+        super().__init__(_Backbone(model), model, device, spread)
         self._head: Head | None = None
 
     def place(self, device: torch.device, mesh: DeviceMesh | None) -> None:
         """See `LiveTeacher.place`."""
-        if mesh is not None and self.spread:
-            shard(self.network, self.network.model, mesh, next(self.network.parameters()).dtype)
-            return
-        self.network.to(self.device or device)
-        self._head = Head.of(self.network.model).on(device)
+        super().place(device, mesh)
+        if mesh is None or not self.spread:
+            self._head = Head.of(self.model).on(device)
 
     @torch.no_grad()
     def logits(self, row: SupervisedRow, record_ids: Sequence[str]) -> HiddenLogits:
         """See `LiveTeacher.logits`."""
-        hidden_ND = self.network(on_device(row, self.device) if self.device is not None else row)
+        hidden_ND = self.run(row)
         # Sharded weights have a whole head from the first forward on, and it is found there.
-        head = self._head or Head.of(self.network.model)
+        head = self._head or Head.of(self.model)
         projection = Projection(head, None, hidden_ND.dtype)
         return HiddenLogits(projection, hidden_ND.to(head.weight.device))

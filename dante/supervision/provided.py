@@ -96,9 +96,7 @@ def supervision_for(parts: Mapping[Any, Any], losses: Sequence[Loss], asked: Ask
     Raises:
         DanteError: see `needed` and `sparse_kind`, or the part refuses.
     """
-    if "sparse" not in needed(losses):
-        return Supervision()
-    return Supervision(build(dict(parts["sparse"])).open(asked.below("sparse")))
+    return Supervision(_opened("sparse", parts, losses, asked))
 
 
 def live_teacher_for(parts: Mapping[Any, Any], losses: Sequence[Loss], asked: Asked) -> LiveTeacher | None:
@@ -107,9 +105,7 @@ def live_teacher_for(parts: Mapping[Any, Any], losses: Sequence[Loss], asked: As
     Raises:
         DanteError: see `needed`, or the part refuses.
     """
-    if "teacher_logits" not in needed(losses):
-        return None
-    teacher: LiveTeacher = build(dict(parts["teacher_logits"])).open(asked.below("teacher_logits"))
+    teacher: LiveTeacher | None = _opened("teacher_logits", parts, losses, asked)
     return teacher
 
 
@@ -119,10 +115,13 @@ def blocks_for(parts: Mapping[Any, Any], losses: Sequence[Loss], asked: Asked) -
     Raises:
         DanteError: see `needed`, or the part refuses.
     """
-    if "blocks" not in needed(losses):
-        return None
-    blocks: LiveBlocks = build(dict(parts["blocks"])).open(asked.below("blocks"))
+    blocks: LiveBlocks | None = _opened("blocks", parts, losses, asked)
     return blocks
+
+
+def _opened(need: str, parts: Mapping[Any, Any], losses: Sequence[Loss], asked: Asked) -> Any:
+    """The part that provides a need, open; None where no loss has it."""
+    return build(dict(parts[need])).open(asked.below(need)) if need in needed(losses) else None
 
 
 def scored_once(parts: Mapping[Any, Any], losses: Sequence[Loss]) -> bool:

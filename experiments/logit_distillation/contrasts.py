@@ -58,12 +58,17 @@ def judged(runs: dict[str, dict[int, Path]], measure: Measure) -> tuple[dict[str
     return arms, [compare_ratios(arms[a], arms[b], confidence=CONFIDENCE) for a, b in PAIRS]
 
 
+def verdict(effect: Effect, corrected: float | None, measure: Measure) -> str:
+    """`undecided` where the difference does not hold after correction."""
+    if corrected is None or corrected >= 1 - CONFIDENCE:
+        return "undecided"
+    return "better" if (effect.difference < 0) == measure.less_is_better else "worse"
+
+
 def draw(axes: Axes, measure: Measure, effects: list[Effect], p: list[float | None]) -> None:
     """Differences of one metric; coloured where they hold after correction."""
     for place, (effect, corrected) in enumerate(zip(reversed(effects), reversed(p), strict=True)):
-        holds = corrected is not None and corrected < 1 - CONFIDENCE
-        better = (effect.difference < 0) == measure.less_is_better
-        colour = LIGHT.verdicts["undecided" if not holds else "better" if better else "worse"]
+        colour = LIGHT.verdicts[verdict(effect, corrected, measure)]
         assert effect.low is not None
         assert effect.high is not None
         axes.plot([effect.low, effect.high], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
@@ -91,12 +96,9 @@ def main(arguments: list[str]) -> int:
         lines.append(f"| {measure.words} | " + " | ".join(cells) + " |")
         p = holm([effect.p for effect in effects])
         for (a, b), effect, corrected in zip(PAIRS, effects, p, strict=True):
-            holds = corrected is not None and corrected < 1 - CONFIDENCE
-            better = (effect.difference < 0) == measure.less_is_better
-            verdict = "undecided" if not holds else "better" if better else "worse"
             contrasts.append(
                 f"| {a} − {b} | {measure.words} | {effect.difference:+.3f} | {effect.low:+.3f} to {effect.high:+.3f} | "
-                f"{corrected:.3g} | {verdict} |"
+                f"{corrected:.3g} | {verdict(effect, corrected, measure)} |"
             )
         draw(axes, measure, effects, p)
     text = "\n".join([*lines, "", *contrasts]) + "\n"

@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dante import console
-from dante.densify.calibration.settings import Settings
 from dante.densify.calibration.statistics import Gathering
 from dante.densify.calibration.store import CalibrationFiles
 from dante.densify.texts import train_texts
@@ -22,6 +21,7 @@ from dante.models.moe.adapter import Adapter
 from dante.models.moe.registry import adapter_for
 from dante.models.one_layer import LayerByLayer, run_layer
 from dante.models.pretrained import Source
+from dante.run.config.schema import Calibration
 from dante.run.precision import device_of, dtype_of
 from dante.run.step import Step
 from dante.students.dense_form import decoder_layers
@@ -33,7 +33,7 @@ from dante.text.tokenizer import load_tokenizer
 _STATES = "states.safetensors"
 
 
-def run(step: Step[Settings]) -> None:
+def run(step: Step[Calibration]) -> None:
     """Writes the files of `dante.densify.calibration.store`.
 
     Inputs: `teacher`, a mixture; `cache`, whose train records it reads with its own template.
@@ -47,8 +47,8 @@ def run(step: Step[Settings]) -> None:
     handle = load_teacher(step.inputs["teacher"])
     name = handle.location(step.inputs["teacher"])
     layers = LayerByLayer(Source(name, SOURCE, handle.revision), dtype_of(settings.precision))
-    adapter = adapter_for(layers.config.get_text_config(decoder=True), SOURCE)
-    sparse = adapter.sparse_layers(layers.config.get_text_config(decoder=True))
+    adapter = adapter_for(layers.decoder_config, SOURCE)
+    sparse = adapter.sparse_layers(layers.decoder_config)
     if not sparse:
         raise DanteError(
             f"the teacher {handle.name} has no sparse layer",
@@ -66,8 +66,8 @@ def run(step: Step[Settings]) -> None:
             "sha256": handle.sha256,
             "architecture": adapter.model_type,
             "sparse_layers": sparse,
-            "experts": adapter.experts(layers.config),
-            "top_k": adapter.top_k(layers.config),
+            "experts": adapter.experts(layers.decoder_config),
+            "top_k": adapter.top_k(layers.decoder_config),
             "tokens": texts.tokens,
             "kept_inputs": min(settings.inputs, texts.tokens),
             "records": texts.records,

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from transformers import Glm4MoeConfig, Glm4MoeForCausalLM, LlamaConfig
 
-from dante import console
 from dante.densify.mixture.neurons import activity, balanced_clusters, most_active
 from dante.densify.mixture.router import fit_router
 from dante.densify.texts import train_texts
@@ -25,7 +24,7 @@ from dante.models.moe.glu import Glu
 from dante.models.one_layer import LayerByLayer, run_layer
 from dante.models.pretrained import Source
 from dante.students.dense_form import decoder_layers
-from dante.students.init.copying import copy_ends, copy_same
+from dante.students.init.copying import copied_layers
 from dante.teachers.teacher import Teacher, load_teacher, sha256_of_weights
 from dante.text.chat import ChatRenderer
 from dante.text.tokenizer import load_tokenizer
@@ -160,16 +159,12 @@ class SplitExperts:
 
     def _split(self, layers: LayerByLayer, model: Any, texts: list[Tensor]) -> None:
         states = texts
-        with console.progress_bar() as bar, torch.no_grad():
-            for number in bar.track(range(len(layers)), description="teacher: layers split"):
-                one = layers.load(number)
-                if number == 0:
-                    copy_ends(one, model)
-                theirs, ours = decoder_layers(one)[0], decoder_layers(model)[number]
-                run = list(run_layer(one, states, number == 0, [theirs.mlp]))  # type: ignore[list-item]
+        with torch.no_grad():
+            for number, one, ours in copied_layers(layers, model, "teacher: layers split"):
+                mlp: Any = decoder_layers(one)[0].mlp
+                run = list(run_layer(one, states, number == 0, [mlp]))
                 states = [after for after, _ in run]
-                copy_same(theirs, ours)
-                self._fill(ours.mlp, mlp_unit(theirs.mlp), torch.cat([seen for _, (seen,) in run]), number)
+                self._fill(ours.mlp, mlp_unit(mlp), torch.cat([seen for _, (seen,) in run]), number)
 
     def _fill(self, block: Any, unit: Glu, inputs_TD: Tensor, layer: int) -> None:
         """Write the experts and the router of one block."""

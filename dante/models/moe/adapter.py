@@ -41,7 +41,6 @@ class SparseBlock:
     Attributes:
         experts: how many it has.
         top_k: experts of a token.
-        normalised: whether a token's weights always have the sum 1.
         scaling: what the routed part is multiplied by.
         route: the router, as the block runs it.
         expert: the unit of an expert by its number.
@@ -50,7 +49,6 @@ class SparseBlock:
 
     experts: int
     top_k: int
-    normalised: bool
     scaling: float
     route: Callable[[Float[Tensor, "tokens width"]], Routing]
     expert: Callable[[int], Glu]
@@ -75,12 +73,10 @@ class Adapter(ABC):
     Attributes:
         model_type: of its config.
         always_on: experts that a dense unit is stored in: 1, or 2 where the class cannot choose among fewer.
-        has_shared: whether a shared expert can hold a part of the unit.
     """
 
     model_type: ClassVar[str]
     always_on: ClassVar[int] = 1
-    has_shared: ClassVar[bool] = False
 
     # What the config says
 

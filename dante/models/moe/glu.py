@@ -84,10 +84,6 @@ class Glu:
         bias = None if self.down_bias is None else self.down_bias * factor
         return replace(self, down=self.down * factor, down_bias=bias)
 
-    def to(self, dtype: torch.dtype) -> "Glu":
-        """The same in another dtype."""
-        return self._map(lambda tensor: tensor.to(dtype))
-
     def with_down(self, down: Float[Tensor, "width unit"]) -> "Glu":
         """The unit with another last product."""
         return replace(self, down=down)
@@ -124,10 +120,10 @@ class Glu:
             up_bias=None if self.up_bias is None else F.pad(self.up_bias, (0, more)),
         )
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> "Glu":
-        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        changed: dict[str, Any] = {name: function(value) for name, value in tensors.items()}
-        return replace(self, **changed)
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Its weights by name, and its biases where it has some."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
 
 def concatenate(units: Sequence[Glu]) -> Glu:
@@ -156,6 +152,23 @@ def concatenate(units: Sequence[Glu]) -> Glu:
         activation=units[0].activation,
         **biases,
     )
+
+
+def average(units: Sequence[Glu], weights: Sequence[float]) -> Glu:
+    """One unit of the same size: the weighted mean of the others, entry by entry; equal weights where all are 0."""
+    if len(units) == 1:
+        return units[0]
+    total = sum(weights)
+    shares = [weight / total for weight in weights] if total > 0 else [1 / len(units)] * len(units)
+
+    def mean(name: str) -> Tensor:
+        tensors = [unit.tensors[name] for unit in units]
+        wide = torch.promote_types(tensors[0].dtype, torch.float32)
+        parts = [share * tensor.to(wide) for share, tensor in zip(shares, tensors, strict=True)]
+        return torch.stack(parts).sum(0).to(tensors[0])
+
+    means: dict[str, Any] = {name: mean(name) for name in units[0].tensors}
+    return replace(units[0], **means)
 
 
 class DenseGlu(nn.Module):

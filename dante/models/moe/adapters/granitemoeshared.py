@@ -16,7 +16,6 @@ class GraniteMoeShared(Packed):
 
     model_type = "granitemoeshared"
     experts_key, expert_size_key = "num_local_experts", "intermediate_size"
-    has_shared = True
 
     def shared_size(self, config: PreTrainedConfig) -> int:
         return int(config.shared_intermediate_size)

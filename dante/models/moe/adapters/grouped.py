@@ -20,7 +20,6 @@ class Grouped(Packed):
 
     experts_key = "n_routed_experts"
     always_on = 2
-    has_shared = True
 
     def sparse_layers(self, config: PreTrainedConfig) -> list[int]:
         return list(range(min(config.first_k_dense_replace, config.num_hidden_layers), config.num_hidden_layers))
@@ -44,9 +43,6 @@ class Grouped(Packed):
     def describe_padded(self, config: PreTrainedConfig, size: int) -> None:
         config.first_k_dense_replace, config.intermediate_size = config.num_hidden_layers, size
         config.num_mtp_layers = 0
-
-    def _normalised(self, mlp: Any) -> bool:
-        return bool(mlp.gate.norm_topk_prob)
 
     def _scaling(self, mlp: Any) -> float:
         return float(mlp.gate.routed_scaling_factor)

@@ -13,7 +13,6 @@ class Laguna(Packed):
     """See the module."""
 
     model_type = "laguna"
-    has_shared = True
 
     def sparse_layers(self, config: PreTrainedConfig) -> list[int]:
         return [number for number, kind in enumerate(config.mlp_layer_types) if kind == "sparse"]

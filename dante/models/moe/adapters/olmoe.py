@@ -1,7 +1,5 @@
 """OLMoE: as Qwen3-MoE, every layer sparse; released models do not normalise weights."""
 
-from typing import Any
-
 from dante.models.moe.adapters.packed import Packed
 
 
@@ -10,6 +8,3 @@ class Olmoe(Packed):
 
     model_type = "olmoe"
     expert_size_key = "intermediate_size"
-
-    def _normalised(self, mlp: Any) -> bool:
-        return bool(mlp.gate.norm_topk_prob)

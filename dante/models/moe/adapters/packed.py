@@ -80,7 +80,6 @@ class Packed(Adapter):
         return SparseBlock(
             experts=int(experts.num_experts),
             top_k=int(self._router(mlp).top_k),
-            normalised=self._normalised(mlp),
             scaling=self._scaling(mlp),
             route=lambda x_TD: self._route(mlp, x_TD),
             expert=lambda number: self._expert(experts, number),
@@ -125,9 +124,6 @@ class Packed(Adapter):
     def _router(self, mlp: Any) -> Any:
         return mlp.gate
 
-    def _normalised(self, mlp: Any) -> bool:
-        return True
-
     def _scaling(self, mlp: Any) -> float:
         return 1.0
 
@@ -160,6 +156,5 @@ def activation_of(module: Any) -> Activation:
 
 
 def _copy(there: Glu, unit: Glu) -> None:
-    for name, tensor in vars(there).items():
-        if isinstance(tensor, Tensor):
-            tensor.copy_(getattr(unit, name))
+    for name, tensor in there.tensors.items():
+        tensor.copy_(unit.tensors[name])

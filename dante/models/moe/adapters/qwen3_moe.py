@@ -1,7 +1,5 @@
 """Qwen3-MoE: softmax over all experts, then the best; weights are normalised where the config says so."""
 
-from typing import Any
-
 from transformers import PreTrainedConfig
 
 from dante.models.moe.adapters.packed import Packed
@@ -21,6 +19,3 @@ class Qwen3Moe(Packed):
 
     def describe_padded(self, config: PreTrainedConfig, size: int) -> None:
         config.mlp_only_layers, config.intermediate_size = list(range(config.num_hidden_layers)), size
-
-    def _normalised(self, mlp: Any) -> bool:
-        return bool(mlp.gate.norm_topk_prob)
