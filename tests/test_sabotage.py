@@ -135,7 +135,7 @@ SABOTAGES = {
     "teacher left in train mode": Sabotage(
         "dante/supervision/live.py",
         "self.network = network.requires_grad_(False).eval()",
-        "self.network = _Backbone(model).requires_grad_(False).train()",
+        "self.network = network.requires_grad_(False).train()",
         ("tests/test_live_teacher.py",),
     ),
     "mask without the end-of-turn token": Sabotage(
