@@ -82,6 +82,7 @@ TWO_FITS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_recipe_of_two_fits_that_is_killed_inside_and_between_them_ends_like_an_undisturbed_one(
     tmp_path: Path,
 ) -> None:

@@ -46,6 +46,7 @@ def test_four_runs_share_steps_and_survive_a_failing_point_and_a_kill(tmp_path: 
     assert "2 of 4 are complete and not repeated" in again
 
 
+@pytest.mark.slow
 def test_equal_tuning_takes_what_validation_prefers_and_runs_it_with_every_seed(tmp_path: Path) -> None:
     arguments = (
         "+sweep=dante_ablation",

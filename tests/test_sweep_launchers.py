@@ -13,6 +13,7 @@ import pytest
 from tests.sweeping import CHEAP, PREPARED, TWO, built, record, screen, start, sweep
 
 
+@pytest.mark.slow
 def test_a_stop_reaches_the_points_of_all_workers_and_the_same_command_continues(tmp_path: Path) -> None:
     long = ("fit.steps=2000", "fit.checkpoint_every_steps=2000")
     arguments = ("-m", "+experiment=sft", "seed=1,2,3", *CHEAP, "only=[teacher,cache,init,fit]", *long, *TWO)
