@@ -88,6 +88,8 @@ class MoeToDense(Init):
         return adapter.shared_size(config) + width * adapter.expert_size(config)
 
     def _unit(self, block: SparseBlock, calibration: CalibrationFiles | None, layer: int) -> Glu:
+        if calibration is not None:
+            _check_same(block, calibration, layer)
         statistics = calibration.statistics(layer) if calibration is not None else None
         routed = self.fill.routed(block, statistics, self.scaling)
         shared = [] if block.shared is None or not self.fill.keeps_shared else [block.shared]
@@ -111,6 +113,24 @@ class MoeToDense(Init):
             where="steps.init.inputs",
             allowed="an input `calibration`: a step of the stage `calibration`",
             fix="take a recipe that has one (+experiment=laguna_dense), or init=average",
+        )
+
+
+def _check_same(block: SparseBlock, calibration: CalibrationFiles, layer: int) -> None:
+    """Refuses a calibration of another mixture.
+
+    Raises:
+        DanteError: it has other experts, or they are of another width.
+    """
+    ours = (block.experts, block.expert(0).gate.shape[1])
+    theirs = (calibration.statistics(layer).experts, calibration.inputs(layer).shape[1])
+    if ours != theirs:
+        raise DanteError(
+            f"layer {layer} of what is made dense has {ours[0]} experts on states of {ours[1]}, and the calibration is "
+            f"of {theirs[0]} experts on {theirs[1]}",
+            where="steps.calibration.inputs.teacher",
+            allowed="a calibration of the very mixture that is made dense",
+            fix="student.source=teacher makes the run's teacher dense",
         )
 
 

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from dante.data.batch import MicroBatch
+from dante.errors import DanteError
 from dante.losses.base import BlockErrors, BlockLoss
 from dante.losses.tokens import SupervisedTokens
 from dante.run.config.schema import Fit
 from dante.students.sharding import shard
 from dante.students.units import UnitsAlone
+from dante.supervision.asked import LiveBlocks
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,23 @@ class BlockPass(nn.Module):
         super().__init__()
         self.student = units
         self.compute_dtype = compute_dtype
+
+    def check_matches(self, blocks: LiveBlocks) -> None:
+        """Refuses blocks of another mixture than the units were made of.
+
+        Raises:
+            DanteError: other layers are sparse, or the states have another width.
+        """
+        ours = (tuple(self.student.layers), self.student.width)
+        theirs = (tuple(sorted(blocks.energies)), blocks.width)
+        if ours != theirs:
+            raise DanteError(
+                f"the student's units stand in layers {_few(ours[0])} on states of {ours[1]}, and the teacher's sparse "
+                f"blocks in layers {_few(theirs[0])} on states of {theirs[1]}",
+                where="supervision.blocks",
+                allowed="the blocks of the very mixture that the student was made of",
+                fix="student.source=teacher makes the run's teacher dense",
+            )
 
     def prepare(self, fit: Fit) -> None:
         """Nothing of a unit is recomputed: what it keeps is smaller than what a backbone would."""
@@ -111,3 +130,7 @@ class BlockPass(nn.Module):
     def work(self) -> tuple[int, int]:
         """Parameters that every token goes through; there is no head."""
         return sum(parameter.numel() for parameter in self.student.parameters()), 0
+
+
+def _few(layers: Sequence[int]) -> str:
+    return f"{layers[0]} to {layers[-1]} ({len(layers)})" if layers else "none"

@@ -94,6 +94,7 @@ class DistillModule(LightningModule):
         for anchor in self.parameter_losses:
             anchor.attach(student, self._embedding().detach().clone())
         if blocks is not None and isinstance(self.network, BlockPass):
+            self.network.check_matches(blocks)
             energies = torch.tensor([blocks.energies[layer] for layer in self.network.student.layers])
             for loss in self.pass_losses:
                 loss.attach(energies)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from dante.errors import DanteError
-from dante.run.config.schema import Fidelity, Fit, Index, Losses, Strict, Supervision
+from dante.run.config.schema import Batches, Fidelity, Fit, Index, Losses, Strict, Supervision, Target
 from dante.run.parts import build, is_target, locate
 
 
@@ -27,6 +27,19 @@ class Settings(Strict):
     def with_steps(self, steps: int) -> "Settings":
         """The same with a length: what a compute budget comes to."""
         return self.model_copy(update={"fit": self.fit.model_copy(update={"steps": steps})})
+
+
+class Blocks(Strict):
+    """What a step is told that keeps the teacher's blocks for a fit: whose they are, and the fit's batches."""
+
+    seed: Index
+    fit: Batches
+    blocks: Target
+
+
+def of_batches(settings: dict[str, Any]) -> dict[str, Any]:
+    """Plain settings with what decides the fit's batches alone: another learning rate must not keep blocks anew."""
+    return settings | {"fit": {key: value for key, value in settings["fit"].items() if key in Batches.model_fields}}
 
 
 def without_spare_supervision(settings: dict[str, Any]) -> dict[str, Any]:

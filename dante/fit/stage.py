@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from dante import console
 from dante.cache.asked import check_rendering, rendered_with
 from dante.data.datamodule import DistillData
+from dante.data.of_fit import data_of_fit
 from dante.errors import DanteError
 from dante.fit.bill import Bill, bill_of, check_spent, measured, with_steps
 from dante.fit.drawn import write_drawn
@@ -33,7 +34,6 @@ from dante.fit.settings import Settings
 from dante.fit.trainer import build_trainer
 from dante.losses.base import BlockLoss
 from dante.run.board import Board
-from dante.run.parts import build
 from dante.run.precision import device_of
 from dante.run.step import Step
 from dante.students.attention.choose import use_attention
@@ -226,22 +226,10 @@ def _priced(step: Step[Settings], data: DistillData, source: Path, board: Board)
 
 
 def _data(step: Step[Settings], asked: Asked) -> DistillData:
-    fit = step.settings.fit
     losses = list(step.settings.build_losses().values())
-    return DistillData(
-        cache=step.inputs["cache"],
-        renderer=asked.renderer,
-        tokens_dir=step.out / "tokens",
-        steps=fit.steps,
-        batch=fit.batch.model_dump(),
-        max_tokens=fit.max_tokens,
-        accumulate=fit.accumulate,
-        curriculum=build(fit.curriculum),
-        overlong=fit.overlong,
-        seed=step.seed,
-        workers=step.resources["trainer"]["workers"],
-        supervision=supervision_for(step.settings.supervision, losses, asked),
-    )
+    supervision = supervision_for(step.settings.supervision, losses, asked)
+    folder, workers = step.out / "tokens", step.resources["trainer"]["workers"]
+    return data_of_fit(step.settings.fit, step.seed, step.inputs["cache"], asked.renderer, folder, workers, supervision)
 
 
 def _asked(step: Step[Settings], source: Path) -> Asked:

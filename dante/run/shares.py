@@ -9,6 +9,7 @@ from typing import Any
 
 from dante.errors import DanteError
 from dante.run.recipe import Steps, merged
+from dante.run.stages import STAGES
 
 
 def shared_out(steps: Steps) -> Steps:
@@ -48,6 +49,35 @@ def shared_out(steps: Steps) -> Steps:
         settings = merged(steps[label]["settings"], {"fit": fit_length})
         result[label] = steps[label] | {"settings": settings, "changes": changes, "share": None}
         before += share
+    return result
+
+
+def read_ahead(steps: Steps) -> Steps:
+    """The steps in which whoever reads a fit's batches before it has that fit's batches and seed.
+
+    Raises:
+        DanteError: no fit reads what such a step writes, or several do.
+    """
+    result = dict(steps)
+    for label, step in steps.items():
+        if not STAGES[step["stage"]].reads_ahead:
+            continue
+        readers = [
+            name
+            for name, other in steps.items()
+            if other["stage"] == "fit" and label in (other.get("inputs") or {}).values()
+        ]
+        if len(readers) != 1:
+            raise DanteError(
+                f"step {label!r} keeps something for one fit, and what it writes is read by "
+                f"{', '.join(readers) or 'none'}",
+                where=f"steps.{label}",
+                allowed="exactly one fit with this step as an input",
+                fix=f"steps.{label}=null takes it away",
+            )
+        theirs, ours = steps[readers[0]]["settings"], step["settings"]
+        batches = {key: theirs["fit"][key] for key in ours["fit"]}
+        result[label] = step | {"settings": ours | {"fit": batches, "seed": theirs["seed"]}}
     return result
 
 

@@ -22,6 +22,7 @@ class Stage:
         every_rank: every rank of a distributed run takes part; the other stages run on rank 0 while the rest wait.
         identity: module with `content_identity(settings)`, where settings name files outside the run.
         prepare: function of plain settings → plain settings, where what steps share says more than one step reads.
+        reads_ahead: its settings hold the `fit` of the step that reads what it writes, because it reads those batches.
     """
 
     module: str
@@ -30,6 +31,7 @@ class Stage:
     every_rank: bool = False
     identity: str | None = None
     prepare: str | None = None
+    reads_ahead: bool = False
 
     def prepared(self, settings: dict[str, Any]) -> dict[str, Any]:
         """A step's settings as they enter its fingerprint."""
@@ -50,6 +52,7 @@ def _found(name: str) -> Any:
 
 
 _OWN_SUPERVISION = "dante.fit.settings.without_spare_supervision"
+_OF_BATCHES = "dante.fit.settings.of_batches"
 _OF_MODEL = "dante.evaluate.settings.of_model"
 _EXTENSION = re.compile(r"dante_\w+(\.\w+)+")
 
@@ -71,6 +74,7 @@ STAGES = _Stages(
         "calibration": Stage("dante.densify.calibration.stage", "dante.run.config.schema.Calibration"),
         "init": Stage("dante.students.stage", "dante.run.config.schema.Student", identity="dante.models.source"),
         "fit": Stage("dante.fit.stage", "dante.fit.settings.Settings", every_rank=True, prepare=_OWN_SUPERVISION),
+        "blocks": Stage("dante.fit.blocks_stage", "dante.fit.settings.Blocks", prepare=_OF_BATCHES, reads_ahead=True),
         "logits": Stage("dante.cache.sparse.stage", "dante.run.config.schema.Kept"),
         "release": Stage("dante.release.stage", "dante.release.settings.Settings"),
         "score": Stage("dante.evaluate.score_stage", "dante.evaluate.settings.Score", version=3, prepare=_OF_MODEL),

@@ -41,6 +41,11 @@ class UnitsAlone(nn.Module):
         """Numbers of the layers that have a unit, ascending."""
         return tuple(self._places)
 
+    @property
+    def width(self) -> int:
+        """Of the states that a unit reads."""
+        return int(self.unit(self.layers[0]).gate_proj.weight.shape[1])
+
     def unit(self, layer: int) -> DenseGlu:
         """Of a layer."""
         unit = self.get_submodule(self._places[layer])

@@ -122,9 +122,11 @@ class LiveBlocks(Protocol):
 
     Attributes:
         energies: E_t‖y_t‖² of each sparse layer's block over calibration tokens.
+        width: of the states that the blocks read.
     """
 
     energies: dict[int, float]
+    width: int
 
     def place(self, device: torch.device, mesh: DeviceMesh | None) -> None:
         """See `LiveTeacher.place`."""

@@ -42,19 +42,29 @@ class Model(OfStep):
         Raises:
             DanteError: the fit has no such inputs, or the teacher no sparse blocks.
         """
-        if self.calibration not in asked.inputs:
-            raise DanteError(
-                f"the fit has no input {self.calibration!r}, which says what is usual of each block",
-                where=f"{asked.where}.calibration",
-                allowed=", ".join(sorted(asked.inputs)),
-                fix="take a recipe that has one: +experiment=laguna_dense",
-            )
-        files = CalibrationFiles(asked.inputs[self.calibration])
+        energies = calibrated_energies(asked, self.calibration)
         model, device, spread = self.loaded(asked)
-        return BlocksBeside(model, _energies(files), device, spread)
+        return BlocksBeside(model, energies, device, spread)
 
 
-def _energies(files: CalibrationFiles) -> dict[int, float]:
+def calibrated_energies(asked: Asked, name: str) -> dict[int, float]:
+    """E_t‖y_t‖² of each sparse layer's block.
+
+    Args:
+        asked: the fit.
+        name: its input that is a calibration.
+
+    Raises:
+        DanteError: it has none.
+    """
+    if name not in asked.inputs:
+        raise DanteError(
+            f"the fit has no input {name!r}, which says what is usual of each block",
+            where=f"{asked.where}.calibration",
+            allowed=", ".join(sorted(asked.inputs)),
+            fix="take a recipe that has one: +experiment=laguna_dense",
+        )
+    files = CalibrationFiles(asked.inputs[name])
     return {layer: files.statistics(layer).output_energy for layer in files.manifest["sparse_layers"]}
 
 
@@ -114,7 +124,7 @@ class BlocksBeside(Beside):
     ) -> None:
         config: Any = model.config.get_text_config(decoder=True)
         adapter = adapter_for(config, SOURCE)
-        self.energies = dict(energies)
+        self.energies, self.width = dict(energies), int(config.hidden_size)
         super().__init__(_Backbone(model, adapter, adapter.sparse_layers(config)), model, device, spread)
 
     @torch.no_grad()

@@ -126,7 +126,8 @@ def _opened(need: str, parts: Mapping[Any, Any], losses: Sequence[Loss], asked: 
 
 def scored_once(parts: Mapping[Any, Any], losses: Sequence[Loss]) -> bool:
     """Whether a loss reads what the teacher had to run over its answers once more for: that has a price."""
-    return "sparse" in needed(losses) and not build(dict(parts["sparse"])).scoring_inputs()
+    kept = needed(losses) - {"teacher_logits"}
+    return any(not build(dict(parts[need])).scoring_inputs() for need in kept)
 
 
 def scoring_inputs(parts: Mapping[Any, Any], losses: Sequence[Loss]) -> list[str]:

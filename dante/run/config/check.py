@@ -26,7 +26,7 @@ from dante.run.config.complaint import complaint
 from dante.run.config.schema import Config
 from dante.run.parts import build, walk_targets
 from dante.run.recipe import Steps, changed, key_of, ordered, present
-from dante.run.shares import shared_out
+from dante.run.shares import read_ahead, shared_out
 from dante.run.stages import STAGES
 
 
@@ -63,7 +63,7 @@ def check(cfg: DictConfig) -> dict[str, Any]:
     plain["steps"] = _prepared(changed(ordered(plain["steps"])))
     for label, step in plain["steps"].items():
         _validate(step["settings"], STAGES[step["stage"]].settings_class(), f"steps.{label}.settings")
-    plain["steps"] = shared_out(plain["steps"])
+    plain["steps"] = read_ahead(shared_out(plain["steps"]))
     # The recipe's steps repeat other nodes by interpolation: name the node where the user would correct it.
     walk_targets({key: node for key, node in plain.items() if key != "steps"})
     walk_targets(plain["steps"], "steps")

@@ -111,9 +111,20 @@ class Spike(Strict):
     deviations: Positive
 
 
-class Fit(Strict):
+class Batches(Strict):
+    """What decides the batches of a fit."""
+
     steps: Count | None
     compute: ComputeBudget | None
+    max_tokens: Count
+    accumulate: Count | None
+    batch: Batch
+    overlong: Literal["error", "drop"]
+    curriculum: Target
+    rendering: Literal["chat", "raw"]
+
+
+class Fit(Batches):
     teacher_parameters: TeacherParameters
     lr: Positive
     min_lr_ratio: Share
@@ -122,12 +133,6 @@ class Fit(Strict):
     eps: Positive
     weight_decay: NonNegative
     clip: Positive
-    max_tokens: Count
-    accumulate: Count | None
-    batch: Batch
-    overlong: Literal["error", "drop"]
-    curriculum: Target
-    rendering: Literal["chat", "raw"]
     precision: Literal["auto", "bf16", "fp32"]
     attention: Literal["auto", "documents", "sdpa", "flex", "flash_attention_2"]
     attention_dropout: Share | None

@@ -1,0 +1,35 @@
+"""A fit's settings → its batches, for the fit itself and for whoever reads them before it."""
+
+from pathlib import Path
+
+from dante.data.datamodule import DistillData
+from dante.run.config.schema import Batches
+from dante.run.parts import build
+from dante.supervision.provided import Supervision
+from dante.text.rendering import Renderer
+
+
+def data_of_fit(
+    fit: Batches,
+    seed: int,
+    cache: Path,
+    renderer: Renderer,
+    tokens_dir: Path,
+    workers: int = 0,
+    supervision: Supervision | None = None,
+) -> DistillData:
+    """See `DistillData`; what it is told of batches stands in `fit`."""
+    return DistillData(
+        cache=cache,
+        renderer=renderer,
+        tokens_dir=tokens_dir,
+        steps=fit.steps,
+        batch=fit.batch.model_dump(),
+        max_tokens=fit.max_tokens,
+        accumulate=fit.accumulate,
+        curriculum=build(fit.curriculum),
+        overlong=fit.overlong,
+        seed=seed,
+        workers=workers,
+        supervision=supervision,
+    )
