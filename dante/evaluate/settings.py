@@ -60,3 +60,19 @@ class Eval(Measured):
 
     bootstrap: Count
     confidence: Confidence
+
+
+class Footprint(Strict):
+    """How the speed of models is measured: greedy answers, one at a time, models in turn.
+
+    Attributes:
+        prompt_tokens: read before each answer.
+        new_tokens: of an answer.
+        repeats: answers of each model that count.
+        precision: of weights and products.
+    """
+
+    prompt_tokens: Count
+    new_tokens: Count
+    repeats: Count
+    precision: Literal["auto", "bf16", "fp32"]

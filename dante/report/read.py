@@ -51,6 +51,7 @@ class Run:
         teacher_parameters: counted in the headers of the teacher's safetensors; None where its weights are elsewhere.
         init: `init.json`.
         card: `README.md` of the release.
+        footprint: `footprint.json`: what the models take and how fast they answer, where a step has measured it.
     """
 
     steps: dict[str, Json] = field(default_factory=dict)
@@ -67,6 +68,7 @@ class Run:
     teacher_parameters: int | None = None
     init: Json = field(default_factory=dict)
     card: str = ""
+    footprint: Json = field(default_factory=dict)
 
 
 def read_run(inputs: dict[str, Path], *, records: bool = True) -> Run:
@@ -93,7 +95,7 @@ def read_run(inputs: dict[str, Path], *, records: bool = True) -> Run:
             fields["cache"], fields["cache_step"] = _json(folder / "manifest.json"), step
             shards = [folder / shard["file"] for shard in fields["cache"].get("shards", []) if records]
             fields["entropies"] = list(_entropies(shards))
-        for key in ("teacher", "init"):
+        for key in ("teacher", "init", "footprint"):
             if (folder / f"{key}.json").is_file():
                 fields[key] = _json(folder / f"{key}.json")
         if (folder / "teacher.json").is_file():

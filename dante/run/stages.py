@@ -79,6 +79,7 @@ STAGES = _Stages(
         "release": Stage("dante.release.stage", "dante.release.settings.Settings"),
         "score": Stage("dante.evaluate.score_stage", "dante.evaluate.settings.Score", version=3, prepare=_OF_MODEL),
         "eval": Stage("dante.evaluate.stage", "dante.evaluate.settings.Eval", version=4, prepare=_OF_MODEL),
+        "footprint": Stage("dante.evaluate.footprint.stage", "dante.evaluate.settings.Footprint"),
         "report": Stage("dante.report.stage", "dante.report.settings.Settings", version=2),
     }
 )

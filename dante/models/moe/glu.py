@@ -72,6 +72,11 @@ class Glu:
         """Entries of the unit: its width."""
         return self.gate.shape[0]
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers it is."""
+        return sum(tensor.numel() for tensor in self.tensors.values())
+
     def hidden(self, x_TD: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens unit"]:
         """What enters the second product."""
         return self.activation(F.linear(x_TD, self.gate, self.gate_bias), F.linear(x_TD, self.up, self.up_bias))

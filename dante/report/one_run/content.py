@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dante.report.one_run import answers, constraint, cost, recipe, results, tokens
+from dante.report.one_run import answers, constraint, cost, footprint, recipe, results, tokens
 from dante.report.read import Json, Run
 from dante.report.settings import Settings
 from dante.report.words import MODELS, flat, plain
@@ -50,6 +50,8 @@ def content(run: Run, settings: Settings, links: list[Json]) -> dict[str, Any]:
         "constraint": constraint.sentences(run),
         "cost": cost.facts(run),
         "cost_unit": cost.unit(run),
+        "footprint": footprint.rows(run),
+        "footprint_note": footprint.note(run),
         "steps": cost.step_table(run),
         "total": cost.total(run),
         "generation_cost": cost.generation_sentence(run),
