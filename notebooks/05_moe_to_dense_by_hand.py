@@ -68,7 +68,8 @@ def show(axes, width=620):
 # %% [markdown]
 # ## 5.1 A dense MLP, and what enters it
 #
-# The weights come out of a Python package. Six answers of the shipped cache are read, and what enters the MLP of layer 14 is kept.
+# The weights come out of a Python package. Ten answers of the shipped cache are read, and what enters the MLP of layer 14 is kept. The
+# last quarter of these tokens is held out: nothing is fitted on it.
 
 # %%
 with capture_output(), tempfile.TemporaryDirectory() as folder:
@@ -87,11 +88,12 @@ model.model.layers = model.model.layers[: LAYER + 1]  # the rest is not needed
 mlp = model.model.layers[LAYER].mlp
 hook = mlp.register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0][0]))
 with torch.no_grad():
-    for record in read_records(POCKET, "train")[:6]:
+    for record in read_records(POCKET, "train")[:10]:
         ids = renderer.render(record.prompt, record.teacher_text).input_ids[:256]
         model.model(input_ids=torch.tensor([ids]), use_cache=False)
 hook.remove()
 x_TD = torch.cat(entered)
+fitted = len(x_TD) * 3 // 4
 dense = mlp_unit(mlp)
 print(f"a unit of {dense.size} neurons on states of {x_TD.shape[1]}")
 
@@ -101,7 +103,7 @@ print(f"a unit of {dense.size} neurons on states of {x_TD.shape[1]}")
 
 # %%
 with torch.no_grad():
-    activity_TN = activity(dense, dense.hidden(x_TD))
+    activity_TN = activity(dense, dense.hidden(x_TD[:fitted]))
     shared_neurons, others = most_active(activity_TN, SHARED)
     clusters = balanced_clusters(activity_TN[:, others], EXPERTS, seed=0)
 
@@ -125,7 +127,7 @@ print("all of them together are the dense unit, to 1e-5 of its largest output:",
 
 # %%
 loudness_TE = torch.stack([expert(x_TD).norm(dim=1) for expert in experts], dim=1)
-router = fit_router(x_TD, loudness_TE, ridge=1e-3)
+router = fit_router(x_TD[:fitted], loudness_TE[:fitted], ridge=1e-3)
 weight, bias = router.weight.float(), router.bias.float()
 
 
@@ -139,17 +141,16 @@ def route(x):
 
 block = SparseBlock(EXPERTS, TOP_K, float(TOP_K), route, lambda number: experts[number], shared)
 y_TD = block(x_TD)
-predicted = (x_TD @ weight.T + 4 * bias).topk(TOP_K, dim=1).indices
-oracle = loudness_TE.topk(TOP_K, dim=1).indices
+predicted, oracle = route(x_TD[fitted:]).experts, loudness_TE[fitted:].topk(TOP_K, dim=1).indices
 hits_T = torch.tensor([len(set(a) & set(b)) for a, b in zip(predicted.tolist(), oracle.tolist(), strict=True)])
-axes = panel(LIGHT, "When each expert is loud: 80 tokens, darker is louder", "token", "expert")
+axes = panel(LIGHT, "When each expert is loud (darker) on 80 tokens", "token", "expert")
 axes.imshow((loudness_TE / loudness_TE.mean(0))[:80].T, aspect="auto", cmap="Purples", vmin=0.4, vmax=2)
 axes.grid(False)
 display(show(axes))
 
 right_choices = range(2 * TOP_K - EXPERTS, TOP_K + 1)
 shares = [float((hits_T == count).float().mean()) for count in right_choices]
-title = "How many of the eight loudest experts the router chooses"
+title = "The router on tokens that it was not fitted on"
 axes = panel(LIGHT, title, "right choices of eight (four are right whatever it does)", "share of tokens")
 axes.bar(right_choices, shares, color=PURPLE)
 show(axes)
@@ -167,7 +168,7 @@ show(axes)
 
 # %%
 gathering = Gathering(block)
-gathering.add(x_TD)
+gathering.add(x_TD[:fitted])
 statistics = gathering.result()
 print("CP is 1/8 for every expert:", bool((statistics.cp - 1 / 8).abs().max() < 1e-3))
 axes = panel(LIGHT, "How often each expert is chosen", "expert", "share of tokens")
@@ -202,10 +203,12 @@ def unit_of(chosen):
 sets = {"frequency": Frequency(), "ACP": Acp(), "DO-ACP": DoAcp()}
 kept = range(1, EXPERTS + 1)
 errors = {
-    name: [nmse(unit_of(choice.choose(statistics, k)), x_TD, y_TD) for k in kept] for name, choice in sets.items()
+    name: [nmse(unit_of(choice.choose(statistics, k)), x_TD[fitted:], y_TD[fitted:]) for k in kept]
+    for name, choice in sets.items()
 }
 random_sets = [
-    [nmse(unit_of(draws.choice(EXPERTS, k, replace=False)), x_TD[::4], y_TD[::4]) for _ in range(10)] for k in kept
+    [nmse(unit_of(draws.choice(EXPERTS, k, replace=False)), x_TD[fitted:], y_TD[fitted:]) for _ in range(10)]
+    for k in kept
 ]
 axes = panel(LIGHT, "Error of the unit by how many experts it holds", "experts kept", "NMSE against the block")
 axes.violinplot(random_sets, positions=list(kept), widths=0.7, showextrema=False)
@@ -235,25 +238,25 @@ with torch.no_grad():
 
 
 def matched(unit, steps=80, tokens=96):
-    """NMSE on batches while the unit learns."""
+    """NMSE on held-out tokens while the unit learns on the others."""
     torch.manual_seed(0)
     student, curve = DenseGlu(unit), []
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-3, weight_decay=0.0)
     for step in range(steps):
+        curve.append(nmse(student.unit, x_TD[fitted:], y_TD[fitted:]))
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * (1 - step / steps)
-        batch = torch.randint(len(x_TD), (tokens,))
+        batch = torch.randint(fitted, (tokens,))
         loss = (student(x_TD[batch]) - y_TD[batch]).square().sum() / y_TD[batch].square().sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        curve.append(float(loss.detach()))
     return student, np.array(curve)
 
 
 x_TD, y_TD = x_TD.detach(), y_TD.detach()
 (trained, warm_curve), (_, cold_curve) = matched(warm), matched(cold)
-axes = panel(LIGHT, "A unit made of experts begins below where a random one ends", "step", "NMSE")
+axes = panel(LIGHT, "A unit made of experts begins below where a random one ends", "step", "NMSE, held out")
 for curve, name, colour in ((cold_curve, "random", MAGENTA), (warm_curve, "DO-ACP", TEAL)):
     axes.plot(curve, color=colour, label=name, linewidth=1.5)
 axes.set_yscale("log")

@@ -22,7 +22,8 @@ SCALES = sorted(p.stem for p in (CONF / "scale").glob("*.yaml"))
 
 # Steps that only some recipes have, and which of them an experiment has at a scale.
 _DENSE = {"calibration", "release-padded"}
-_MADE = dict.fromkeys(("smoke", "pocket"), _DENSE | {"dense"}) | {"gpu1": {"calibration"}, "a100x8": _DENSE}
+_MADE = dict.fromkeys(("smoke", "pocket"), _DENSE | {"dense", "footprint"})
+_MADE |= {"gpu1": {"calibration", "footprint"}, "a100x8": _DENSE}
 _MATCHED = {"release-matched", "eval-matched"}
 RECIPES_OWN: dict[str, dict[str, set[str]]] = {
     "raw_kd": dict.fromkeys(SCALES, {"texts"}),
