@@ -219,6 +219,12 @@ class Calibration(Strict):
     precision: Literal["bf16", "fp32", "auto"]
 
 
+class Matching(Strict):
+    """What a fit of blocks has of its own, where a recipe has one."""
+
+    lr: Positive
+
+
 class Student(Strict):
     name: Text
     source: Text
@@ -315,6 +321,7 @@ class Config(Strict):
     texts: Texts | None
     kept: Kept | None
     calibration: Calibration | None
+    matching: Matching | None
     trainer: Trainer
     eval: Eval
     report: Report
