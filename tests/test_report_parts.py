@@ -297,3 +297,12 @@ def test_answers_whose_teacher_counted_no_tokens_have_a_cost_section_without_the
     given = Run(cache={"counts": {"records": 5, "train": 4, "teacher_tokens": None}})
     assert cost.generation_sentence(given) == ""
     assert "tokens kept" not in str(cost.facts(given))
+
+
+def test_who_wrote_the_answers_is_named_where_it_is_not_the_teacher(run: Run) -> None:
+    """A mixture that was made of a dense model teaches on that model's answers."""
+    teacher = run.teacher["name"]
+    same = Run(**{**vars(run), "cache": run.cache | {"teacher": {"name": teacher}}})
+    other = Run(**{**vars(run), "cache": run.cache | {"teacher": {"name": "the dense one"}}})
+    assert f"answers of {teacher};" in recipe.sentences(same)[0]
+    assert f"answers of the dense one, with {teacher} as its teacher;" in recipe.sentences(other)[0]

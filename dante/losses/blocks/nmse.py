@@ -21,4 +21,4 @@ class NormalisedError(BlockLoss):
         return (ours_ND - theirs_ND).square().sum(1) / self.energies[place]
 
     def sentence(self) -> str:
-        return "squared error of every unit's output, over the usual square of the block's"
+        return f"{self.name} is the squared error of every unit's output over the usual square of the block's."

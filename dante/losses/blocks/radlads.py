@@ -21,4 +21,4 @@ class Distance(BlockLoss):
         return (squared_N + torch.finfo(squared_N.dtype).tiny).sqrt() * ours_ND.shape[1] ** -0.5
 
     def sentence(self) -> str:
-        return "distance of every unit's output from the block's, over the root of the width"
+        return f"{self.name} is the distance of every unit's output from the block's, over the root of the width."

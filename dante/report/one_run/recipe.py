@@ -85,7 +85,9 @@ def _who(run: Run) -> str:
     counts = run.cache.get("counts", {})
     answers = f"{counts['train']:,} answers" if "train" in counts else "answers"
     teacher = run.teacher.get("name", "the teacher")
-    return f"{run.init['name']}{size} learns from {answers} of {teacher}; it starts {start}{kept}."
+    writer = (run.cache.get("teacher") or {}).get("name", teacher)
+    whose = writer if writer == teacher else f"{writer}, with {teacher} as its teacher"
+    return f"{run.init['name']}{size} learns from {answers} of {whose}; it starts {start}{kept}."
 
 
 def _how(fit: Fit, *, several: bool) -> str:
