@@ -16,15 +16,18 @@ def model_card(step: Step[Settings], parameters: int) -> str:
         step: the release step, whose inputs hold teacher.json, manifest.json, init.json, summary.json and step.json.
         parameters: number of parameters of the released model, a tied head counted once.
     """
+    teacher, cache = _read(step.inputs["teacher"] / "teacher.json"), _read(step.inputs["cache"] / "manifest.json")
     facts = {
         "name": step.settings.name,
         "dtype": step.settings.dtype,
         "parameters": parameters,
         "fingerprint": step.fingerprint,
         "experiment": step.settings.experiment,
-        "teacher": _read(step.inputs["teacher"] / "teacher.json"),
+        "teacher": teacher,
+        # A mixture that was made of a dense model teaches on that model's answers.
+        "writer": (cache.get("teacher") or {}).get("name", teacher["name"]),
         "init": _read(step.inputs["init"] / "init.json"),
-        "cache": _read(step.inputs["cache"] / "manifest.json"),
+        "cache": cache,
         "fits": _fits(step),
     }
     # Markdown made of settings and counts: no text of a model is in it, so nothing is escaped for HTML.
