@@ -57,14 +57,29 @@ class Asked:
         Raises:
             DanteError: the fit has no such input.
         """
-        if step not in self.inputs:
+        fix = "name one of them, or give the fit's step an input: inputs: {NAME: LABEL OF A TEACHER STEP}"
+        return self.input(step, "step", fix)
+
+    def input(self, name: str, key: str, fix: str, meaning: str = "") -> Path:
+        """A finished step directory that the fit reads.
+
+        Args:
+            name: of the fit's input.
+            key: of the part that names it, for the message.
+            fix: what to do where there is none.
+            meaning: what it is read for, behind the name.
+
+        Raises:
+            DanteError: the fit has no such input.
+        """
+        if name not in self.inputs:
             raise DanteError(
-                f"the fit has no input {step!r}",
-                where=f"{self.where}.step",
+                f"the fit has no input {name!r}{meaning}",
+                where=f"{self.where}.{key}",
                 allowed=", ".join(sorted(self.inputs)),
-                fix="name one of them, or give the fit's step an input: inputs: {NAME: LABEL OF A TEACHER STEP}",
+                fix=fix,
             )
-        return self.inputs[step]
+        return self.inputs[name]
 
 
 @runtime_checkable
@@ -95,6 +110,18 @@ class Source(Protocol):
 
     def resident_inputs(self) -> list[str]:
         """Those of them whose weights lie beside the student's."""
+
+
+class MadeBefore:
+    """A `Source` of files: no teacher runs in the fit that reads them."""
+
+    def scoring_inputs(self) -> list[str]:
+        """See `Source`."""
+        return []
+
+    def resident_inputs(self) -> list[str]:
+        """See `Source`."""
+        return []
 
 
 @runtime_checkable

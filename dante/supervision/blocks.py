@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from dante.densify.calibration.store import CalibrationFiles
-from dante.errors import DanteError
 from dante.models.moe.adapter import Adapter
 from dante.models.moe.registry import adapter_for
 from dante.students.backbone import SupervisedRow, supervised_states
@@ -57,14 +56,9 @@ def calibrated_energies(asked: Asked, name: str) -> dict[int, float]:
     Raises:
         DanteError: it has none.
     """
-    if name not in asked.inputs:
-        raise DanteError(
-            f"the fit has no input {name!r}, which says what is usual of each block",
-            where=f"{asked.where}.calibration",
-            allowed=", ".join(sorted(asked.inputs)),
-            fix="take a recipe that has one: +experiment=laguna_dense",
-        )
-    files = CalibrationFiles(asked.inputs[name])
+    meaning = ", which says what is usual of each block"
+    fix = "take a recipe that has one: +experiment=laguna_dense"
+    files = CalibrationFiles(asked.input(name, "calibration", fix, meaning))
     return {layer: files.statistics(layer).output_energy for layer in files.manifest["sparse_layers"]}
 
 

@@ -19,7 +19,7 @@ from dante.cache.sparse.sidecar import SparseLogits, how_to_make
 from dante.errors import DanteError
 from dante.losses.tokens import SparseTargets
 from dante.students.stage import bake_template_variables
-from dante.supervision.asked import Asked
+from dante.supervision.asked import Asked, MadeBefore
 from dante.teachers.teacher import FILE_NAME, SOURCE, load_teacher
 from dante.text.chat import ChatRenderer
 from dante.text.rendering import Renderer
@@ -27,7 +27,7 @@ from dante.text.tokenizer import load_tokenizer
 from dante.text.vocabularies import difference
 
 
-class Cached:
+class Cached(MadeBefore):
     """Files of sparse logits: of the recipe's step `logits`, beside the fit's cache, or in a folder of their own.
 
     Args:
@@ -36,14 +36,6 @@ class Cached:
 
     def __init__(self, folder: str | None) -> None:
         self.folder = folder
-
-    def scoring_inputs(self) -> list[str]:
-        """See `Source`: the files were made before."""
-        return []
-
-    def resident_inputs(self) -> list[str]:
-        """See `Source`."""
-        return []
 
     def open(self, asked: Asked) -> "CachedSparse":
         """See `CachedSparse`.

@@ -8,13 +8,13 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from dante.errors import DanteError
 from dante.students.backbone import SupervisedRow
-from dante.supervision.asked import Asked
+from dante.supervision.asked import Asked, MadeBefore
 from dante.supervision.blocks import SeenBlocks, calibrated_energies
 from dante.supervision.kept.files import KeptBlocks, KeptRecord
 from dante.supervision.sparse import rendering_of
 
 
-class Kept:
+class Kept(MadeBefore):
     """Files that a step of the stage `blocks` has written.
 
     Args:
@@ -24,14 +24,6 @@ class Kept:
 
     def __init__(self, calibration: str, folder: str | None) -> None:
         self.calibration, self.folder = calibration, folder
-
-    def scoring_inputs(self) -> list[str]:
-        """See `Source`: the files were made before."""
-        return []
-
-    def resident_inputs(self) -> list[str]:
-        """See `Source`."""
-        return []
 
     def open(self, asked: Asked) -> "BlocksInFiles":
         """Open them.
