@@ -32,8 +32,9 @@ def most_active(activity_TN: Float[Tensor, "tokens neurons"], count: int) -> tup
 def balanced_clusters(activity_TN: Float[Tensor, "tokens neurons"], clusters: int, seed: int) -> list[Tensor]:
     """Neurons that speak on the same tokens together: k-means with clusters of equal size [I].
 
-    Activities are divided by their norm over tokens. Every step assigns all neurons at once, so that the sum of
-    squared distances is the least that equal sizes allow.
+    Activities are taken as they are, so that loud neurons go together, too: experts differ in how much they say and
+    in how often they are asked, as those of trained mixtures do. Every step assigns all neurons at once, so that the
+    sum of squared distances is the least that equal sizes allow.
 
     Args:
         activity_TN: of the neurons.
@@ -43,7 +44,7 @@ def balanced_clusters(activity_TN: Float[Tensor, "tokens neurons"], clusters: in
     Returns:
         columns of `activity_TN` of each cluster, ascending.
     """
-    points_NT = torch.nn.functional.normalize(activity_TN[:_TOKENS].float().T.contiguous(), dim=1)
+    points_NT = activity_TN[:_TOKENS].float().T.contiguous()
     neurons, size = len(points_NT), len(points_NT) // clusters
     generator = torch.Generator().manual_seed(seed)
     centres_ET = points_NT[_spread(points_NT, clusters, generator)]
