@@ -1,9 +1,157 @@
-"""What an experiment's own script needs beside `fill`: the runs of every arm, and a place for its table and figure."""
+"""What an experiment's own script needs beside `fill`: the runs of every arm, pairs of arms judged, a place for both.
 
-from collections.abc import Mapping, Sequence
+A sweep's own comparison puts arms with other train data into a table of their own, and judges each against one
+baseline; an experiment's question may be about other pairs. Intervals are over seeds and items, p-values are corrected
+(Holm) within each metric.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from matplotlib.axes import Axes
+
+from dante.look.theme import LIGHT, panel, png
 from dante.report.comparison.runs.find import find
+from dante.report.evaluation import parts
+from dante.statistics.correction import holm
+from dante.statistics.crossed import Effect, compare_ratios
+from dante.statistics.ratio import Ratio
+from dante.system.files import read_json
+from dante.system.jsonl import read_lines
+
+CONFIDENCE = 0.95
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One metric.
+
+    Attributes:
+        suite: that has it.
+        metric: its name there.
+        words: what it is called in tables and figures.
+        less_is_better: else more is.
+        model: whose: a name of the joined items.
+    """
+
+    suite: str
+    metric: str
+    words: str
+    less_is_better: bool
+    model: str = "student"
+
+    @property
+    def stem(self) -> str:
+        """Of its figure's file."""
+        return self.metric if self.model == "student" else f"{self.model}_{self.metric}"
+
+
+ANSWERS = (
+    Measure("heldout", "kl_nats", "KL to the teacher, nats per token", True),
+    Measure("heldout", "bits_per_byte", "bits per byte of held-out answers", True),
+    Measure("heldout", "teacher_agreement", "agreement with the teacher", False),
+    Measure("generation", "stop_share", "share of answers that end by themselves", False),
+    Measure("generation", "loop_share", "share of answers that loop", True),
+)
+
+
+def joined(run: Path, measure: Measure) -> Ratio:
+    """A metric of one run, from the joined items of its step `eval`, in the order of their ids."""
+    items = sorted(read_lines(run / "eval" / measure.suite / "items.jsonl"), key=lambda item: item["id"])
+    numerator, denominator = np.array(parts(items, measure.model, measure.metric), dtype=np.float64).T
+    return Ratio(numerator, denominator)
+
+
+def seed_of(run: Path) -> int:
+    """The seed of a run that released a student."""
+    return int(read_json(run / "release" / "release.json")["seed"])
+
+
+def write_contrasts(
+    folder: Path,
+    sweeps: Sequence[str],
+    pairs: Sequence[Pair],
+    measures: Sequence[Measure],
+    *,
+    name: str = "contrasts",
+    items: Callable[[Path, Measure], Ratio] = joined,
+    seed: Callable[[Path], int] = seed_of,
+) -> None:
+    """Writes `<name>.md` and a figure per metric into an experiment's folder, and prints the tables.
+
+    Args:
+        folder: the experiment's.
+        sweeps: directories of finished sweeps.
+        pairs: arms; the second is what the first is measured against.
+        measures: a table's rows, and a figure each.
+        name: of the table.
+        items: reads a run's items.
+        seed: reads a run's seed.
+
+    Raises:
+        DanteError: there is no run, as `dante.report.comparison.runs.find`.
+    """
+    runs = {arm: {seed(run): run for run in found} for arm, found in runs_by_arm(sweeps).items()}
+    lines = ["| | " + " | ".join(runs) + " |", "|---|" + "--:|" * len(runs)]
+    contrasts = ["| difference | metric | | 95 % interval | p, corrected | |", "|---|---|--:|--:|--:|---|"]
+    figures: dict[str, bytes] = {}
+    for measure in measures:
+        arms = {
+            arm: {number: items(run, measure) for number, run in by_seed.items()}
+            for arm, by_seed in runs.items()
+            if _measured(by_seed, measure, items)
+        }
+        asked = [pair for pair in pairs if set(pair) <= arms.keys()]
+        effects = [compare_ratios(arms[a], arms[b], confidence=CONFIDENCE) for a, b in asked]
+        lines.append(f"| {measure.words} | " + " | ".join(_cell(arms.get(arm)) for arm in runs) + " |")
+        p = holm([effect.p for effect in effects])
+        for (a, b), effect, corrected in zip(asked, effects, p, strict=True):
+            contrasts.append(
+                f"| {a} − {b} | {measure.words} | {effect.difference:+.3f} | {effect.low:+.3f} to {effect.high:+.3f} | "
+                f"{corrected:.3g} | {verdict(effect, corrected, measure)} |"
+            )
+        axes = panel(LIGHT, measure.words, "left of zero: less", size_in=(5.4, 1.2 + 0.2 * len(asked)))
+        _draw(axes, measure, asked, effects, p)
+        figures[f"{measure.stem}.png"] = png(axes)
+    text = "\n".join([*lines, "", *contrasts]) + "\n"
+    publish(folder, {f"{name}.md": text, **figures})
+
+
+def verdict(effect: Effect, corrected: float | None, measure: Measure) -> str:
+    """`undecided` where the difference does not hold after correction."""
+    if corrected is None or corrected >= 1 - CONFIDENCE:
+        return "undecided"
+    return "better" if (effect.difference < 0) == measure.less_is_better else "worse"
+
+
+def _measured(by_seed: Mapping[int, Path], measure: Measure, items: Callable[[Path, Measure], Ratio]) -> bool:
+    """Whether an arm has the model at all: one without layer matching has no matched student."""
+    return all(len(items(run, measure).numerator) for run in by_seed.values())
+
+
+def _cell(by_seed: Mapping[int, Ratio] | None) -> str:
+    if by_seed is None:
+        return ""
+    values = [ratio.value for ratio in by_seed.values()]
+    return f"{np.mean(values):.3f} ({', '.join(f'{value:.3f}' for value in values)})"
+
+
+def _draw(
+    axes: Axes, measure: Measure, pairs: Sequence[Pair], effects: Sequence[Effect], p: Sequence[float | None]
+) -> None:
+    """Differences of one metric; coloured where they hold after correction."""
+    for place, (effect, corrected) in enumerate(zip(reversed(effects), reversed(p), strict=True)):
+        colour = LIGHT.verdicts[verdict(effect, corrected, measure)]
+        assert effect.low is not None
+        assert effect.high is not None
+        axes.plot([effect.low, effect.high], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
+        axes.scatter([effect.difference], [place], color=colour, s=34, zorder=3)
+    axes.axvline(0, color=LIGHT.ink, linewidth=1)
+    axes.set_yticks(range(len(pairs)), [f"{a} − {b}" for a, b in reversed(pairs)], color=LIGHT.ink, fontsize=9)
+    axes.grid(visible=False, axis="y")
 
 
 def runs_by_arm(paths: Sequence[str]) -> dict[str, list[Path]]:

@@ -31,6 +31,8 @@ from dante.text.chat import ChatRenderer
 from dante.text.tokenizer import load_tokenizer
 
 _STATES = "states.safetensors"
+# Tokens that experts are asked about at once.
+_TOGETHER = 2048
 
 
 def run(step: Step[Calibration]) -> None:
@@ -105,12 +107,18 @@ class _Walk:
         if number not in self.sparse:
             return [after for after, _ in run_layer(model, states, number == 0)]
         gathering, inputs, left = Gathering(self.adapter.block(layer)), [], self.kept
-        after_all = []
+        after_all, waiting = [], []
         for after, (entered,) in run_layer(model, states, number == 0, self.adapter.parts(layer)[:1]):
-            gathering.add(entered)
+            # Many texts at once: an expert's product over one alone is too small to be worth its call.
+            waiting.append(entered)
+            if sum(map(len, waiting)) >= _TOGETHER:
+                gathering.add(torch.cat(waiting))
+                waiting = []
             inputs.append(entered[:left].cpu())
             left -= len(inputs[-1])
             after_all.append(after)
+        if waiting:
+            gathering.add(torch.cat(waiting))
         self.files.add(number, gathering.result(), torch.cat(inputs))
         return after_all
 

@@ -93,18 +93,20 @@ class Gathering:
     @torch.no_grad()
     def add(self, x_TD: Float[Tensor, "tokens width"]) -> None:
         """More tokens, as they enter the block."""
-        routing = self.block.route(x_TD)
+        block, routing = self.block, self.block.route(x_TD)
         chosen = routing.experts.flatten()
-        self._count += torch.bincount(chosen, minlength=self.block.experts)
+        self._count += torch.bincount(chosen, minlength=block.experts)
         self._weight.index_add_(0, chosen, routing.weights.flatten().double())
-        step = max(1, _CHUNK_ENTRIES // (self.block.experts * x_TD.shape[1]))
+        weights_TE = torch.zeros(len(x_TD), block.experts, dtype=torch.float64, device=x_TD.device)
+        weights_TE.scatter_(1, routing.experts, routing.weights.double())
+        step = max(1, _CHUNK_ENTRIES // (block.experts * x_TD.shape[1]))
         for start in range(0, len(x_TD), step):
-            x_CD = x_TD[start : start + step]
-            outputs_EF = torch.stack(
-                [self.block.expert(number)(x_CD).flatten() for number in range(self.block.experts)]
-            ).double()
+            x_CD, weights_CE = x_TD[start : start + step], weights_TE[start : start + step]
+            outputs_ECD = torch.stack([block.expert(number)(x_CD) for number in range(block.experts)]).double()
+            outputs_EF = outputs_ECD.flatten(1)
             self._gram.addmm_(outputs_EF, outputs_EF.T)
-        self._output += self.block(x_TD).double().square().sum()
+            y_CD = block.scaling * torch.einsum("ecd,ce->cd", outputs_ECD, weights_CE)
+            self._output += (y_CD if block.shared is None else y_CD + block.shared(x_CD)).square().sum()
         self._tokens += len(x_TD)
 
     def result(self) -> ExpertStatistics:

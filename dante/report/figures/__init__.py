@@ -34,6 +34,7 @@ def all_figures(run: Run) -> dict[str, Drawing]:
     """File stem → figure, in the order of the report."""
     figures = {
         "bits_per_byte": Drawing("result", partial(result.bits_per_byte, run)),
+        "perplexity_ladder": Drawing("result", partial(result.perplexity_ladder, run), LADDER),
         "capability": Drawing("cost", partial(capability.capability, run), CAPABILITY),
         "reliability": Drawing("result", partial(result.reliability, run), RELIABILITY),
         "by_slice": Drawing("slices", partial(result.by_slice, run)),
@@ -57,6 +58,7 @@ CAPABILITY = (
     "answers of each step, in the same unit; under a curriculum its level depends on which answers came when. The "
     "initialisation's and the teacher's own training are not counted, nor are generation and evaluation."
 )
+LADDER = "Of all supervised tokens, the end of the turn included; what training changed between two dots is one stage."
 LOSS = (
     "Under a curriculum the answers of one step are easier or harder than those of another: a rise need not mean that "
     "the student got worse."

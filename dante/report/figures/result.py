@@ -4,12 +4,14 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from dante.look.theme import SIZE_IN, Theme, panel
-from dante.report.evaluation import MAIN, details, parts
+from dante.report.evaluation import MAIN, details, parts, total
 from dante.report.one_run.results import find_pair, scores
 from dante.report.read import Json, Run
 from dante.report.words import MODELS, distinct, task_name
 
 NETWORKS = ("teacher", "init", "student")
+# What a student is between its initialisation and its end, in order; a run without the middle one has no ladder.
+LADDER = ("init", "matched", "student")
 # A bin of the reliability diagram with fewer tokens than this says nothing.
 FEWEST_TOKENS = 20
 TALL = (SIZE_IN[0], 3.1)
@@ -38,6 +40,38 @@ def bits_per_byte(run: Run, theme: Theme) -> Axes | None:
     axes.set_xlim(0, max(row["value"] + 1.96 * (row["stderr"] or 0) for row in rows) * 1.14)
     _only_x_grid(axes, theme)
     return axes
+
+
+def perplexity_ladder(run: Run, theme: Theme) -> Axes | None:
+    """Perplexity of held-out answers after every stage, against the teacher's: geometric mean over their tokens."""
+    levels = {model: value for model in ("teacher", *LADDER) if (value := _perplexity(run, model)) is not None}
+    if "matched" not in levels or "teacher" not in levels:
+        return None
+    stages = [model for model in LADDER if model in levels]
+    teacher, heights = levels["teacher"], [levels[model] for model in stages]
+    title = f"Perplexity after the last stage: {heights[-1] / teacher:.2f} times the teacher's"
+    axes = panel(theme, title, "", "perplexity of held-out answers", size_in=TALL)
+    axes.plot(range(len(stages)), heights, color=theme.muted, linewidth=1.4, zorder=1)
+    for place, (model, height) in enumerate(zip(stages, heights, strict=True)):
+        axes.scatter(place, height, s=64, color=theme.models[model], zorder=3)
+        axes.annotate(f"{height:.3g}", (place, height), (0, 9), textcoords="offset points", ha="center",
+                      color=theme.ink, fontsize=10)  # fmt: skip
+    axes.axhline(teacher, color=theme.models["teacher"], linewidth=1.6)
+    axes.annotate(f"teacher: {teacher:.3g}", (len(stages) - 0.55, teacher), (0, 5), textcoords="offset points",
+                  ha="right", color=theme.models["teacher"], fontsize=9.5)  # fmt: skip
+    axes.set_xticks(range(len(stages)), [MODELS[model] for model in stages])
+    axes.tick_params(axis="x", labelsize=10, labelcolor=theme.ink)
+    axes.set_xlim(-0.45, len(stages) - 0.55)
+    span = max(heights) - min(teacher, *heights)
+    axes.set_ylim(min(teacher, *heights) - 0.15 * span, max(heights) + 0.25 * span)
+    return axes
+
+
+def _perplexity(run: Run, model: str) -> float | None:
+    """2 to the power of the bits per token; None where the items do not say both."""
+    items = run.items.get(MAIN, [])
+    bits, tokens = total(items, model, "bits_per_byte")[0], total(items, model, "entropy_nats")[1]
+    return float(2 ** (bits / tokens)) if tokens else None
 
 
 def by_slice(run: Run, theme: Theme) -> Axes | None:
