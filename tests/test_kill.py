@@ -77,16 +77,20 @@ def test_a_run_that_is_asked_to_stop_stops_between_two_steps_and_goes_on(undistu
 
 
 TWO_FITS = (
-    "+experiment=dante_then_sft", "scale=smoke", "fit.steps=60", "fit.checkpoint_every_steps=7", "eval.retention=false",
-    "eval.choices=0",
+    "scale=smoke", "fit.steps=60", "fit.checkpoint_every_steps=7", "eval.retention=false", "eval.choices=0",
 )  # fmt: skip
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("experiment", "first", "second"),
+    [("dante_then_sft", "fit-first", "fit-second"), ("laguna_dense", "fit-match", "fit-chat_kd")],
+)
 def test_a_recipe_of_two_fits_that_is_killed_inside_and_between_them_ends_like_an_undisturbed_one(
-    tmp_path: Path,
+    experiment: str, first: str, second: str, tmp_path: Path
 ) -> None:
-    whole, run = Run(tmp_path / "whole" / "run", TWO_FITS), Run(tmp_path / "runs" / "run", TWO_FITS)
+    overrides = (f"+experiment={experiment}", *TWO_FITS)
+    whole, run = Run(tmp_path / "whole" / "run", overrides), Run(tmp_path / "runs" / "run", overrides)
     whole.finish()
 
     def checkpoint_of(label: str) -> Callable[[], bool]:
@@ -96,15 +100,13 @@ def test_a_recipe_of_two_fits_that_is_killed_inside_and_between_them_ends_like_a
         return there
 
     def between() -> bool:
-        return (run.directory / "fit-first").exists() and not run.begun("fit-second")
+        return (run.directory / first).exists() and not run.begun(second)
 
-    kills = [
-        run.kill_when(moment, 0.0) for moment in (checkpoint_of("fit-first"), between, checkpoint_of("fit-second"))
-    ]
+    kills = [run.kill_when(moment, 0.0) for moment in (checkpoint_of(first), between, checkpoint_of(second))]
     assert sum(kills) >= 2  # between two fits there are milliseconds
     run.finish()
     assert run.result() == whole.result()
-    assert run.result()["metrics"].keys() == {"fit-first", "fit-second"}
+    assert run.result()["metrics"].keys() == {first, second}
     assert run.leftovers() == []
 
 

@@ -5,20 +5,20 @@ baseline; an experiment's question may be about other pairs. Intervals are over 
 (Holm) within each metric.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from dante.experiments.runs import read_config
 from dante.look.theme import LIGHT, panel, png
 from dante.report.comparison.runs.find import find
 from dante.report.evaluation import parts
 from dante.statistics.correction import holm
 from dante.statistics.crossed import Effect, compare_ratios
 from dante.statistics.ratio import Ratio
-from dante.system.files import read_json
 from dante.system.jsonl import read_lines
 
 CONFIDENCE = 0.95
@@ -34,7 +34,7 @@ class Measure:
         metric: its name there.
         words: what it is called in tables and figures.
         less_is_better: else more is.
-        model: whose: a name of the joined items.
+        model: whose: student, or what a step `eval-<model>` scored.
     """
 
     suite: str
@@ -58,16 +58,21 @@ ANSWERS = (
 )
 
 
-def joined(run: Path, measure: Measure) -> Ratio:
-    """A metric of one run, from the joined items of its step `eval`, in the order of their ids."""
-    items = sorted(read_lines(run / "eval" / measure.suite / "items.jsonl"), key=lambda item: item["id"])
-    numerator, denominator = np.array(parts(items, measure.model, measure.metric), dtype=np.float64).T
+def scored(run: Path, measure: Measure) -> Ratio | None:
+    """A metric of one run, in the order of its items' ids; None where the run did not score that model.
+
+    A student's items are those that its step `eval` joined, another model's those of its own step.
+    """
+    student = measure.model == "student"
+    path = run / ("eval" if student else f"eval-{measure.model}") / measure.suite / "items.jsonl"
+    if not path.is_file():
+        return None
+    items = sorted(read_lines(path), key=lambda item: item["id"])
+    values = (
+        parts(items, measure.model, measure.metric) if student else [item["values"][measure.metric] for item in items]
+    )
+    numerator, denominator = np.array(values, dtype=np.float64).T
     return Ratio(numerator, denominator)
-
-
-def seed_of(run: Path) -> int:
-    """The seed of a run that released a student."""
-    return int(read_json(run / "release" / "release.json")["seed"])
 
 
 def write_contrasts(
@@ -77,8 +82,6 @@ def write_contrasts(
     measures: Sequence[Measure],
     *,
     name: str = "contrasts",
-    items: Callable[[Path, Measure], Ratio] = joined,
-    seed: Callable[[Path], int] = seed_of,
 ) -> None:
     """Writes `<name>.md` and a figure per metric into an experiment's folder, and prints the tables.
 
@@ -88,22 +91,21 @@ def write_contrasts(
         pairs: arms; the second is what the first is measured against.
         measures: a table's rows, and a figure each.
         name: of the table.
-        items: reads a run's items.
-        seed: reads a run's seed.
 
     Raises:
         DanteError: there is no run, as `dante.report.comparison.runs.find`.
     """
-    runs = {arm: {seed(run): run for run in found} for arm, found in runs_by_arm(sweeps).items()}
+    runs = {arm: {int(read_config(run)["seed"]): run for run in found} for arm, found in runs_by_arm(sweeps).items()}
     lines = ["| | " + " | ".join(runs) + " |", "|---|" + "--:|" * len(runs)]
     contrasts = ["| difference | metric | | 95 % interval | p, corrected | |", "|---|---|--:|--:|--:|---|"]
     figures: dict[str, bytes] = {}
     for measure in measures:
+        values = {arm: [scored(run, measure) for run in by_seed.values()] for arm, by_seed in runs.items()}
         arms = {
-            arm: {number: items(run, measure) for number, run in by_seed.items()}
-            for arm, by_seed in runs.items()
-            if _measured(by_seed, measure, items)
+            arm: {seed: ratio for seed, ratio in zip(runs[arm], ratios, strict=True) if ratio is not None}
+            for arm, ratios in values.items()
         }
+        arms = {arm: by_seed for arm, by_seed in arms.items() if by_seed}
         asked = [pair for pair in pairs if set(pair) <= arms.keys()]
         effects = [compare_ratios(arms[a], arms[b], confidence=CONFIDENCE) for a, b in asked]
         lines.append(f"| {measure.words} | " + " | ".join(_cell(arms.get(arm)) for arm in runs) + " |")
@@ -125,11 +127,6 @@ def verdict(effect: Effect, corrected: float | None, measure: Measure) -> str:
     if corrected is None or corrected >= 1 - CONFIDENCE:
         return "undecided"
     return "better" if (effect.difference < 0) == measure.less_is_better else "worse"
-
-
-def _measured(by_seed: Mapping[int, Path], measure: Measure, items: Callable[[Path, Measure], Ratio]) -> bool:
-    """Whether an arm has the model at all: one without layer matching has no matched student."""
-    return all(len(items(run, measure).numerator) for run in by_seed.values())
 
 
 def _cell(by_seed: Mapping[int, Ratio] | None) -> str:
@@ -155,13 +152,13 @@ def _draw(
 
 
 def runs_by_arm(paths: Sequence[str]) -> dict[str, list[Path]]:
-    """Finished sweeps → the directories of each arm's runs.
+    """Finished sweeps → the directories of each arm's runs, evaluated ones or not.
 
     Raises:
         DanteError: there is none, as `dante.report.comparison.runs.find`.
     """
     folders_by_arm: dict[str, list[Path]] = {}
-    for point in find([Path(path) for path in paths]).points:
+    for point in find([Path(path) for path in paths], evaluated=False).points:
         folders_by_arm.setdefault(str(point.arm), []).append(point.path)
     return folders_by_arm
 

@@ -54,15 +54,19 @@ class Found:
     sweeps: list[Json] = field(default_factory=list)
 
 
-def find(paths: Sequence[Path]) -> Found:
+def find(paths: Sequence[Path], *, evaluated: bool = True) -> Found:
     """The runs that the paths name: directories of runs and of sweeps, or a sweep's file.
+
+    Args:
+        paths: of runs and sweeps.
+        evaluated: whether a run without an evaluation is absent.
 
     Raises:
         DanteError: a path is neither, a sweep's file is damaged, or there is nothing to compare.
     """
     found_runs, seen = Found(), set[Path]()
     for path in paths:
-        for point in _points(path, found_runs):
+        for point in _points(path, found_runs, evaluated):
             if point.path.resolve() not in seen:
                 seen.add(point.path.resolve())
                 found_runs.points.append(point)
@@ -77,13 +81,13 @@ def find(paths: Sequence[Path]) -> Found:
     return found_runs
 
 
-def _points(path: Path, found_runs: Found) -> list[Point]:
+def _points(path: Path, found_runs: Found, evaluated: bool) -> list[Point]:
     if path.name == SWEEP_FILE and path.is_file():
         path = path.parent
     if (path / SWEEP_FILE).is_file():
-        return _of_sweep(path, found_runs)
+        return _of_sweep(path, found_runs, evaluated)
     if (path / "config.yaml").is_file():
-        if not (path / "eval" / "eval.json").is_file() and not _evaluated(path):
+        if evaluated and not (path / "eval" / "eval.json").is_file() and not _evaluated(path):
             raise DanteError(
                 f"the run {path.name} has not been evaluated",
                 where=str(path / "eval" / "eval.json"),
@@ -99,14 +103,14 @@ def _points(path: Path, found_runs: Found) -> list[Point]:
     )
 
 
-def _of_sweep(path: Path, found_runs: Found) -> list[Point]:
+def _of_sweep(path: Path, found_runs: Found, evaluated: bool) -> list[Point]:
     sweep = read_json(path / SWEEP_FILE)
     points = []
     try:
         for entry in sweep["points"]:
             run = Path(os.path.normpath(path / entry.get("directory", f"../{entry['run']}")))
             arm, seed, phase = str(entry["arm"]), entry.get("seed"), entry.get("phase", "final")
-            why = _why_absent(entry, run)
+            why = _why_absent(entry, run, evaluated)
             if why:
                 found_runs.absent.append(Absent(entry["run"], arm, seed, phase, why))
             elif phase == "final":
@@ -123,7 +127,7 @@ def _of_sweep(path: Path, found_runs: Found) -> list[Point]:
     return points
 
 
-def _why_absent(entry: Json, run: Path) -> str:
+def _why_absent(entry: Json, run: Path, evaluated: bool) -> str:
     status = entry.get("status", "done")
     if status == "failed":
         lines = str(entry.get("error") or "").strip().splitlines()
@@ -132,7 +136,8 @@ def _why_absent(entry: Json, run: Path) -> str:
         return "has not been run" if status == "pending" else f"is {status}"
     if not (run / "config.yaml").is_file():
         return "is done, but its directory is gone"
-    return "" if entry.get("phase") == "tune" or _evaluated(run) else "has no evaluation"
+    wanted = evaluated and entry.get("phase") != "tune"
+    return "has no evaluation" if wanted and not _evaluated(run) else ""
 
 
 def _evaluated(run: Path) -> bool:
