@@ -38,6 +38,7 @@ MACHINE = ("peak_mem_gib", "mfu", "data_wait_share", "energy_j", "supervised_tok
 OPTIMIZER = ("lr", "grad_norm", "skipped_updates")
 KL_NATS = "/kl_nats"
 # What a loss of blocks logs of each layer: `dante.report.figures.matching` draws it.
+NATS = "nats per supervised token"
 LAYER = re.compile(r"[^/]+/layer-(?P<number>\d+)$")
 NOT_MEASUREMENTS = ("step", "epoch", "loss", "ce_nats", "weight", "spike", *SPEED, *MACHINE, *OPTIMIZER)
 
@@ -47,12 +48,14 @@ def loss(fit: Fit, theme: Theme) -> Axes | None:
     total, plain = series(fit.metrics, "loss"), series(fit.metrics, "ce_nats")
     if len(total[0]) < 2:
         return None
-    title = f"Training loss went from {total[1][0]:.2f} to {_end(total):.2f}{suffix(fit)}"
+    title = f"Training loss went from {number(total[1][0])} to {number(_end(total))}{suffix(fit)}"
     lines = [("total", total)]
     if len(plain[0]) >= 2:
         lines.append(("cross-entropy", plain))
         title += f", plain cross-entropy from {plain[1][0]:.2f} to {_end(plain):.2f}"
-    axes = stack(theme, title, [Row("nats per supervised token", lines)])
+    # A loss of blocks has no unit: it is an error over what is usual of its block.
+    unit = "per token and layer" if any(map(LAYER.match, _numbers(fit.metrics))) else NATS
+    axes = stack(theme, title, [Row(unit, lines)])
     spikes = [row["step"] for row in fit.metrics if row.get("spike")]
     if axes is not None and spikes:
         # A spike may stand above what is drawn: its place is marked at the bottom.
@@ -79,7 +82,7 @@ def kl(fit: Fit, theme: Theme) -> Axes | None:
         ((name, one),) = points.items()
         if len(one[0]) >= 2:
             title = f"{name}: KL to the teacher went from {one[1][0]:.2f} to {_end(one):.2f}{suffix(fit)}"
-    return stack(theme, title, [Row("nats per supervised token", lines)])
+    return stack(theme, title, [Row(NATS, lines)])
 
 
 def _is_kl(key: str) -> bool:
