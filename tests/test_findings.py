@@ -1,12 +1,12 @@
-"""What experiments' own scripts judge: pairs of arms on the items of a model, whether their runs were evaluated or not."""
+"""What experiments' own scripts judge: pairs of arms on the items of one model, evaluated runs or not."""
 
 from pathlib import Path
 
 import pytest
-from tests.comparison_runs import point, write, write_arm, write_sweep
 
 from dante.experiments.findings import Measure, runs_by_arm, scored, write_contrasts
 from dante.system.jsonl import read_lines
+from tests.comparison_runs import point, write, write_arm, write_sweep
 
 BITS = Measure("heldout", "bits_per_byte", "bits per byte", True)
 MATCHED = Measure("heldout", "bits_per_byte", "bits per byte, matched", True, model="matched")
