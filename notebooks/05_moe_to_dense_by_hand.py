@@ -99,7 +99,7 @@ print(f"a unit of {dense.size} neurons on states of {x_TD.shape[1]}")
 
 # %% [markdown]
 # Every neuron has its times. The 768 that say most become the shared expert, which every token goes through; the others are
-# clustered by *when* they speak, with clusters of equal size. A cluster is an expert.
+# clustered by *when* they speak and how loud, with clusters of equal size. A cluster is an expert.
 
 # %%
 with torch.no_grad():
@@ -163,8 +163,8 @@ show(axes)
 # DO-ACP: K_ij = √(ACP_i ACP_j) · E_t⟨f_i, f_j⟩, greedily the set with the largest logdet(K_S + λI)
 # ```
 #
-# In this mixture all weights are alike, so CP says nothing; and because the clusters are balanced, frequency, loudness and likeness
-# differ little, too. In a mixture that was trained as one they differ a lot.
+# In this mixture all weights are alike, so CP says nothing. Some experts are chosen twice as often as others, but they are about as loud,
+# and hardly two say the same. In a mixture that was trained as one they differ in all of these.
 
 # %%
 gathering = Gathering(block)
@@ -221,7 +221,8 @@ show(axes)
 
 # %% [markdown]
 # Here the choice hardly matters, which the last figures have announced; how many are kept does. What the published order of choices
-# (DO-ACP, ACP, frequency, CP) rests on, experts that repeat each other or are seldom asked, this mixture does not have.
+# (DO-ACP, ACP, frequency, CP) rests on, experts that repeat each other or are seldom asked, this mixture does not have:
+# `experiments/moe_to_dense` finds the same over all layers.
 #
 # Eight of twelve leave an error; so do twelve, because the block itself runs only eight for each token. The unit never is the block:
 # it has no router. What is left is for training.

@@ -93,6 +93,14 @@ def test_clusters_have_one_size_and_hold_what_speaks_together() -> None:
     assert sorted([*shared.tolist(), *others.tolist()]) == list(range(32))
 
 
+def test_loud_neurons_go_together() -> None:
+    generator = torch.Generator().manual_seed(0)
+    together = torch.rand(200, 1, generator=generator) + 0.01 * torch.rand(200, 8, generator=generator)
+    loud = torch.tensor([1.0, 10.0] * 4)
+    clusters = balanced_clusters(together * loud, 2, seed=0)
+    assert {tuple(cluster.tolist()) for cluster in clusters} == {(0, 2, 4, 6), (1, 3, 5, 7)}
+
+
 def test_a_router_predicts_a_linear_loudness_and_weighs_alike() -> None:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(500, 8, generator=generator) + 1.0

@@ -22,6 +22,8 @@ from dante.statistics.ratio import Ratio
 from dante.system.jsonl import read_lines
 
 CONFIDENCE = 0.95
+# Times the usual difference; beyond it a figure's axis is linear near zero only.
+_FAR = 20
 Pair = tuple[str, str]
 
 
@@ -146,6 +148,11 @@ def _draw(
         assert effect.high is not None
         axes.plot([effect.low, effect.high], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
         axes.scatter([effect.difference], [place], color=colour, s=34, zorder=3)
+    sizes = sorted(abs(effect.difference) for effect in effects if effect.difference)
+    if sizes and sizes[-1] > _FAR * (usual := sizes[len(sizes) // 2]):
+        # One arm far out would make all others a dot on zero.
+        axes.set_xscale("symlog", linthresh=10.0 ** np.floor(np.log10(usual)), linscale=2)
+        axes.set_xlabel("left of zero: less; logarithmic away from it", color=LIGHT.muted, fontsize=9)
     axes.axvline(0, color=LIGHT.ink, linewidth=1)
     axes.set_yticks(range(len(pairs)), [f"{a} − {b}" for a, b in reversed(pairs)], color=LIGHT.ink, fontsize=9)
     axes.grid(visible=False, axis="y")
