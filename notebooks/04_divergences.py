@@ -201,7 +201,7 @@ for name, end in ends.items():
     position, width, value = end[end[:, 2].argmin()]
     below = bell(position, width).softmax(-1)[:30].sum()
     count = len(np.unique(end[:, 0].round()))
-    print(f"{name:20} {position:8.1f} {width:7.1f} {value:5.2f} {below:15.0%} {count:15d}")
+    print(f"{name:20} {position:8.0f} {width:7.1f} {value:5.2f} {below:15.0%} {count:15d}")
 
 # %% [markdown]
 # Two of these can be had without any fitting. The forward KL of a bell is least where its mean and variance are the teacher's
