@@ -31,8 +31,6 @@ from dante.text.chat import ChatRenderer
 from dante.text.tokenizer import load_tokenizer
 
 _STATES = "states.safetensors"
-# Tokens that experts are asked about at once.
-_TOGETHER = 2048
 
 
 def run(step: Step[Calibration]) -> None:
@@ -106,20 +104,14 @@ class _Walk:
         layer = decoder_layers(model)[0]
         if number not in self.sparse:
             return [after for after, _ in run_layer(model, states, number == 0)]
-        gathering, inputs, left = Gathering(self.adapter.block(layer)), [], self.kept
-        after_all, waiting = [], []
+        gathering, after_all, entered_all = Gathering(self.adapter.block(layer)), [], []
         for after, (entered,) in run_layer(model, states, number == 0, self.adapter.parts(layer)[:1]):
-            # Many texts at once: an expert's product over one alone is too small to be worth its call.
-            waiting.append(entered)
-            if sum(map(len, waiting)) >= _TOGETHER:
-                gathering.add(torch.cat(waiting))
-                waiting = []
-            inputs.append(entered[:left].cpu())
-            left -= len(inputs[-1])
             after_all.append(after)
-        if waiting:
-            gathering.add(torch.cat(waiting))
-        self.files.add(number, gathering.result(), torch.cat(inputs))
+            entered_all.append(entered)
+        # All texts at once: an expert's product over one alone is too small to be worth its call.
+        entered_TD = torch.cat(entered_all)
+        gathering.add(entered_TD)
+        self.files.add(number, gathering.result(), entered_TD[: self.kept])
         return after_all
 
     def _keep(self, layers_done: int, states: list[Tensor]) -> None:

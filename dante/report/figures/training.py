@@ -37,8 +37,8 @@ SPEED = ("tokens_per_s", "supervised_tokens_per_s")
 MACHINE = ("peak_mem_gib", "mfu", "data_wait_share", "energy_j", "supervised_tokens")
 OPTIMIZER = ("lr", "grad_norm", "skipped_updates")
 KL_NATS = "/kl_nats"
-# What a loss of blocks logs of each layer: `dante.report.figures.matching` draws it.
 NATS = "nats per supervised token"
+# What a loss of blocks logs of each layer: `dante.report.figures.matching` draws it.
 LAYER = re.compile(r"[^/]+/layer-(?P<number>\d+)$")
 NOT_MEASUREMENTS = ("step", "epoch", "loss", "ce_nats", "weight", "spike", *SPEED, *MACHINE, *OPTIMIZER)
 
