@@ -16,6 +16,7 @@ from dante.experiments.runs import read_config
 from dante.look.theme import LIGHT, panel, png
 from dante.report.comparison.runs.find import find
 from dante.report.evaluation import parts
+from dante.report.figures.effects import whiskers
 from dante.statistics.correction import holm
 from dante.statistics.crossed import Effect, compare_ratios
 from dante.statistics.ratio import Ratio
@@ -142,20 +143,17 @@ def _draw(
     axes: Axes, measure: Measure, pairs: Sequence[Pair], effects: Sequence[Effect], p: Sequence[float | None]
 ) -> None:
     """Differences of one metric; coloured where they hold after correction."""
-    for place, (effect, corrected) in enumerate(zip(reversed(effects), reversed(p), strict=True)):
-        colour = LIGHT.verdicts[verdict(effect, corrected, measure)]
+    rows: dict[str, tuple[float, float, float, str]] = {}
+    for (a, b), effect, corrected in zip(pairs, effects, p, strict=True):
         assert effect.low is not None
         assert effect.high is not None
-        axes.plot([effect.low, effect.high], [place, place], color=colour, linewidth=2.4, solid_capstyle="round")
-        axes.scatter([effect.difference], [place], color=colour, s=34, zorder=3)
+        rows[f"{a} − {b}"] = (effect.low, effect.difference, effect.high, verdict(effect, corrected, measure))
+    whiskers(axes, rows)
     sizes = sorted(abs(effect.difference) for effect in effects if effect.difference)
     if sizes and sizes[-1] > _FAR * (usual := sizes[len(sizes) // 2]):
         # One arm far out would make all others a dot on zero.
         axes.set_xscale("symlog", linthresh=10.0 ** np.floor(np.log10(usual)), linscale=2)
         axes.set_xlabel("left of zero: less; logarithmic away from it", color=LIGHT.muted, fontsize=9)
-    axes.axvline(0, color=LIGHT.ink, linewidth=1)
-    axes.set_yticks(range(len(pairs)), [f"{a} − {b}" for a, b in reversed(pairs)], color=LIGHT.ink, fontsize=9)
-    axes.grid(visible=False, axis="y")
 
 
 def runs_by_arm(paths: Sequence[str]) -> dict[str, list[Path]]:
