@@ -42,8 +42,8 @@ def step(teacher: Path, out: Path, seed: int = 7, store: Path | None = None) -> 
 class Counted(TransformersEngine):
     """Counts batches, and fails in the middle of one when told to."""
 
-    def __init__(self, fail_in: int | None = None) -> None:
-        super().__init__("float32", 4, "cpu")
+    def __init__(self, fail_in: int | None = None, together: int = 4) -> None:
+        super().__init__("float32", together, "cpu")
         self.batches, self.fail_in = 0, fail_in
 
     def generate(self, requests: Any, decoding: Any) -> Any:
@@ -117,7 +117,7 @@ class Serving(Counted):
     keeps_answers = True
 
     def __init__(self, fail_in: int | None = None) -> None:
-        super().__init__(fail_in)
+        super().__init__(fail_in, together=1)  # beside others an answer's log-probabilities round otherwise
         self.asked = 0
 
     def generate(self, requests: Any, decoding: Any) -> Any:

@@ -125,6 +125,7 @@ def test_a_worker_takes_over_what_a_killed_one_had_claimed(
     first = start(teacher, tmp_path / "one", store, "transformers")
     while first.poll() is None and not list((store / ".claims").glob("*.lock.owner") if store.is_dir() else []):
         time.sleep(0.005)
+    os.killpg(first.pid, signal.SIGSTOP)  # holds its claim however fast the machine is
     second = start(teacher, tmp_path / "two", store, "transformers")
     time.sleep(1.0)
     os.killpg(first.pid, signal.SIGKILL)

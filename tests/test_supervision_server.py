@@ -35,6 +35,7 @@ from tests.scoring_server import Scores
 from tests.test_config import composed
 
 K, STEPS, SIZE = 20, 4, 3
+ROUNDING = 2e-3  # of a loss on logits that were written in the form of the files
 DEADLINE_S = 60.0
 HANGS = Reply(delay_s=300.0)
 Behave = Callable[[int, str, Any], Reply]
@@ -129,9 +130,9 @@ def test_a_fit_on_a_server_is_the_fit_on_files(made: Path, scores: Scores) -> No
     )
     assert [row["step"] for row in ours] == [row["step"] for row in theirs]
     for one, other in zip(ours, theirs, strict=True):
-        assert one["loss"] == pytest.approx(other["loss"], rel=0.02, abs=2e-3)
+        assert one["loss"] == pytest.approx(other["loss"], rel=0.02, abs=ROUNDING)
         assert one["supervised_tokens"] == other["supervised_tokens"]
-    assert ours[0]["loss"] > 0.05  # of which the rounding is no part
+    assert ours[0]["loss"] > 5 * ROUNDING  # the smoke teacher, and so this loss, differs between kinds of CPU
     assert asked == STEPS * 6 + 1  # every draw once, and the question before the first step
 
 
