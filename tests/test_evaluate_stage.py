@@ -78,11 +78,17 @@ def settings_of(stage: str, validation: bool, retention: bool, generations: int,
 
 
 def evaluated(
-    root: Path, models: dict[str, tuple[int, int]], everywhere: dict[str, Any] | None = None, **changes: Any
+    root: Path,
+    models: dict[str, tuple[int, int]],
+    everywhere: dict[str, Any] | None = None,
+    writer: str = "big",
+    asked: int = 0,
+    **changes: Any,
 ) -> Step:
     """The three steps of an evaluation over tiny models `{folder: (vocabulary, seed)}`; returns the last.
 
-    Settings of all three steps come from `everywhere`, those of the last alone from `changes`.
+    Settings of all three steps come from `everywhere`, those of the last alone from `changes`. `writer` wrote the
+    answers; the teacher `big` answers `asked` prompts itself.
     """
     shared = MEASURE | (everywhere or {})
     for name, (vocab_size, seed) in models.items():
@@ -93,9 +99,9 @@ def evaluated(
     handle = {"name": "big", "model": "model", "local": True, "revision": None, "licence": "MIT", "sha256": None}
     (root / "teacher" / "teacher.json").write_text(json.dumps(handle | {"chat_template": True}))
     validation = [replace(record(50 + index, "train"), split="validation") for index in range(3)]
-    CacheWriter(root / "cache").add(TRAIN + validation + HELDOUT).seal()
+    CacheWriter(root / "cache").add(TRAIN + validation + HELDOUT).seal(teacher={"name": writer})
     inputs = {name: root / name for name in ("teacher", "cache", "init", "release")}
-    score_stage.run(made("eval-teacher", inputs, "score", {"model": "teacher", **shared, "generations": 0}, root))
+    score_stage.run(made("eval-teacher", inputs, "score", {"model": "teacher", **shared, "generations": asked}, root))
     inputs |= {"eval-teacher": root / "eval-teacher"}
     score_stage.run(made("eval-init", inputs, "score", {"model": "init", **shared}, root))
     inputs |= {"eval-init": root / "eval-init"}
@@ -219,6 +225,20 @@ def test_answers_stand_side_by_side(step: Step) -> None:
     shares = {r["model"]: r for r in result(step)["rows"] if r["metric"] == "stop_share"}
     assert shares["student"]["n"] == 4
     assert shares["student"]["value"] == np.mean([row["answers"]["student"]["stopped"] for row in rows])
+
+
+def test_a_teacher_that_did_not_write_the_cache_answers_itself(tmp_path: Path) -> None:
+    models = {"teacher/model": (300, 0), "init/model": (270, 1), "release": (270, 2)}
+    cheap = {"choices": 0, "retention": False, "heldout": 8}
+    step = evaluated(tmp_path, models, cheap, writer="another", asked=3)
+    rows = lines(step, "generations.jsonl")
+    texts = {record.id: record.teacher_text for record in HELDOUT}
+    assert [row["answers"]["cache"]["text"] for row in rows] == [texts[row["id"]] for row in rows]
+    everybody = {"cache", "init", "student"}
+    assert [set(row["answers"]) for row in rows] == [everybody | {"teacher"}] * 3 + [everybody]
+    assert all(row["answers"]["teacher"]["tokens"] for row in rows[:3])
+    (pair,) = [p for p in result(step)["pairs"] if (p["task"], p["metric"]) == ("generation", "stop_share")]
+    assert (pair["a"], pair["b"], pair["n"]) == ("student", "teacher", 3)
 
 
 @torch.no_grad()

@@ -165,6 +165,14 @@ def test_answers_that_do_not_stop_are_told_apart(run: Run) -> None:
     assert [line["id"] for line in answers.shown(run, 2)] == ["g0", "g1"]
 
 
+def test_whose_the_cached_answers_are_is_said(run: Run) -> None:
+    assert answers.cached_side(run) == "The teacher's side is the cached text."
+    lines = [{"answers": {"cache": {}, "teacher": {}, "student": {}}}]
+    assert "by another model" in answers.cached_side(Run(generations=lines))
+    other = Run(generations=lines, cache={"teacher": {"name": "Big"}})
+    assert answers.cached_side(other) == "Cached answers are by Big, which wrote the cache and is not the teacher."
+
+
 def test_marking_keeps_the_text_and_marks_the_second_time() -> None:
     for line in generations():
         for answer in line["answers"].values():

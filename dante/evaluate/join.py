@@ -117,18 +117,24 @@ def _check_alike(suite: str, models: Mapping[str, Sequence[Item]]) -> None:
                 )
 
 
-def side_by_side(suites: Sequence[Joined], records: Mapping[str, Record]) -> list[Line]:
-    """Per asked prompt: the teacher's text and every model's answer (some may have answered fewer prompts)."""
+def side_by_side(suites: Sequence[Joined], records: Mapping[str, Record], writer: str = "teacher") -> list[Line]:
+    """Per asked prompt: the cached text and every model's answer (some may have answered fewer prompts).
+
+    Args:
+        suites: of the run.
+        records: held-out records by id.
+        writer: whose answer the cached text is: the teacher's, or, where the cache is not the teacher's, `cache`.
+    """
     lines: list[Line] = []
     for suite in suites:
         for identity in dict.fromkeys(key for table in suite.answers.values() for key in table):
             record = records[identity]
-            teacher = {"text": record.teacher_text, "tokens": None, "stopped": record.finish_reason == "stop"}
+            cached = {"text": record.teacher_text, "tokens": None, "stopped": record.finish_reason == "stop"}
             answers = {
                 name: {key: value for key, value in table[identity].items() if key != "id"}
                 for name, table in suite.answers.items()
                 if identity in table
             }
             lines.append({"id": identity, "domain": record.domain, "language": record.language,
-                          "prompt": record.prompt, "answers": {"teacher": teacher} | answers})  # fmt: skip
+                          "prompt": record.prompt, "answers": {writer: cached} | answers})  # fmt: skip
     return lines

@@ -6,7 +6,7 @@ recipe has one, `eval-matched`:
     eval.json           rows of all models, paired differences, what each suite measures, and how all was made
     SUITE/items.jsonl   one line per item with every model's numerators and denominators
     SUITE/tokens.jsonl  some items token by token, with every model's side, where the suite gives them
-    generations.jsonl   prompts with the teacher's text and the models' answers side by side
+    generations.jsonl   prompts with the cached text and the models' answers side by side
 
 A restart begins anew.
 """
@@ -14,6 +14,7 @@ A restart begins anew.
 import shutil
 
 from dante.cache.asked import check_rendering
+from dante.cache.records.manifest import FILE_NAME as MANIFEST
 from dante.evaluate.join import joined, side_by_side
 from dante.evaluate.measure import build_suites, measure
 from dante.evaluate.score_stage import subject
@@ -21,6 +22,7 @@ from dante.evaluate.settings import Eval
 from dante.run.step import Step
 from dante.system.files import read_json, write_json
 from dante.system.jsonl import write_lines
+from dante.teachers.teacher import load_teacher
 
 
 def run(step: Step[Eval]) -> None:
@@ -65,4 +67,6 @@ def run(step: Step[Eval]) -> None:
         if suite.tokens:
             write_lines(step.out / suite.name / "tokens.jsonl", suite.token_lines())
     records = {record.id: record for record in student.records}
-    write_lines(step.out / "generations.jsonl", side_by_side(suites, records))
+    writer = read_json(step.inputs["cache"] / MANIFEST).get("teacher")
+    its_own = writer is None or load_teacher(step.inputs["teacher"]).wrote(writer)
+    write_lines(step.out / "generations.jsonl", side_by_side(suites, records, "teacher" if its_own else "cache"))

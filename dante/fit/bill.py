@@ -151,11 +151,7 @@ def size_of_writer(step: Step[Settings], written: dict[str, Any] | None) -> Size
     if written is None or folder is None or not (folder / TEACHER_FILE).is_file():
         return None
     teacher = load_teacher(folder)
-    if written.get("sha256") and teacher.sha256:
-        same = written["sha256"] == teacher.sha256
-    else:
-        same = teacher.name == written.get("name") or teacher.model == written.get("model")
-    return teacher_size(stated.teacher, folder) if same else None
+    return teacher_size(stated.teacher, folder) if teacher.wrote(written) else None
 
 
 def paid_for(budget: ComputeBudget, bill: Bill) -> int:

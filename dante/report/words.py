@@ -13,6 +13,7 @@ MODELS = {
     "student": "student",
     "trigram": "trigram",
     "unigram": "unigram",
+    "cache": "cached answer",
 }
 
 

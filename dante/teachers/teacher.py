@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from dante.errors import DanteError
 from dante.system.files import sha256
@@ -43,6 +45,16 @@ class Teacher:
     def location(self, directory: Path) -> str:
         """What `from_pretrained` takes: the absolute folder of a local teacher, else the hub id."""
         return str((directory / self.model).resolve()) if self.local else self.model
+
+    def wrote(self, writer: Mapping[str, Any]) -> bool:
+        """Whether this is who wrote a cache's answers: by the hash of the weights where both have one, else by name.
+
+        Args:
+            writer: the entry `teacher` of the cache's manifest.
+        """
+        if writer.get("sha256") and self.sha256:
+            return bool(writer["sha256"] == self.sha256)
+        return self.name == writer.get("name") or self.model == writer.get("model")
 
 
 def load_teacher(directory: Path) -> Teacher:

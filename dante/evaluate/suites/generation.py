@@ -23,7 +23,7 @@ class Generation(Suite):
 
     heading = "greedy answers to held-out prompts"
     counts = "prompts"
-    contrasts = ()
+    contrasts = (("student", "teacher"),)  # where the teacher was asked, too
 
     def __init__(self, prompts: int, max_new_tokens: int, loop: RepetitionLimit, name: str = "") -> None:
         super().__init__(name)

@@ -19,6 +19,14 @@ def shown(run: Run, count: int) -> list[Json]:
     return [_line(line) for line in run.generations[:count]]
 
 
+def cached_side(run: Run) -> str:
+    """Whose answer the cached text is."""
+    if not any("cache" in line["answers"] for line in run.generations):
+        return "The teacher's side is the cached text."
+    writer = (run.cache.get("teacher") or {}).get("name", "another model")
+    return f"Cached answers are by {writer}, which wrote the cache and is not the teacher."
+
+
 def summary(run: Run) -> list[str]:
     """One sentence per model: how many of all asked prompts it ended by itself, and why the others did not end."""
     limit = details(run.evaluation, "max_new_tokens").get("student")

@@ -46,6 +46,7 @@ def content(run: Run, settings: Settings, links: list[Json]) -> dict[str, Any]:
         "generations": answers.shown(run, options.generations),
         "asked": len(run.generations),
         "stop_sentences": answers.summary(run),
+        "cached_side": answers.cached_side(run),
         "what_loops": answers.what_loops(run),
         "constraint": constraint.sentences(run),
         "cost": cost.facts(run),

@@ -236,6 +236,10 @@ class Student(Strict):
     architecture: dict[str, Any] | None
 
 
+class Asked(Strict):
+    prompts: Count
+
+
 class Eval(Strict):
     """What is measured: `suites`, and the keys of theirs that are typed often and that `conf/suite` refers to."""
 
@@ -247,6 +251,7 @@ class Eval(Strict):
     retention: bool
     generations: Index
     init_generations: Index
+    teacher_generation: Asked | None
     max_new_tokens: Count
     loop: Target
     choices: Index
