@@ -245,7 +245,7 @@ def test_one_heading_for_one_set_of_items(run: Run) -> None:
             row("student", "heldout", "ece", 0.1, 8, decoding="teacher-forced, 15 bins")]  # fmt: skip
     rows[1]["how"] = Metric(**SUITES["heldout"]["metrics"]["ece"])
     (group,) = results.main_table(Run(evaluation={"rows": rows, "suites": SUITES}))
-    assert group["heading"] == "held-out answers of the teacher, n = 8; dante 0, teacher-forced"
+    assert group["heading"] == "held-out answers, n = 8; dante 0, teacher-forced"
     rows += [row("init", "generation", "stop_share", 0.1, 6), row("student", "generation", "stop_share", 0.5, 64)]
     assert "n = 64 (initialisation 6)" in results.main_table(Run(evaluation={"rows": rows}))[1]["heading"]
     assert group["lines"][1]["meaning"] == "ECE of the most likely token, 15 bins"

@@ -83,6 +83,7 @@ class Estimate:
 
     Attributes:
         parameters: of the student, a tied head once.
+        padded_parameters: of its release that is padded with zeros to one size, where the recipe has one.
         embedding_entries: entries of the embedding matrix.
         vocabulary: its rows.
         fits: in the order of the recipe.
@@ -91,6 +92,7 @@ class Estimate:
     """
 
     parameters: int
+    padded_parameters: int | None
     embedding_entries: int
     vocabulary: int
     fits: tuple[FitEstimate, ...]
@@ -176,6 +178,7 @@ def estimate(cfg: dict[str, Any], steps: list[PlannedStep]) -> Estimate:
         )
     result = Estimate(
         parameters=shape.parameters,
+        padded_parameters=_padded_parameters(cfg),
         embedding_entries=shape.embedding_entries,
         vocabulary=shape.vocabulary,
         fits=tuple(fits),
@@ -370,6 +373,15 @@ def _steps_of(budget: ComputeBudget, cost_of: Callable[[int], Compute]) -> int:
     return max(1, compute.most_steps(price, budget.amount))
 
 
+def _padded_parameters(cfg: dict[str, Any]) -> int | None:
+    releases = [step for step in cfg["steps"].values() if step["stage"] == "release"]
+    if all(step["settings"].get("form") != "padded" for step in releases):
+        return None
+    from dante.students.dense_form import parameters_stored
+
+    return parameters_stored(_meta(cfg["student"]), "padded")
+
+
 def _notes(result: Estimate, cfg: dict[str, Any]) -> list[str]:
     """A card's contradictions, in this plan's numbers; what a fit is told by is the first one's."""
     if not cfg["contradictions"]:
@@ -377,6 +389,8 @@ def _notes(result: Estimate, cfg: dict[str, Any]) -> list[str]:
     fit = result.fits[0].settings
     full_tokens = result.draws * fit.max_tokens
     facts = {
+        "billions": result.parameters / 1e9,
+        "padded_billions": (result.padded_parameters or result.parameters) / 1e9,
         "vocabulary": result.vocabulary,
         "draws": result.draws,
         "records": result.records or 0,

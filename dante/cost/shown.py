@@ -58,7 +58,8 @@ def _cost_rows(cfg: dict[str, Any], cost: Estimate) -> list[tuple[str, str]]:
     several = len(cost.fits) > 1
     rows = [
         ("teacher → student", f"{cfg['teacher']['name']} → {cfg['student']['name']}"),
-        ("parameters", f"{cost.parameters:,} ({cost.parameters / 1e9:.3f} B)"),
+        ("parameters", _counted(cost.parameters)),
+        *([("… padded", _counted(cost.padded_parameters))] if cost.padded_parameters else []),
         ("held out", cost.held_out),
     ]
     for fit in cost.fits:
@@ -81,6 +82,10 @@ def _cost_rows(cfg: dict[str, Any], cost: Estimate) -> list[tuple[str, str]]:
             )
         )
     return rows
+
+
+def _counted(parameters: int) -> str:
+    return f"{parameters:,} ({parameters / 1e9:.3f} B)"
 
 
 def _fit_rows(cost: FitEstimate, trainer: dict[str, Any]) -> list[tuple[str, str]]:

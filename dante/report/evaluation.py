@@ -40,7 +40,7 @@ def read_items(folder: Path, evaluation: Json) -> dict[str, list[Json]]:
 
 
 def heading(evaluation: Json, task: str) -> str:
-    """Of a task's tables: `held-out answers of the teacher`; the task's own name where no suite says more."""
+    """Of a task's tables: `held-out answers`; the task's own name where no suite says more."""
     name = task.split("/")[0]
     return str((evaluation.get("suites") or {}).get(name, {}).get("heading", name))
 

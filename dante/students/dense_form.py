@@ -85,6 +85,16 @@ def as_stored(model: PreTrainedModel, form: Form) -> PreTrainedModel:
     return stock
 
 
+def parameters_stored(model: PreTrainedModel, form: Form) -> int:
+    """How many parameters `as_stored` would give the model; nothing is allocated."""
+    dense = as_dense(model)
+    config, sizes = dense.config, [module.unit.size for module in units(dense).values()]
+    if sizes:
+        config = stored_config(config, adapter_for(config.get_text_config(decoder=True), "student"), max(sizes), form)
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in AutoModelForCausalLM.from_config(config).parameters())
+
+
 def stored_config(config: PreTrainedConfig, adapter: Adapter, size: int, form: Form) -> PreTrainedConfig:
     """The config that stores units of `size` entries.
 

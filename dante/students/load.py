@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from dante.errors import DanteError, did_you_mean
-from dante.models.mkl_linear import avoid_emulation
+from dante.models.cpu import suit_cpu
 from dante.models.pretrained import STUDENT_SOURCE, Source, load_causal_lm, read_config
 from dante.students.dense_form import as_dense
 from dante.students.init.base import Init
@@ -30,8 +30,8 @@ OLDER_NAMES = ("rope_theta", "rope_scaling", "torch_dtype")
 def load_student(folder: str | Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """The causal language model of a folder, ready for packed rows.
 
-    A dense student of a mixture has one unit per block, not the experts that its folder stores it as. On a CPU without
-    bf16 instructions its linear layers multiply bf16 by MKL (`dante.models.mkl_linear`).
+    A dense student of a mixture has one unit per block, not the experts that its folder stores it as. On a CPU its
+    products run as they are fast there (`dante.models.cpu`).
 
     `use_cache` is off and attention is sdpa: transformers separates packed records by `position_ids` only without a
     cache and without an attention mask.
@@ -41,7 +41,7 @@ def load_student(folder: str | Path, dtype: torch.dtype = torch.float32) -> PreT
     """
     model = as_dense(load_pretrained(folder, dtype))
     model.config.use_cache = False
-    avoid_emulation(model)
+    suit_cpu(model)
     return model
 
 

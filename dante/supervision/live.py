@@ -21,7 +21,7 @@ from dante.errors import DanteError
 from dante.losses.vocabulary.head import Head, check_head
 from dante.losses.vocabulary.projection import Projection
 from dante.losses.vocabulary.teacher import HiddenLogits
-from dante.models.mkl_linear import avoid_emulation
+from dante.models.cpu import suit_cpu
 from dante.models.pretrained import Source, load_causal_lm
 from dante.run.precision import device_of, dtype_of
 from dante.students.attention.choose import use_attention
@@ -110,7 +110,7 @@ def loaded_teacher(asked: Asked, step: str, precision: str, attention: str) -> t
             allowed="a head with a row for every token",
         )
     model.config.use_cache = False
-    avoid_emulation(model)
+    suit_cpu(model)
     device = asked.trainer.get("teacher_device")
     on = device.split(":")[0] if device else device_of(asked.trainer["accelerator"])
     use_attention(model, attention, on, whose="the live teacher's ")

@@ -37,7 +37,7 @@ def probability(p: float | None) -> str:
 
 
 def title(result: Result) -> str:
-    """`bits per byte, held-out answers of the teacher`; with the part for a slice."""
+    """`bits per byte, held-out answers`; with the part for a slice."""
     part = f": {task_name(result.task)}" if "/" in result.task else ""
     return f"{result.how.label}, {result.asked}{part}"
 

@@ -33,7 +33,7 @@ class Drawing:
 def all_figures(run: Run) -> dict[str, Drawing]:
     """File stem → figure, in the order of the report."""
     figures = {
-        "bits_per_byte": Drawing("result", partial(result.bits_per_byte, run)),
+        "bits_per_byte": Drawing("result", partial(result.bits_per_byte, run), BITS_PER_BYTE),
         "perplexity_ladder": Drawing("result", partial(result.perplexity_ladder, run), LADDER),
         "capability": Drawing("cost", partial(capability.capability, run), CAPABILITY),
         "reliability": Drawing("result", partial(result.reliability, run), RELIABILITY),
@@ -53,6 +53,7 @@ def all_figures(run: Run) -> dict[str, Drawing]:
     return figures
 
 
+BITS_PER_BYTE = "Whiskers: 95% interval over answers."
 CAPABILITY = (
     "Points: held-out answers; the initialisation trained for 0 FLOPs here. Faint curve: cross-entropy of the train "
     "answers of each step, in the same unit; under a curriculum its level depends on which answers came when. The "

@@ -26,7 +26,7 @@ def bits_per_byte(run: Run, theme: Theme) -> Axes | None:
     if pair and distinct(pair):
         less = "below" if pair["difference"] < 0 else "above"
         title = f"Student: {abs(pair['difference']):.2f} bits per byte {less} its start"
-    axes = panel(theme, title, "bits per byte (lower is better; whiskers: 95% interval)", size_in=TALL)
+    axes = panel(theme, title, "bits per byte (lower is better)", size_in=TALL)
     for place, row in enumerate(rows):
         colour = theme.models.get(row["model"], theme.muted)
         reach = 1.96 * (row["stderr"] or 0)
@@ -173,7 +173,7 @@ def _dumbbell(run: Run, theme: Theme, kind: str, title: str) -> Axes | None:
     _name_dots(axes, theme, {model: row["value"] for model, row in table[order[-1]].items()}, places[-1])
     axes.set_yticks(places, [f"{task_name(t)}  ({table[t]['student']['n']})" for t in order])
     axes.tick_params(axis="y", labelsize=9, labelcolor=theme.ink)
-    axes.set_ylim(-0.6, places[-1] + 1.1)
+    axes.set_ylim(-0.6, places[-1] + 1.9)  # three names above each other
     _only_x_grid(axes, theme)
     return axes
 
@@ -181,10 +181,10 @@ def _dumbbell(run: Run, theme: Theme, kind: str, title: str) -> Axes | None:
 def _name_dots(axes: Axes, theme: Theme, top: dict[str, float], place: float) -> None:
     """Names above the dots of the topmost row; names of near dots stand above each other."""
     low, high = axes.get_xlim()
-    last, raised = -np.inf, False
+    last, level = -np.inf, 0
     for model, value in sorted(top.items(), key=lambda item: item[1]):
-        raised = value - last < 0.2 * (high - low) and not raised
-        axes.annotate(MODELS[model], (value, place), (0, 20 if raised else 9), textcoords="offset points", ha="center",
+        level = level + 1 if value - last < 0.2 * (high - low) else 0
+        axes.annotate(MODELS[model], (value, place), (0, 9 + 11 * level), textcoords="offset points", ha="center",
                       color=theme.models[model], fontsize=9)  # fmt: skip
         last = value
 

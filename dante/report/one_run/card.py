@@ -20,7 +20,7 @@ def card_with_results(run: Run) -> str | None:
     front["model-index"][0]["results"] = [
         {
             "task": {"type": "text-generation"},
-            "dataset": {"type": "heldout", "name": "held-out answers of the teacher"},
+            "dataset": {"type": "heldout", "name": "held-out answers"},
             "metrics": [{"type": "bits_per_byte", "name": "bits per byte", "value": row["value"]}],
         }
         for row in rows

@@ -48,7 +48,7 @@ class TransformersEngine:
         """Loads model and tokenizer; reads `resources["threads"]` (CPU threads; None: all), and needs no `log`."""
         import transformers
 
-        from dante.models.mkl_linear import avoid_emulation
+        from dante.models.cpu import suit_cpu
         from dante.models.pretrained import Source, load_causal_lm
         from dante.text.tokenizer import load_tokenizer
 
@@ -57,7 +57,7 @@ class TransformersEngine:
         self.tokenizer = load_tokenizer(model, revision, TEACHER)
         loaded: Any = load_causal_lm(Source(model, TEACHER, revision), DTYPES[self.dtype])
         self._model = loaded.to(self.device).eval()
-        avoid_emulation(self._model)
+        suit_cpu(self._model)
         self._stop_ids = stop_ids_of(self.tokenizer, model, revision)
         self.vocabulary = loaded.config.vocab_size
         return self

@@ -50,7 +50,7 @@ class Heldout(Suite):
         name: of the suite.
     """
 
-    heading = "held-out answers of the teacher"
+    heading = "held-out answers"
     counts = "answers"
     # What training bought, what is left to the teacher, what counting alone would give.
     contrasts = (
@@ -73,7 +73,7 @@ class Heldout(Suite):
         self.bins, self.validation, self.shown = bins, validation, shown
         metrics = {
             "bits_per_byte": Metric("bits per byte", better="lower", meaning="what it needs to write the text down"),
-            "top1_accuracy": Metric("top-1 accuracy", True, "higher", "the teacher's token is the most likely one"),
+            "top1_accuracy": Metric("top-1 accuracy", True, "higher", "the answer's token is the most likely one"),
             "entropy_nats": Metric("entropy", meaning="of its next-token distribution, nats per token"),
             "teacher_agreement": Metric(
                 "agreement with the teacher", True, "higher", "same most likely token as the teacher"
