@@ -9,10 +9,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from dante.errors import DanteError
-from dante.evaluate.suites.heldout import fidelity
-from dante.evaluate.suites.heldout.fidelity import score
 from dante.losses.vocabulary.head import Head
 from dante.losses.vocabulary.scoring import Reference
+from dante.students import scoring
+from dante.students.scoring import score
 from dante.text.chat import ChatRenderer, Rendered
 from dante.text.raw import plain
 
@@ -90,7 +90,7 @@ def test_company_in_a_batch_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     rendered = [renderer.render(*text) for text in TEXTS]
     together = score(model, rendered)
     done: list[int] = []
-    monkeypatch.setitem(fidelity.BATCH_TOKENS, "cpu", 1)
+    monkeypatch.setitem(scoring.BATCH_TOKENS, "cpu", 1)
     alone = score(model, rendered, done.append)
     assert together.bits == pytest.approx(alone.bits, rel=1e-5)
     assert done == [1, 1, 1, 1]

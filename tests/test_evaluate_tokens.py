@@ -12,9 +12,9 @@ from transformers import PreTrainedTokenizerFast
 from dante.errors import DanteError
 from dante.evaluate.items import by_hash
 from dante.evaluate.suites.heldout.agreement import ENTROPIES_NATS, POSITIONS, agreement
-from dante.evaluate.suites.heldout.fidelity import Beside, Scores
 from dante.evaluate.suites.heldout.suite import Heldout
 from dante.run.step import Step
+from dante.students.scoring import Beside, Scores
 from dante.text.offsets import token_texts
 from tests.test_evaluate_fidelity import tiny
 from tests.test_evaluate_stage import HELDOUT, SHOWN, evaluated, lines, per_item, result

@@ -9,9 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from safetensors.torch import load_file
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from dante import console
 from dante.cache.asked import check_rendering, rendered_with
@@ -37,10 +35,9 @@ from dante.run.board import Board
 from dante.run.precision import device_of
 from dante.run.step import Step
 from dante.students.attention.choose import use_attention
-from dante.students.finite import check_finite
 from dante.students.lean_norm import make_lean
-from dante.students.load import count_parameters, load_student
-from dante.students.trained import load_trained
+from dante.students.load import count_parameters
+from dante.students.trained import WEIGHTS, begun
 from dante.students.units import UnitsAlone
 from dante.supervision.asked import Asked
 from dante.supervision.provided import blocks_for, live_teacher_for, sparse_kind, supervision_for
@@ -121,24 +118,15 @@ def _prepare(step: Step[Settings], began_s: float) -> _Prepared:
     return _Prepared(step, module, data, bill, recorder, checkpoints, io, board, resumed)
 
 
-def _begun(step: Step[Settings], dtype: torch.dtype) -> PreTrainedModel:
-    """The student before the first step: the initialisation, or what an earlier fit has made of it."""
-    source = step.inputs["init"] / "model"
-    student = load_student(source, dtype)
-    check_finite(student, source, "make the initialisation again, from sound weights")
-    if "start" in step.inputs:
-        trained = step.inputs["start"] / "student.safetensors"
-        load_trained(student, load_file(trained), trained)
-    return student
-
-
 def _module(step: Step[Settings], asked: Asked) -> DistillModule:
     fit, fidelity, devices = step.settings.fit, step.settings.fidelity, step.resources["trainer"]
     losses = step.settings.build_losses()
     for loss in losses.values():  # a run that is too short for one is refused before the weights are read
         loss.begin(step.settings.steps)
     _layers_may_stop(losses, devices["strategy"])
-    student = _begun(step, torch.float32 if fidelity.master_weights else torch.bfloat16)
+    student = begun(
+        step.inputs["init"], step.inputs.get("start"), torch.float32 if fidelity.master_weights else torch.bfloat16
+    )
     use_attention(student, fit.attention, device_of(devices["accelerator"]))
     make_lean(student)
     return DistillModule(
@@ -268,14 +256,14 @@ def _write_weights(prepared: _Prepared, trainer: Trainer) -> None:
     else:
         gathered = weights.gather(student, keep=trainer.is_global_zero)
     if trainer.is_global_zero:
-        weights.save(_whole(prepared.step, student, gathered), prepared.step.out / "student.safetensors")
+        weights.save(_whole(prepared.step, student, gathered), prepared.step.out / WEIGHTS)
 
 
 def _whole(step: Step[Settings], student: Any, trained: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights of the whole student: where its units alone were trained, everything else as it was."""
     if not isinstance(student, UnitsAlone):
         return trained
-    return weights.gather(_begun(step, torch.float32), keep=True) | trained
+    return weights.gather(begun(step.inputs["init"], step.inputs.get("start"), torch.float32), keep=True) | trained
 
 
 def _write_result(prepared: _Prepared) -> None:

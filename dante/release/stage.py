@@ -15,6 +15,7 @@ from dante.release.model import write_model
 from dante.release.settings import Settings
 from dante.run.step import Step
 from dante.students.load import DTYPES, count_parameters
+from dante.students.trained import WEIGHTS
 
 
 def run(step: Step[Settings]) -> None:
@@ -30,7 +31,7 @@ def run(step: Step[Settings]) -> None:
     if dtype not in DTYPES:
         raise DanteError(f"unknown dtype {dtype!r}", where="release: dtype", allowed=", ".join(DTYPES))
     shutil.rmtree(step.out, ignore_errors=True)  # a half-written folder of an interrupted attempt is not worth keeping
-    file = step.inputs["fit"] / "student.safetensors"
+    file = step.inputs["fit"] / WEIGHTS
     model = write_model(
         step.inputs["init"] / "model", load_file(file), file, DTYPES[dtype], step.out, step.settings.form
     )

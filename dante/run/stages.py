@@ -76,9 +76,11 @@ STAGES = _Stages(
         "fit": Stage("dante.fit.stage", "dante.fit.settings.Settings", every_rank=True, prepare=_OWN_SUPERVISION),
         "blocks": Stage("dante.fit.blocks_stage", "dante.fit.settings.Blocks", prepare=_OF_BATCHES, reads_ahead=True),
         "logits": Stage("dante.cache.sparse.stage", "dante.run.config.schema.Kept"),
+        "likelihood": Stage("dante.select.likelihood.stage", "dante.select.settings.LikelihoodSettings"),
+        "select": Stage("dante.select.stage", "dante.select.settings.SelectSettings"),
         "release": Stage("dante.release.stage", "dante.release.settings.Settings"),
         "score": Stage("dante.evaluate.score_stage", "dante.evaluate.settings.Score", version=3, prepare=_OF_MODEL),
-        "eval": Stage("dante.evaluate.stage", "dante.evaluate.settings.Eval", version=4, prepare=_OF_MODEL),
+        "eval": Stage("dante.evaluate.stage", "dante.evaluate.settings.Eval", version=5, prepare=_OF_MODEL),
         "footprint": Stage("dante.evaluate.footprint.stage", "dante.evaluate.settings.Footprint"),
         "report": Stage("dante.report.stage", "dante.report.settings.Settings", version=2),
     }

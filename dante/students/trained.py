@@ -3,11 +3,36 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from dante.errors import DanteError
 from dante.students.finite import check_finite
+from dante.students.load import load_student
+
+WEIGHTS = "student.safetensors"  # of a finished fit
+
+
+def begun(init: Path, start: Path | None, dtype: torch.dtype) -> PreTrainedModel:
+    """The student before a fit: the initialisation, or what an earlier fit has made of it.
+
+    Args:
+        init: finished `init` step.
+        start: finished fit from that initialisation, or None.
+        dtype: of the weights.
+
+    Raises:
+        DanteError: weights that are not finite, or do not fit.
+    """
+    source = init / "model"
+    student = load_student(source, dtype)
+    check_finite(student, source, "make the initialisation again, from sound weights")
+    if start is not None:
+        trained = start / WEIGHTS
+        load_trained(student, load_file(trained), trained)
+    return student
 
 
 def load_trained(model: PreTrainedModel, trained: Mapping[str, Tensor], where: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from dante.evaluate.progress import Bars
 from dante.evaluate.subject import Subject
 from dante.evaluate.suite import Item, Measurement, Metric, Suite
-from dante.evaluate.suites.heldout.fidelity import score
+from dante.students.scoring import score
 from dante.testsets.retention import retention_texts
 from dante.text.raw import plain
 

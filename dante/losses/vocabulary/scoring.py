@@ -44,6 +44,7 @@ class TokenScores:
         reference_argmax: the reference's most likely token, or None.
         reference_confidence: its probability under the reference, or None.
         reference_entropy: the entropy of the reference's next-token distribution, or None.
+        rank: place of the label in the distribution, 1 is the most likely token; or None where it was not asked for.
     """
 
     log_probability: Float[Tensor, " tokens"]
@@ -56,15 +57,16 @@ class TokenScores:
     reference_argmax: Int64[Tensor, " tokens"] | None = None
     reference_confidence: Float[Tensor, " tokens"] | None = None
     reference_entropy: Float[Tensor, " tokens"] | None = None
+    rank: Int64[Tensor, " tokens"] | None = None
 
     @staticmethod
-    def dtypes(floating: torch.dtype, compared: bool) -> dict[str, torch.dtype]:
+    def dtypes(floating: torch.dtype, compared: bool, ranks: bool = False) -> dict[str, torch.dtype]:
         """Every quantity that is known, by name, with its dtype; `compared`: beside a reference."""
         own = {"log_probability": floating, "argmax": torch.int64, "confidence": floating, "entropy": floating,
                "is_argmax": torch.bool}  # fmt: skip
         beside = {"kl": floating, "agrees": torch.bool, "reference_argmax": torch.int64,
                   "reference_confidence": floating, "reference_entropy": floating}  # fmt: skip
-        return own | beside if compared else own
+        return own | (beside if compared else {}) | ({"rank": torch.int64} if ranks else {})
 
 
 @torch.no_grad()
@@ -75,6 +77,7 @@ def token_scores(
     reference: Reference | None = None,
     matmul_dtype: torch.dtype | None = None,
     tile_tokens: int | None = None,
+    ranks: bool = False,
 ) -> TokenScores:
     """Score given labels with an LM head.
 
@@ -85,6 +88,7 @@ def token_scores(
         reference: the other model's side of the same tokens, for KL and agreement.
         matmul_dtype: dtype that operands of matrix products are rounded to; None: the weight's own.
         tile_tokens: tokens per tile; None chooses by memory.
+        ranks: give the labels' ranks, too, which takes another look at every tile.
 
     Raises:
         DanteError: the reference has another vocabulary.
@@ -105,13 +109,14 @@ def token_scores(
         for start in range(0, tokens, tile_tokens):
             rows = slice(start, min(start + tile_tokens, tokens))
             reference_TV = other.logits(reference.hidden[rows]) if other and reference else None
-            parts.append(_score_tile(model.logits(hidden[rows]), labels[rows], reference_TV))
-    return _joined(parts, model.dtype, device, reference is not None)
+            parts.append(_score_tile(model.logits(hidden[rows]), labels[rows], reference_TV, ranks))
+    return _joined(parts, model.dtype, device, reference is not None, ranks)
 
 
-def _score_tile(logits_TV: Tensor, labels_T: Tensor, reference_TV: Tensor | None) -> TokenScores:
+def _score_tile(logits_TV: Tensor, labels_T: Tensor, reference_TV: Tensor | None, ranks: bool) -> TokenScores:
     """Overwrites both tiles."""
     top_T, argmax_T = logits_TV.max(dim=1)
+    rank_T = 1 + (logits_TV > logits_TV.gather(1, labels_T[:, None])).sum(dim=1) if ranks else None
     if reference_TV is None:
         sums = softmax_sums(logits_TV, labels_T, out=logits_TV, entropy=True)
         compared = {}
@@ -136,13 +141,18 @@ def _score_tile(logits_TV: Tensor, labels_T: Tensor, reference_TV: Tensor | None
         confidence=(top_T - sums.log_z).exp(),
         entropy=sums.entropy,
         is_argmax=argmax_T == labels_T,
+        rank=rank_T,
         **compared,
     )
 
 
-def _joined(parts: list[TokenScores], dtype: torch.dtype, device: torch.device, compared: bool) -> TokenScores:
+def _joined(
+    parts: list[TokenScores], dtype: torch.dtype, device: torch.device, compared: bool, ranks: bool
+) -> TokenScores:
     def joined(name: str, kind: torch.dtype) -> Tensor:
         tensors = [getattr(part, name) for part in parts]
         return torch.cat(tensors) if tensors else torch.empty(0, dtype=kind, device=device)
 
-    return TokenScores(**{name: joined(name, kind) for name, kind in TokenScores.dtypes(dtype, compared).items()})
+    return TokenScores(
+        **{name: joined(name, kind) for name, kind in TokenScores.dtypes(dtype, compared, ranks).items()}
+    )

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from dante.evaluate.suites.heldout.fidelity import Beside, Scores
 from dante.statistics.ratio import Ratio
+from dante.students.scoring import Beside, Scores
 
 # Where bins begin; each ends where the next one begins, and the last is open. Positions count tokens from 1, and double
 # as a curve over thousands of tokens has to; the teacher's entropy is near zero for most tokens of an answer.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dante.evaluate.suites.heldout.fidelity import Scores
+from dante.students.scoring import Scores
 
 BINS = 32
 

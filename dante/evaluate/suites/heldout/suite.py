@@ -26,11 +26,11 @@ from dante.evaluate.suites.heldout.agreement import agreement
 from dante.evaluate.suites.heldout.calibration import calibration
 from dante.evaluate.suites.heldout.counting import counting_models
 from dante.evaluate.suites.heldout.entropy import entropy_histogram
-from dante.evaluate.suites.heldout.fidelity import Scores, score
 from dante.evaluate.suites.heldout.tokens import token_lines
 from dante.losses.vocabulary.head import Head
 from dante.losses.vocabulary.scoring import Reference
 from dante.students.load import load_student
+from dante.students.scoring import Scores, score
 from dante.system.files import read_json
 from dante.system.jsonl import write_lines
 from dante.text.chat import ChatRenderer, Rendered

@@ -7,7 +7,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from dante.cache import Record
-from dante.evaluate.suites.heldout.fidelity import Beside, Scores
+from dante.students.scoring import Beside, Scores
 from dante.text.chat import Rendered
 from dante.text.offsets import token_ends, token_texts
 

@@ -66,6 +66,7 @@ class Scores:
         correct: the token is the most likely one.
         beside: the teacher's side of each token, or None without a teacher of this vocabulary.
         hidden: hidden states that predict the tokens, where they were asked for.
+        rank: place of each token in the model's next-token distribution, from 1, where it was asked for.
     """
 
     text_bytes: Int64[np.ndarray, "items"]
@@ -78,6 +79,7 @@ class Scores:
     correct: Bool[np.ndarray, "tokens"]
     beside: Beside | None
     hidden: Float[Tensor, "tokens width"] | None
+    rank: Int64[np.ndarray, "tokens"] | None = None
 
     def per_item(self, values: np.ndarray) -> Float64[np.ndarray, "items"]:
         """Sum of a per-token quantity over each item."""
@@ -118,6 +120,7 @@ def score(
     *,
     reference: Reference | None = None,
     keep_hidden: bool = False,
+    ranks: bool = False,
 ) -> Scores:
     """Score each item's supervised tokens under a causal language model.
 
@@ -127,6 +130,7 @@ def score(
         advance: called with the number of items finished, for a progress bar.
         reference: a teacher's side of the very same tokens, in the same order.
         keep_hidden: return the hidden states, too (a teacher's, to become a reference).
+        ranks: return the tokens' ranks, too.
 
     Raises:
         DanteError: an item is longer than the model's context, or not a single token of it is supervised.
@@ -135,7 +139,7 @@ def score(
     counts = np.array([sum(item.supervised[1:]) for item in rendered], dtype=np.int64)
     starts = np.concatenate([[0], np.cumsum(counts)])
     total, head = int(starts[-1]), Head.of(model)
-    dtypes = TokenScores.dtypes(torch.float64, compared=reference is not None)
+    dtypes = TokenScores.dtypes(torch.float64, compared=reference is not None, ranks=ranks)
     kept = {name: torch.zeros(total, dtype=dtype) for name, dtype in dtypes.items()}
     hidden = torch.empty(total, head.weight.shape[1], dtype=model.dtype) if keep_hidden else None
     with torch.inference_mode():
@@ -145,7 +149,7 @@ def score(
             beside = (
                 Reference(reference.head, reference.hidden[place].to(model.device)) if reference is not None else None
             )
-            states_ND, scored = _score_batch(model, head, [rendered[row] for row in rows], beside)
+            states_ND, scored = _score_batch(model, head, [rendered[row] for row in rows], beside, ranks)
             for name, values in kept.items():
                 values[place] = getattr(scored, name).to("cpu", values.dtype)
             if hidden is not None:
@@ -163,6 +167,7 @@ def score(
         correct=found["is_argmax"],
         beside=_beside(found) if reference is not None else None,
         hidden=hidden,
+        rank=found.get("rank"),
     )
 
 
@@ -172,7 +177,7 @@ def _beside(found: Mapping[str, np.ndarray]) -> Beside:
 
 
 def _score_batch(
-    model: PreTrainedModel, head: Head, batch: Sequence[Rendered], reference: Reference | None
+    model: PreTrainedModel, head: Head, batch: Sequence[Rendered], reference: Reference | None, ranks: bool
 ) -> tuple[Tensor, TokenScores]:
     """Hidden states and scores of one right-padded batch's supervised tokens, record after record."""
     device = model.device
@@ -187,7 +192,7 @@ def _score_batch(
     # No attention mask: padding stands on the right, where causal attention of the real tokens cannot see it.
     hidden_BTD = model.base_model(input_ids=ids_BT.to(device), use_cache=False).last_hidden_state
     hidden_ND = hidden_BTD[row_N, position_N - 1]
-    return hidden_ND, token_scores(head, hidden_ND, ids_BT[row_N, position_N].to(device), reference)
+    return hidden_ND, token_scores(head, hidden_ND, ids_BT[row_N, position_N].to(device), reference, ranks=ranks)
 
 
 def _length_sorted_batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:

@@ -1,0 +1,101 @@
+"""Stage `select`: of several answers to a prompt one is kept, and what is kept is a cache like any other.
+
+records-00000.jsonl.zst …  one train record per prompt; held-out and validation prompts keep the answer that was
+                           sampled first, whatever is selected: results of two selectors stay comparable
+manifest.json              the cache's own, and under `selection` what was kept of what, by which rule
+sentences/candidates.jsonl every candidate in sentences: spans, probabilities under both models, type, kept or not
+"""
+
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dante.cache.records.manifest import load_manifest
+from dante.cache.records.reader import read_records
+from dante.cache.records.record import Record, prompt_hash
+from dante.cache.records.writer import CacheWriter
+from dante.run.parts import build
+from dante.run.step import Step
+from dante.select.candidate import Candidate
+from dante.select.choose import Read, beta_of, candidates, choose, read
+from dante.select.labels import BEFORE, GRID, before_training, shares
+from dante.select.likelihood.files import LikelihoodFiles
+from dante.select.selectors.base import Selector
+from dante.select.settings import SelectSettings
+from dante.system.jsonl import write_lines
+
+SENTENCES = "sentences/candidates.jsonl"  # in a folder: what lies beside a manifest is a shard
+# What a manifest says of its own shards: written anew.
+_OWN = ("schema_version", "counts", "shards")
+_DECIMALS = 6
+
+
+def run(step: Step[SelectSettings]) -> None:
+    """Writes the cache; a restart begins anew.
+
+    Inputs: `cache`, candidates with the teacher's log-probabilities; `likelihood`, the student's side of them.
+
+    Raises:
+        DanteError: answers without log-probabilities, or that were not scored.
+    """
+    settings = step.settings
+    shutil.rmtree(step.out, ignore_errors=True)
+    step.out.mkdir(parents=True)
+    cache = step.inputs["cache"]
+    records = read_records(cache, "train")
+    likelihoods = LikelihoodFiles(step.inputs["likelihood"]).of(records)
+    answers = [read(record, likelihood) for record, likelihood in zip(records, likelihoods, strict=True)]
+    beta = beta_of(None if settings.beta == "auto" else settings.beta, answers)
+    groups = candidates(answers, likelihoods, beta)
+    selector: Selector = build(settings.selector)
+    kept = choose(groups, selector, settings.seed)
+    held = _first([record for record in read_records(cache) if record.split in ("heldout", "validation")])
+    identities = {candidate.record.id for candidate in kept}
+    (step.out / SENTENCES).parent.mkdir()
+    write_lines(step.out / SENTENCES, [_line(one, beta, one.record.id in identities) for one in answers])
+    manifest = {key: value for key, value in load_manifest(cache).items() if key not in _OWN}
+    facts = _facts(answers, groups, kept, beta) | {"selector": type(selector).__name__, "seed": settings.seed}
+    CacheWriter(step.out).add([*(one.record for one in kept), *held]).seal(**manifest, selection=facts)
+
+
+def _first(records: Sequence[Record]) -> list[Record]:
+    """Of each prompt the answer that was sampled first."""
+    firsts: dict[str, Record] = {}
+    for record in sorted(records, key=lambda record: record.sample_index):
+        firsts.setdefault(prompt_hash(record.prompt), record)
+    return [record for record in records if firsts[prompt_hash(record.prompt)] is record]
+
+
+def _facts(
+    answers: Sequence[Read], groups: Sequence[Sequence[Candidate]], kept: Sequence[Candidate], beta: float
+) -> dict[str, Any]:
+    """What was kept of what, and what other β would have called the same sentences."""
+    teacher, student = (np.concatenate([getattr(one, side) for one in answers]) for side in ("teacher", "student"))
+    grid = sorted({*GRID, round(beta, _DECIMALS)})
+    return {
+        "beta": round(beta, _DECIMALS),
+        "prompts": len(groups),
+        "candidates": len(answers),
+        "candidate_tokens": sum(len(one.record.token_ends or ()) for one in answers),
+        "kept_tokens": sum(len(one.record.token_ends or ()) for one in kept),
+        "teacher_sentences": sum(one.teacher_sentences for one in kept),
+        "shares": {f"{value:g}": shares(before_training(teacher, student, value), BEFORE) for value in grid},
+    }
+
+
+def _line(one: Read, beta: float, kept: bool) -> dict[str, Any]:
+    types = before_training(one.teacher, one.student, beta)
+    return {
+        "id": one.record.id,
+        "kept": kept,
+        "spans": [list(span) for span in one.spans],
+        "teacher": _rounded(one.teacher),
+        "student": _rounded(one.student),
+        "types": types.tolist(),
+    }
+
+
+def _rounded(probabilities: Any) -> list[float | None]:
+    return [None if np.isnan(value) else round(float(value), _DECIMALS) for value in probabilities]
