@@ -13,6 +13,7 @@ from dante.cost.estimate import estimate
 from dante.errors import DanteError
 from dante.run import pipeline
 from dante.run.config.check import check
+from dante.system.files import GIB
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
@@ -79,6 +80,17 @@ def test_the_published_scale_is_the_card_s_recipe(tmp_path: Path) -> None:
     assert cost.epochs == pytest.approx(5.885, abs=0.001)
     assert any("5.9 epochs" in note for note in cost.notes)
     assert any("82% MFU" in note for note in cost.notes)
+
+
+def test_the_laguna_card_s_run_has_its_tokens_and_both_sizes() -> None:
+    cfg = composed("+experiment=laguna_dense", "scale=a100x8")
+    cost = estimate(cfg, pipeline.plan_steps(cfg))
+    assert (cost.parameters, cost.padded_parameters) == (2_996_758_567, 3_855_462_400)
+    matching, distillation = cost.fits
+    assert matching.tokens == pytest.approx(90e6, rel=0.01)  # every token of a text is matched
+    assert distillation.supervised_tokens == pytest.approx(22e6, rel=0.01)  # the answers'
+    assert all(fit.memory.total / GIB < 40 and fit.memory.teacher for fit in cost.fits)  # beside the teacher, sharded
+    assert any("2.997 B" in note and "3.86 B" in note for note in cost.notes)
 
 
 def test_steps_are_shared_by_what_does_not_change_them() -> None:

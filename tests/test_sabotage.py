@@ -44,6 +44,12 @@ SABOTAGES = {
         "(batch.input_ids.numel() * len(layers))",
         ("tests/test_block_pass.py",),
     ),
+    "experts that were not chosen weigh in": Sabotage(
+        "dante/models/moe/every_expert.py",
+        " * weights_TE[..., None].to(first_TEJ.dtype)",
+        "",
+        ("tests/test_every_expert.py",),
+    ),
     "wrong shift": Sabotage(
         "dante/data/batch.py", "positions=targets_at - 1,", "positions=targets_at,", ("tests/test_data.py",)
     ),
