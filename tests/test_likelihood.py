@@ -88,7 +88,7 @@ def folder_of(root: Path) -> dict[str, Path]:
 
 
 def step(inputs: dict[str, Path], out: Path) -> Step[LikelihoodSettings]:
-    settings = LikelihoodSettings(precision="fp32", batch_records=5, chat={})
+    settings = LikelihoodSettings(temperature=None, precision="fp32", batch_records=5, chat={})
     resources = {"trainer": {"threads": 1, "accelerator": "cpu"}}
     return Step("likelihood", "likelihood", settings, resources, inputs, out, "f", 0)
 

@@ -106,5 +106,5 @@ def test_every_file_of_the_configuration_is_reached_by_a_documented_choice() -> 
     assert groups <= {
         "budget", "cache", "calibration", "card", "divergence", "engine", "eval", "experiment", "fidelity", "fit",
         "hydra", "init", "kept", "logger", "loss", "pair", "prompts", "recipe", "report", "scale", "student", "suite",
-        "supervision", "sweep", "teacher", "texts", "trainer",
+        "selection", "supervision", "sweep", "teacher", "texts", "trainer",
     }  # fmt: skip

@@ -64,7 +64,9 @@ def made(root: Path) -> dict[str, Path]:
 
 def selected(root: Path, selector: str, beta: Any = 0.1, **parameters: Any) -> Path:
     out = root / f"select-{selector}"
-    settings = SelectSettings(selector={"_target_": SELECTORS + selector, **parameters}, beta=beta, seed=0)
+    settings = SelectSettings(
+        temperature=None, selector={"_target_": SELECTORS + selector, **parameters}, beta=beta, seed=0
+    )
     inputs = {name: root / name for name in ("cache", "likelihood")}
     stage.run(Step("select", "select", settings, {}, inputs, out, "f", 0))
     return out

@@ -3,6 +3,7 @@
 from typing import Any
 
 from dante.cache.generate.generated import GeneratedCache
+from dante.cache.prompts.checked import CheckedPrompts
 from dante.cache.prompts.python_texts import PythonTexts
 from dante.cache.prompts.sources import (
     DatasetPrompts,
@@ -19,6 +20,7 @@ from dante.run.parts import build
 from dante.run.step import Step
 
 __all__ = [
+    "CheckedPrompts",
     "DatasetPrompts",
     "GeneratedCache",
     "JsonlPrompts",

@@ -301,10 +301,21 @@ def _meta(student: dict[str, Any]) -> Any:
 
 
 def _texts_of(cfg: dict[str, Any], label: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Source of the texts that a cache step brings, and what is expected of them."""
-    source = cfg["steps"][label]["settings"]["source"]
+    """Source of the texts that a cache step brings, and what is expected of them; of a selection, its candidates'."""
+    step = cfg["steps"][label]
+    if step["stage"] == "select":
+        source, expected = _texts_of(cfg, step["inputs"]["cache"])
+        return source, expected | {"records": (expected["records"] or 0) // _answers_per_prompt(source) or None}
+    source = step["settings"]["source"]
     raw = cfg["texts"] is not None and source == cfg["texts"]["source"]
     return source, cfg["texts" if raw else "cache"]["expected"]
+
+
+def _answers_per_prompt(source: dict[str, Any]) -> int:
+    """How many answers a cache has to each prompt, as far as its settings say."""
+    decoding = source.get("decoding") or {"samples": 1, "temperature": 0.0}
+    temperatures = decoding["temperature"] if isinstance(decoding["temperature"], list) else [decoding["temperature"]]
+    return sum(decoding["samples"] if temperature else 1 for temperature in temperatures)
 
 
 def _cache_facts(

@@ -22,6 +22,7 @@ from dante.select.candidate import Candidate
 from dante.select.choose import Read, beta_of, candidates, choose, read
 from dante.select.labels import BEFORE, GRID, before_training, shares
 from dante.select.likelihood.files import LikelihoodFiles
+from dante.select.sampled import sampled
 from dante.select.selectors.base import Selector
 from dante.select.settings import SelectSettings
 from dante.system.jsonl import write_lines
@@ -44,7 +45,7 @@ def run(step: Step[SelectSettings]) -> None:
     shutil.rmtree(step.out, ignore_errors=True)
     step.out.mkdir(parents=True)
     cache = step.inputs["cache"]
-    records = read_records(cache, "train")
+    records = sampled(cache, settings.temperature)
     likelihoods = LikelihoodFiles(step.inputs["likelihood"]).of(records)
     answers = [read(record, likelihood) for record, likelihood in zip(records, likelihoods, strict=True)]
     beta = beta_of(None if settings.beta == "auto" else settings.beta, answers)

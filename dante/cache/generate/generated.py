@@ -18,6 +18,7 @@ from dante.cache.generate.batches import Generator
 from dante.cache.generate.consistency import SelfConsistency
 from dante.cache.generate.difficulty import with_difficulty
 from dante.cache.generate.requests import Asked, Renderer
+from dante.cache.grading import is_correct
 from dante.cache.prompts.sources import Prompts
 from dante.cache.records.manifest import FILE_NAME, verify
 from dante.cache.records.record import Record, prompt_hash
@@ -140,6 +141,8 @@ class GeneratedCache:
             token_logprobs=[min(0.0, round(value, LOGPROB_DECIMALS)) for value in answer.token_logprobs],
             token_ends=offsets[1:],
             prefix_bytes=offsets[0] or None,
+            reference=asked.prompt.reference or None,
+            correct=is_correct(text, asked.prompt.reference) if asked.prompt.reference else None,
         )
 
     def _with_consistency(

@@ -83,8 +83,8 @@ def _read(row: Any) -> tuple[Prompt, str | None]:
     if column is None and "prompt" not in row:
         raise FieldError("prompt", "is missing", f"one of prompt, {', '.join(COLUMNS)}; here are {', '.join(row)}")
     prompt, answer = (read_prompt(row["prompt"]), None) if column is None else read_conversation(row[column], column)
-    for name in ("prefix", *(name for name, _ in SLICES)):
+    for name in ("prefix", "reference", *(name for name, _ in SLICES)):
         if row.get(name) is not None and type(row[name]) is not str:
             raise FieldError(name, f"is {short(row[name])}", "text, or null")
     domain, language, family = (row.get(name) or default for name, default in SLICES)
-    return Prompt(prompt, domain, language, family, row.get("prefix") or ""), answer
+    return Prompt(prompt, domain, language, family, row.get("prefix") or "", row.get("reference") or ""), answer

@@ -134,4 +134,5 @@ class ReasoningGymPrompts:
                     allowed=", ".join(sorted(DATASETS)),
                 )
             for item in reasoning_gym.create_dataset(task, size=self.count, seed=self.seed):
-                yield f"reasoning-gym, {task}", {"prompt": item["question"], "domain": "reasoning", "family": task}
+                yield f"reasoning-gym, {task}", {"prompt": item["question"], "domain": "reasoning", "family": task,
+                                                     "reference": str(item["answer"])}  # fmt: skip

@@ -53,6 +53,8 @@ class Record:
         split: `train`, `heldout` (results), `validation` (choices), or None when the cache is not split.
         family: kind of task, or None.
         prefix_bytes: how many bytes of `teacher_text` were given to the teacher to go on from, or None.
+        reference: the right answer in its shortest form, where the question has one, or None.
+        correct: whether the answer was checked and is right, or None.
     """
 
     id: str
@@ -72,10 +74,12 @@ class Record:
     split: Split | None = None
     family: str | None = None
     prefix_bytes: int | None = None
+    reference: str | None = None
+    correct: bool | None = None
 
 
 FIELDS = tuple(field.name for field in fields(Record))
-_OPTIONAL_TEXT = ("finish_reason", "domain", "language", "family")
+_OPTIONAL_TEXT = ("finish_reason", "domain", "language", "family", "reference")
 
 
 def stable_hash(*parts: Any) -> str:
@@ -167,6 +171,8 @@ def _check_optional(data: dict[str, Any]) -> None:
         raise FieldError("sample_index", f"is {short(index)}", f"a whole number from 0 to {MOST_SAMPLES}")
     if data.get("split") not in (None, *SPLITS):
         raise FieldError("split", f"is {short(data['split'])}", f"{', '.join(SPLITS)}, or null")
+    if data.get("correct") is not None and type(data["correct"]) is not bool:
+        raise FieldError("correct", f"is {short(data['correct'])}", "true, false, or null")
     given, total = data.get("prefix_bytes"), len(data["teacher_text"].encode("utf-8"))
     if given is not None and (type(given) is not int or not 0 <= given < total):
         raise FieldError("prefix_bytes", f"is {short(given)}", f"a whole number from 0 to {total - 1}, or null")

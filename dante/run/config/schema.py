@@ -294,6 +294,16 @@ class StepConfig(Strict):
     resources: dict[str, Any] = {}
 
 
+Beta = Literal["auto"] | Annotated[float, Field(gt=0, lt=1)]
+
+
+class Selection(Strict):
+    selector: Target
+    beta: Beta
+    batch_records: Count
+    precision: Literal["auto", "bf16", "fp32"]
+
+
 class Published(Strict):
     source: Text
     gpu_hours: Positive
@@ -323,6 +333,7 @@ class Config(Strict):
     dense: Teacher | None  # what the teacher is made of, where a recipe makes one
     student: Student
     cache: Cache
+    selection: Selection | None
     texts: Texts | None
     kept: Kept | None
     calibration: Calibration | None

@@ -9,11 +9,11 @@ from torch import nn
 
 from dante import console
 from dante.cache.asked import check_rendering
-from dante.cache.records.reader import read_records
 from dante.run.precision import device_of, dtype_of
 from dante.run.step import Step
 from dante.select.likelihood.files import LikelihoodFiles
 from dante.select.likelihood.measure import likelihoods
+from dante.select.sampled import sampled
 from dante.select.settings import LikelihoodSettings
 from dante.students.trained import begun
 from dante.system.threads import use_threads
@@ -35,7 +35,7 @@ def run(step: Step[LikelihoodSettings]) -> None:
     trainer = step.resources["trainer"]
     use_threads(trainer["threads"])
     check_rendering(step.inputs["cache"], step.inputs.get("teacher"), settings.chat)
-    records = read_records(step.inputs["cache"], "train")
+    records = sampled(step.inputs["cache"], settings.temperature)
     size = settings.batch_records
     batches = [records[start : start + size] for start in range(0, len(records), size)]
     missing = [number for number, batch in enumerate(batches) if not files.holds(number, batch)]

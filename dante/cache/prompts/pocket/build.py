@@ -12,13 +12,14 @@ Messages = list[dict[str, str]]
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt: the text (or chat messages), the slice it belongs to, and the given beginning of its answer."""
+    """One prompt: text or chat messages, its slice, a given beginning of its answer, and what is right, if known."""
 
     prompt: str | Messages
     domain: str
     language: str
     family: str
     prefix: str = ""
+    reference: str = ""
 
 
 def families(seed: int) -> list[Family]:
