@@ -307,3 +307,21 @@ def test_too_few_answers_say_what_was_dropped(teacher: Path, tmp_path: Path) -> 
     cache = source(Counted(), short, count=6, filters={"truncated": Truncated()})
     with pytest.raises(DanteError, match="dropped"):
         cache.build(step(teacher, tmp_path))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_request_may_have_a_limit_of_its_own(teacher: Path, temperature: float) -> None:
+    """What is cut off is the beginning of the whole answer; its neighbours are as they would be without it."""
+    decoding = Decoding(temperature, 1.0, 0, 12, 1, 20, None)
+    with TransformersEngine("float32", 4, "cpu").open(str(teacher / "model"), None, {}, teacher / "log") as engine:
+        ids = engine.tokenizer("Ask me.", add_special_tokens=False)["input_ids"]
+        free = [Request(ids, seed) for seed in range(4)]
+        whole = dict(engine.generate(free, decoding))
+        capped = dict(
+            engine.generate([replace(free[0], most_tokens=3), *free[1:3], replace(free[3], most_tokens=99)], decoding)
+        )
+    assert len(capped[0].token_logprobs) == min(3, len(whole[0].token_logprobs))
+    assert whole[0].text.startswith(capped[0].text.rstrip("\ufffd"))
+    if len(whole[0].token_logprobs) > 3:
+        assert capped[0].finish_reason == "length"
+    assert [capped[i] for i in (1, 2, 3)] == [whole[i] for i in (1, 2, 3)]

@@ -22,7 +22,7 @@ from dante.cost.memory import Shape
 from dante.data.curriculum import Competence, Curriculum, Shuffled, SortedOnceRepeat
 from dante.data.datamodule import DistillData
 from dante.errors import DanteError
-from dante.fit.bill import Bill, check_spent, paid_for, size_of_writer
+from dante.fit.bill import Bill, Candidates, check_spent, paid_for, size_of_writer
 from dante.fit.drawn import drawn_before, write_drawn
 from dante.fit.settings import Settings
 from dante.losses.ce import CE
@@ -84,6 +84,25 @@ def cache(tmp_path: Path) -> Path:
 def bill(data: DistillData, **change: Any) -> Bill:
     facts = {"shape": SHAPE, "teacher": Size(TEACHER, True), "scored": False, "same_tokens": True}
     return Bill(data=data, **{**facts, **change})
+
+
+def test_candidates_that_were_not_kept_are_charged_and_the_student_s_reading_of_them(
+    cache: Path, renderer: ChatRenderer
+) -> None:
+    data = opened(cache, renderer, Shuffled())
+    plan = data.plan_of(7)
+    alone = bill(data).of(plan)
+    facts = {"candidates": 40, "prompts": 10, "candidate_tokens": 900, "kept_tokens": 300}
+    chosen = bill(data, candidates=Candidates.of(facts)).of(plan)  # four answers to a prompt, three times the tokens
+    written = alone.generation.tokens
+    assert alone.generation.flops is not None
+    read = alone.generation.flops / (2 * TEACHER) - written  # prompts
+    assert chosen.training == alone.training
+    assert chosen.generation.tokens == pytest.approx(3 * written, abs=1)
+    assert chosen.generation.flops == pytest.approx(2 * TEACHER * (4 * read + 3 * written))
+    assert chosen.scoring.flops == pytest.approx(2 * SHAPE.parameters * (4 * read + 3 * written))
+    assert {"generation", "scoring"} <= set(chosen.estimated)
+    assert Candidates.of(None) is None
 
 
 @pytest.mark.parametrize("curriculum", [Shuffled(), SortedOnceRepeat(), Competence(0.2, 0.8, 2)])

@@ -322,7 +322,7 @@ def test_a_record_that_is_too_long_is_named_before_weights_are_loaded(
 ) -> None:
     from dante.fit import stage
 
-    monkeypatch.setattr(stage, "load_student", lambda *a, **k: pytest.fail("weights were loaded first"))
+    monkeypatch.setattr(stage, "begun", lambda *a, **k: pytest.fail("weights were loaded first"))
     code, said = main(monkeypatch, capsys, runs, "only=fit", "fit.max_tokens=20", "on_existing=overwrite")
     one_paragraph(code, said, "record ", "a pack holds 20", "Where: fit.max_tokens", "fit.overlong=drop")
 

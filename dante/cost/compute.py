@@ -13,10 +13,11 @@ Training's 6 FLOPs per parameter and token (2 forward, 4 backward) and inference
 mixture of experts the active ones. Attention's products with a growing context are left out of all three alike [I].
 
 A teacher's answer is charged once per distinct record that training draws, however often it is drawn and whoever
-generated it when [I]: a smaller fit could have done with a smaller cache. Held-out answers, answers that filters
-dropped and the samples behind self-consistency are not charged; the end-of-turn token is not counted. Scores that are
-kept in files are charged likewise, once per answer; a teacher that runs beside the student scores every token that is
-drawn, every time, and its LM head runs at supervised positions only, which 2 · N overstates a little.
+generated it when [I]: a smaller fit could have done with a smaller cache. Where one of several answers was kept, all of
+them are charged, and the student's reading of them, on which the choice was made. Held-out answers, answers that
+filters dropped and the samples behind self-consistency are not charged; the end-of-turn token is not counted. Scores
+that are kept in files are charged likewise, once per answer; a teacher that runs beside the student scores every token
+that is drawn, every time, and its LM head runs at supervised positions only, which 2 · N overstates a little.
 """
 
 from collections.abc import Callable
@@ -50,7 +51,7 @@ class Compute:
     Attributes:
         training: of the student.
         generation: of the teacher's answers.
-        scoring: by the teacher, of these answers or of every draw.
+        scoring: by the teacher, of these answers or of every draw; by the student, of what it was chosen from.
         estimated: names of the parts that are not counted exactly.
     """
 

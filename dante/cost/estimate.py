@@ -223,22 +223,25 @@ def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, Planned
         return [compute.inference(active, tokens - supervised, supervised) for active in parameters]
 
     writes = source["_target_"] not in RAW
+    selects = cfg["steps"][node["inputs"]["cache"]]["stage"] == "select"
+    drafts = _samples(source) if selects else 1
     teacher = _teacher_parameters(cfg, steps)
 
     def cost_of(count: int) -> Compute:
         tokens = per_step * count
         distinct = min(tokens / per_record, max((records or math.inf) - paid, 0.0))
-        answers = per_record * supervised_share
-        answered = compute.inference(teacher, distinct * (per_record - answers), distinct * answers)
+        answers, written = per_record * supervised_share, distinct * drafts
+        answered = compute.inference(teacher, written * (per_record - answers), written * answers)
         answered = answered if writes else NOTHING
+        chosen = compute.inference(shape.parameters, written * (per_record - answers), written * answers)
         live = scoring_of(beside, tokens)
         return Compute(
             training=compute.training(
                 shape.body_parameters, shape.embedding_entries, round(tokens), round(tokens * supervised_share)
             ),
             generation=answered,
-            scoring=sum(live, answered if scored else NOTHING),
-            estimated=("training", "generation", *(("scoring",) if scored or live else ())),
+            scoring=sum(live, (answered if scored else NOTHING) + (chosen if selects else NOTHING)),
+            estimated=("training", "generation", *(("scoring",) if scored or live or selects else ())),
         )
 
     count = fit.steps or _steps_of(fit.compute, cost_of)
@@ -311,11 +314,16 @@ def _texts_of(cfg: dict[str, Any], label: str) -> tuple[dict[str, Any], dict[str
     return source, cfg["texts" if raw else "cache"]["expected"]
 
 
+def _samples(source: dict[str, Any]) -> int:
+    """How many answers a cache has to each prompt at one temperature, as far as its settings say."""
+    return int((source.get("decoding") or {"samples": 1})["samples"])
+
+
 def _answers_per_prompt(source: dict[str, Any]) -> int:
-    """How many answers a cache has to each prompt, as far as its settings say."""
-    decoding = source.get("decoding") or {"samples": 1, "temperature": 0.0}
-    temperatures = decoding["temperature"] if isinstance(decoding["temperature"], list) else [decoding["temperature"]]
-    return sum(decoding["samples"] if temperature else 1 for temperature in temperatures)
+    """The same at all its temperatures."""
+    temperatures = (source.get("decoding") or {"temperature": 0.0})["temperature"]
+    listed = temperatures if isinstance(temperatures, list) else [temperatures]
+    return sum(_samples(source) if temperature else 1 for temperature in listed)
 
 
 def _cache_facts(

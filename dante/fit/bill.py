@@ -38,6 +38,27 @@ _MOST_DRAWS = 100_000_000
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """What answers were chosen from, by the manifest of the selection.
+
+    Attributes:
+        per_answer: how many candidates there were for each that was kept.
+        tokens: tokens of all of them over tokens of those that were kept.
+    """
+
+    per_answer: float = 1.0
+    tokens: float = 1.0
+
+    @classmethod
+    def of(cls, selection: dict[str, Any] | None) -> "Candidates | None":
+        """From the entry `selection` of a manifest; None without one."""
+        if selection is None:
+            return None
+        tokens = selection["candidate_tokens"] / selection["kept_tokens"]
+        return cls(selection["candidates"] / selection["prompts"], tokens)
+
+
+@dataclass(frozen=True)
 class Bill:
     """Prices plans of one fit.
 
@@ -48,6 +69,7 @@ class Bill:
         scored: whether the answers were scored once, too.
         beside: sizes of the teachers that score every draw; None: unknown.
         written: whether a teacher wrote the texts; raw ones cost nothing.
+        candidates: what the answers were chosen from; None: from nothing.
         same_tokens: whether teacher and student share tokenizer and template, so that prompts have equal lengths.
         reads_text: whether a loss sends the answers through the student.
         paid: rows of the table whose answers an earlier fit of the recipe is charged for.
@@ -62,6 +84,7 @@ class Bill:
     paid: Int64[np.ndarray, " rows"] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     beside: tuple[Size | None, ...] = ()
     written: bool = True
+    candidates: Candidates | None = None
 
     def of(self, plan: Plan) -> Compute:
         """What a plan costs; every distinct record's answer once, if no earlier fit has paid for it."""
@@ -72,18 +95,25 @@ class Bill:
         written = self._column("teacher_tokens", rows)
         recorded = bool((written > 0).all())
         written = np.where(written > 0, written, answers - given)
-        read = float((self._column("prompt_tokens", rows) + given).sum())
+        drafts = self.candidates or Candidates()
+        read = float((self._column("prompt_tokens", rows) + given).sum()) * drafts.per_answer
+        tokens_written = float(written.sum()) * drafts.tokens
         parameters = self.teacher.parameters if self.teacher else None
-        work = compute.inference(parameters, read, float(written.sum())) if self.written else compute.NOTHING
-        exact = recorded and not bytes_given.any() and self.same_tokens
+        work = compute.inference(parameters, read, tokens_written) if self.written else compute.NOTHING
+        chosen = compute.inference(self.shape.parameters, read, tokens_written) if self.candidates else compute.NOTHING
+        exact = recorded and not bytes_given.any() and self.same_tokens and self.candidates is None
         exact = exact and (self.teacher is None or self.teacher.counted)
         estimated = [] if exact or not self.written else ["generation"]
-        if (self.scored and not exact) or any(size is None or not size.counted for size in self.beside):
+        if (
+            (self.scored and not exact)
+            or self.candidates
+            or any(size is None or not size.counted for size in self.beside)
+        ):
             estimated.append("scoring")
         return Compute(
             training=self._training(tokens, supervised),
             generation=work,
-            scoring=sum(self._beside(tokens, supervised), work if self.scored else compute.NOTHING),
+            scoring=sum(self._beside(tokens, supervised), (work if self.scored else compute.NOTHING) + chosen),
             estimated=tuple(estimated),
         )
 
@@ -130,6 +160,7 @@ def bill_of(step: Step[Settings], data: DistillData, source: Path) -> Bill:
         paid=drawn_before(step),
         beside=tuple(_size_of_input(step, name) for name in scoring_inputs(step.settings.supervision, losses)),
         written=not manifest.get("raw"),
+        candidates=Candidates.of(manifest.get("selection")),
     )
 
 

@@ -75,6 +75,7 @@ class Request:
         messages: the same prompt as chat messages, for servers that render it themselves.
         prefix: beginning of the answer that is given (already part of `prompt_ids`, not of `messages`).
         chat: template variables that `prompt_ids` were rendered with, for such servers.
+        most_tokens: of this answer, where it may have fewer than the decoding's `max_new_tokens`; None: as many.
     """
 
     prompt_ids: list[int]
@@ -82,6 +83,11 @@ class Request:
     messages: list[dict[str, str]] = field(default_factory=list)
     prefix: str = ""
     chat: dict[str, Any] = field(default_factory=dict)
+    most_tokens: int | None = None
+
+    def limit(self, decoding: Decoding) -> int:
+        """New tokens at which this answer is cut off."""
+        return min(self.most_tokens or decoding.max_new_tokens, decoding.max_new_tokens)
 
 
 @dataclass(frozen=True)

@@ -116,8 +116,8 @@ class TransformersEngine:
         ids: list[list[int]] = [[] for _ in requests]
         chosen: list[list[float]] = [[] for _ in requests]
         top: list[list[list[float]]] = [[] for _ in requests]
-        reasons = [""] * rows
-        for _ in range(decoding.max_new_tokens):
+        reasons, limits = [""] * rows, [request.limit(decoding) for request in requests]
+        for _ in range(max(limits)):
             output = self._model(
                 input_ids=tokens,
                 attention_mask=mask,
@@ -145,6 +145,8 @@ class TransformersEngine:
                     reasons[row] = "stop"
                 elif decoding.repetition is not None and repeats(ids[row], decoding.repetition):
                     reasons[row] = "repetition"
+                elif len(ids[row]) == limits[row]:
+                    reasons[row] = "length"
             if all(reasons):
                 break
             tokens = following[:, None].to(self.device)
@@ -156,7 +158,7 @@ class TransformersEngine:
                 ids[row],
                 chosen[row],
                 top[row],
-                reasons[row] or "length",
+                reasons[row],
                 self._stop_ids,
                 self.vocabulary,
                 decoding,

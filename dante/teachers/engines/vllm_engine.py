@@ -85,7 +85,6 @@ class VllmEngine:
             "temperature": decoding.heat,
             "top_p": decoding.top_p,
             "top_k": decoding.top_k or -1,
-            "max_tokens": decoding.max_new_tokens,
             "logprobs": decoding.logprobs,
             "stop_token_ids": sorted(self._stop_ids),
         }
@@ -97,7 +96,10 @@ class VllmEngine:
                 "max_pattern_size": decoding.repetition.max_tokens,
                 "min_count": decoding.repetition.count,
             }
-        payload = [{"prompt_ids": request.prompt_ids, "seed": request.seed} for request in requests]
+        payload = [
+            {"prompt_ids": request.prompt_ids, "seed": request.seed, "max_tokens": request.limit(decoding)}
+            for request in requests
+        ]
         self._send({"type": "generate", "requests": payload, "sampling": sampling})
         while (message := self._receive())["type"] != "end":
             yield (

@@ -77,7 +77,8 @@ def generate(vllm: Any, llm: Any, message: dict, serial: int, send: Callable[[di
         serial += 1
         index_of[str(serial)] = index
         # Text is the lab's business, unless a stop string has to be found in it.
-        sampling = vllm.SamplingParams(**fields, seed=request["seed"], detokenize="stop" in fields)
+        own = {"seed": request["seed"], "max_tokens": request["max_tokens"]}
+        sampling = vllm.SamplingParams(**fields, **own, detokenize="stop" in fields)
         llm.llm_engine.add_request(str(serial), {"prompt_token_ids": request["prompt_ids"]}, sampling)
     parent = os.getppid()
     while llm.llm_engine.has_unfinished_requests():

@@ -168,7 +168,7 @@ def loop_end(tokens: Sequence[Hashable], limit: RepetitionLimit | None) -> int |
 
 def _sampling(request: Request, decoding: Decoding, words: Words, vllm_fields: bool) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "max_tokens": decoding.max_new_tokens,
+        "max_tokens": request.limit(decoding),
         "temperature": decoding.heat,
         "top_p": decoding.top_p,
         "seed": request.seed,
