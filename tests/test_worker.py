@@ -25,9 +25,9 @@ setup = json.loads(sys.stdin.readline())
 print(json.dumps({"type": "ready", "version": "stand-in", "vocabulary": 512}), flush=True)
 for line in sys.stdin:
     message = json.loads(line)
-    if message["sampling"]["max_tokens"] == 666:
+    if message["requests"][0]["max_tokens"] == 666:
         print("the end is near", file=sys.stderr); sys.exit(3)
-    if message["sampling"]["max_tokens"] == 667:
+    if message["requests"][0]["max_tokens"] == 667:
         print(json.dumps({"type": "error", "message": "out of memory"}), flush=True); sys.exit(1)
     for index in reversed(range(len(message["requests"]))):
         ids = [*message["requests"][index]["prompt_ids"], message["sampling"]["stop_token_ids"][-1]]
