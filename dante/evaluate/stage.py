@@ -14,7 +14,7 @@ A restart begins anew.
 import shutil
 
 from dante.cache.asked import check_rendering
-from dante.cache.records.manifest import FILE_NAME as MANIFEST
+from dante.cache.records.manifest import load_manifest
 from dante.evaluate.join import joined, side_by_side
 from dante.evaluate.measure import build_suites, measure
 from dante.evaluate.score_stage import subject
@@ -67,6 +67,6 @@ def run(step: Step[Eval]) -> None:
         if suite.tokens:
             write_lines(step.out / suite.name / "tokens.jsonl", suite.token_lines())
     records = {record.id: record for record in student.records}
-    writer = read_json(step.inputs["cache"] / MANIFEST).get("teacher")
+    writer = load_manifest(step.inputs["cache"]).get("teacher")
     its_own = writer is None or load_teacher(step.inputs["teacher"]).wrote(writer)
     write_lines(step.out / "generations.jsonl", side_by_side(suites, records, "teacher" if its_own else "cache"))

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from dante.cache.records.record import Record, prompt_hash
 from dante.errors import DanteError
 from dante.select.candidate import Candidate
-from dante.select.labels import automatic_beta, before_training
+from dante.select.labels import Probabilities, automatic_beta, before_training
 from dante.select.likelihood.files import Likelihood
 from dante.select.selectors.base import Selector
 from dante.text.sentence_scores import sentence_scores
@@ -54,10 +54,12 @@ def read(record: Record, likelihood: Likelihood) -> Read:
 
 def beta_of(beta: float | None, answers: Sequence[Read]) -> float:
     """β as it was given; None: from the answers' own differences."""
-    if beta is not None:
-        return beta
-    teacher, student = (np.concatenate([getattr(one, side) for one in answers]) for side in ("teacher", "student"))
-    return automatic_beta(teacher, student)
+    return automatic_beta(*both_sides(answers)) if beta is None else beta
+
+
+def both_sides(answers: Sequence[Read]) -> tuple[Probabilities, Probabilities]:
+    """Probabilities of all sentences of all answers, under the teacher and under the student."""
+    return np.concatenate([one.teacher for one in answers]), np.concatenate([one.student for one in answers])
 
 
 def candidates(answers: Sequence[Read], likelihoods: Sequence[Likelihood], beta: float) -> list[list[Candidate]]:

@@ -19,7 +19,7 @@ from dante.cache.records.writer import CacheWriter
 from dante.run.parts import build
 from dante.run.step import Step
 from dante.select.candidate import Candidate
-from dante.select.choose import Read, beta_of, candidates, choose, read
+from dante.select.choose import Read, beta_of, both_sides, candidates, choose, read
 from dante.select.labels import BEFORE, GRID, before_training, shares
 from dante.select.likelihood.files import LikelihoodFiles
 from dante.select.sampled import sampled
@@ -73,7 +73,7 @@ def _facts(
     answers: Sequence[Read], groups: Sequence[Sequence[Candidate]], kept: Sequence[Candidate], beta: float
 ) -> dict[str, Any]:
     """What was kept of what, and what other β would have called the same sentences."""
-    teacher, student = (np.concatenate([getattr(one, side) for one in answers]) for side in ("teacher", "student"))
+    teacher, student = both_sides(answers)
     grid = sorted({*GRID, round(beta, _DECIMALS)})
     return {
         "beta": round(beta, _DECIMALS),
