@@ -550,7 +550,7 @@ def test_the_report_shows_the_parts_and_the_budget() -> None:
     unknown = Compute(Work(1000, 6e6), Work(200, None), Work(200, None)).as_dict(None)
     rows = dict(cost.compute_rows({"compute": unknown}))
     assert rows["read by the teacher once more (scoring)"] == "size of the teacher unknown, 200 tokens"
-    assert rows["budget"] == "none: a number of steps was set"
+    assert rows["budget"] == "none: a number of steps or of epochs was set"
     assert cost.compute_rows({}) == []
     drawn = Run(
         fits=[Fit("fit", [], {"compute": found.as_dict(None)}, {})],

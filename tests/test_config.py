@@ -1,5 +1,6 @@
 """Every experiment composes and is planned at every scale, without weights and without a network."""
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -26,11 +27,16 @@ _DENSE = {"calibration", "release-padded"}
 _MADE = dict.fromkeys(("smoke", "pocket"), _DENSE | {"dense", "footprint"})
 _MADE |= {"gpu1": {"calibration", "footprint"}, "a100x8": _DENSE}
 _MATCHED = {"release-matched", "eval-matched"}
+_ROUNDS = {
+    "likelihood", "select-low", "select-high", "release-high", "samples", "mixed", "likelihood-after", "sentences",
+}  # fmt: skip
 RECIPES_OWN: dict[str, dict[str, set[str]]] = {
     "raw_kd": dict.fromkeys(SCALES, {"texts"}),
     "cached_kd": dict.fromkeys(SCALES, {"logits"}),
     "moe_chat_kd": _MADE,
     "laguna_dense": {scale: own | _MATCHED for scale, own in _MADE.items()},
+    "dasd_thinking": dict.fromkeys(SCALES, _ROUNDS)
+    | {"pocket": _ROUNDS | {"cache-before", "pruned"}, "a100x8": _ROUNDS | {"cache-high", "likelihood-high"}},
 }
 OWN_STEPS = {label for by_scale in RECIPES_OWN.values() for own in by_scale.values() for label in own}
 
@@ -173,3 +179,13 @@ def test_what_stages_may_be_told_is_known_without_loading_torch() -> None:
     code = "import sys; from dante.run.stages import STAGES; [s.settings_class() for s in STAGES.values()]"
     code += "; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_a_length_in_epochs_says_how_often_records_are_drawn(tmp_path: Path) -> None:
+    words = ("+experiment=sft", "scale=smoke", "budget=epochs", "budget.compute.amount=2", f"run.dir={tmp_path}/run")
+    cfg = composed(*words)
+    (fit,) = estimate(cfg, pipeline.plan_steps(cfg)).fits
+    assert fit.records is not None
+    assert fit.steps == math.ceil(2 * fit.records / cfg["fit"]["batch"]["size"])
+    with pytest.raises(DanteError, match="contradict each other"):
+        composed(*words, "fit.steps=5")

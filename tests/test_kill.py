@@ -84,7 +84,10 @@ TWO_FITS = (
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("experiment", "first", "second"),
-    [("dante_then_sft", "fit-first", "fit-second"), ("laguna_dense", "fit-match", "fit-chat_kd")],
+    [
+        ("dante_then_sft", "fit-first", "fit-second"),
+        ("laguna_dense", "fit-match", "fit-chat_kd"),
+    ],
 )
 def test_a_recipe_of_two_fits_that_is_killed_inside_and_between_them_ends_like_an_undisturbed_one(
     experiment: str, first: str, second: str, tmp_path: Path
@@ -93,20 +96,56 @@ def test_a_recipe_of_two_fits_that_is_killed_inside_and_between_them_ends_like_a
     whole, run = Run(tmp_path / "whole" / "run", overrides), Run(tmp_path / "runs" / "run", overrides)
     whole.finish()
 
-    def checkpoint_of(label: str) -> Callable[[], bool]:
-        def there() -> bool:
-            return run.begun(label) and any((run.store / run.partial(label) / "checkpoints").glob("*.ckpt"))
-
-        return there
-
     def between() -> bool:
         return (run.directory / first).exists() and not run.begun(second)
 
-    kills = [run.kill_when(moment, 0.0) for moment in (checkpoint_of(first), between, checkpoint_of(second))]
-    assert sum(kills) >= 2  # between two fits there are milliseconds
+    moments = (checkpoint_of(run, first), between, checkpoint_of(run, second))
+    assert sum(run.kill_when(moment, 0.0) for moment in moments) >= 2  # between two fits there are milliseconds
     run.finish()
     assert run.result() == whole.result()
     assert run.result()["metrics"].keys() == {first, second}
+    assert run.leftovers() == []
+
+
+def checkpoint_of(run: Run, label: str) -> Callable[[], bool]:
+    """Whether a fit has begun and written a checkpoint."""
+
+    def there() -> bool:
+        return run.begun(label) and any((run.store / run.partial(label) / "checkpoints").glob("*.ckpt"))
+
+    return there
+
+
+@pytest.mark.slow
+def test_rounds_of_chosen_answers_that_are_killed_inside_and_between_them_end_like_undisturbed_ones(
+    tmp_path: Path,
+) -> None:
+    overrides = ("+experiment=dasd_thinking", *TWO_FITS, "mixed.batch_requests=4")
+    whole, run = Run(tmp_path / "whole" / "run", overrides), Run(tmp_path / "runs" / "run", overrides)
+    whole.finish()
+
+    def begun(label: str) -> Callable[[], bool]:
+        return lambda: run.begun(label)
+
+    moments = {
+        "likelihood": begun("likelihood"),
+        "select-low": begun("select-low"),
+        "fit-low": checkpoint_of(run, "fit-low"),
+        "between the rounds": lambda: (run.directory / "fit-low").exists() and not run.begun("fit-high"),
+        "fit-high": checkpoint_of(run, "fit-high"),
+        "samples": begun("samples"),
+        "mixed": begun("mixed"),
+        "fit-mixed": begun("fit-mixed"),
+    }
+    killed = [name for name, moment in moments.items() if run.kill_when(moment, 0.0)]
+    print("killed in", ", ".join(killed))
+    assert len(killed) >= 6  # some of these moments are milliseconds
+    run.finish()
+    assert run.result() == whole.result()
+    assert run.result()["metrics"].keys() == {"fit-low", "fit-high", "fit-mixed"}
+    files = {"likelihood": "likelihood-00000.safetensors", "samples": "samples.jsonl", "sentences": "sentences.json"}
+    for label, file in (files | {"mixed": "records-00000.jsonl.zst"}).items():
+        assert (run.directory / label / file).read_bytes() == (whole.directory / label / file).read_bytes()
     assert run.leftovers() == []
 
 

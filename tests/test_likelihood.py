@@ -15,8 +15,9 @@ from dante.errors import DanteError
 from dante.run.step import Step
 from dante.select.likelihood import stage
 from dante.select.likelihood.files import LikelihoodFiles
-from dante.select.likelihood.measure import likelihoods, places
+from dante.select.likelihood.measure import likelihoods
 from dante.select.settings import LikelihoodSettings
+from dante.text.answer_ends import answer_token_ends
 from dante.text.chat import ChatRenderer
 from tests.test_evaluate_fidelity import tiny
 
@@ -65,9 +66,7 @@ def test_a_normal_form_is_placed_in_the_text_as_it_was_written() -> None:
     _, renderer = tiny(260, 0)
     renderer.tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
     text = "e\u0301. a\u0308\u0301 \u1100\u1161!"  # the last one is a Korean syllable in two parts
-    record = Record("r", "Ask?", text, 0.5)
-    rendered = renderer.render("Ask?", text)
-    ends = places(renderer, rendered, record)
+    ends = answer_token_ends(renderer.tokenizer, renderer.render("Ask?", text), text)
     total = len(text.encode())
     assert ends[-1] == total
     assert ends == sorted(ends)
@@ -157,3 +156,22 @@ def test_weights_that_a_fit_has_trained_are_scored(tmp_path: Path) -> None:
     first, second = (LikelihoodFiles(tmp_path / name).of(RECORDS) for name in ("first", "second"))
     assert all(not np.allclose(a.nats, b.nats) for a, b in zip(first, second, strict=True))
     assert json.loads((tmp_path / "second" / "likelihood.json").read_text())["records"] == 12
+
+
+def test_a_student_is_asked_with_its_own_template(tmp_path: Path) -> None:
+    """A teacher whose template writes something else stands beside: nothing changes."""
+    inputs = folder_of(tmp_path)
+    stage.run(step(inputs, tmp_path / "alone"))
+    _, renderer = tiny(260, 0)
+    template = str(renderer.tokenizer.chat_template)
+    renderer.tokenizer.chat_template = template.replace("<|im_start|>", "<|im_start|>the ")
+    assert renderer.tokenizer.chat_template != template
+    renderer.tokenizer.save_pretrained(tmp_path / "teacher" / "model")
+    stage.run(step({**inputs, "teacher": tmp_path / "teacher"}, tmp_path / "beside"))
+    files = [next((tmp_path / out).glob("likelihood-*.safetensors")).read_bytes() for out in ("alone", "beside")]
+    assert files[0] == files[1]
+    records = read_records(inputs["cache"], "train")
+    model, own = tiny(260, 0)
+    rows = LikelihoodFiles(tmp_path / "beside").of(records)
+    for row, expected in zip(rows, likelihoods(model, own, records), strict=True):
+        assert row.nats == pytest.approx(expected.nats, rel=1e-5, abs=1e-5)

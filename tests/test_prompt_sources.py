@@ -1,6 +1,7 @@
 """Sources of prompts: files, datasets, puzzles; what they hold becomes prompts, what they lack is told."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,10 @@ def test_puzzles() -> None:
     with pytest.raises(DanteError, match="no task 'nonsense'") as caught:
         ReasoningGymPrompts(**(node | {"tasks": ["nonsense"]})).load()
     assert "chain_sum" in caught.value.allowed
+    easy = ReasoningGymPrompts(**(node | {"tasks": {"chain_sum": {"min_terms": 2, "max_terms": 2}}})).load()
+    assert all(len(re.findall(r"[+-] ", str(prompt.prompt))) == 1 for prompt in easy)
+    with pytest.raises(DanteError, match="'chain_sum' cannot be told that"):
+        ReasoningGymPrompts(**(node | {"tasks": {"chain_sum": {"nonsense": 1}}})).load()
 
 
 def test_puzzles_without_the_package_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

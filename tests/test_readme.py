@@ -105,6 +105,6 @@ def test_every_file_of_the_configuration_is_reached_by_a_documented_choice() -> 
     groups = {path.parent.relative_to(CONF).parts[0] for path in CONF.rglob("*.yaml") if path.parent != CONF}
     assert groups <= {
         "budget", "cache", "calibration", "card", "divergence", "engine", "eval", "experiment", "fidelity", "fit",
-        "hydra", "init", "kept", "logger", "loss", "pair", "prompts", "recipe", "report", "scale", "student", "suite",
-        "selection", "supervision", "sweep", "teacher", "texts", "trainer",
+        "hydra", "init", "kept", "logger", "loss", "mixed", "pair", "prompts", "recipe", "report", "scale", "student",
+        "selection", "suite", "supervision", "sweep", "teacher", "texts", "trainer",
     }  # fmt: skip

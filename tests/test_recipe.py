@@ -23,7 +23,7 @@ def reading(**inputs: list[str]) -> dict[str, dict[str, Any]]:
     return {label: {"stage": "fit", "inputs": {name: name for name in names}} for label, names in inputs.items()}
 
 
-OTHERS = ("dante_then_sft", "laguna_dense", "moe_chat_kd")
+OTHERS = ("dante_then_sft", "dasd_thinking", "laguna_dense", "moe_chat_kd")
 
 
 @pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if name not in OTHERS])
@@ -36,6 +36,18 @@ def test_a_mixture_that_is_made_here_comes_behind_the_answers_that_it_is_made_of
     labels = list(composed("+experiment=laguna_dense", "scale=smoke")["steps"])
     assert labels[:7] == ["dense", "cache", "teacher", "calibration", "init", "fit-match", "fit-chat_kd"]
     assert labels.index("eval-matched") < labels.index("eval") < labels.index("report")
+
+
+def test_rounds_of_chosen_answers_come_one_after_the_other() -> None:
+    labels = list(composed("+experiment=dasd_thinking", "scale=smoke")["steps"])
+    rounds = ["likelihood", "select-low", "fit-low", "select-high", "fit-high", "samples", "mixed", "fit-mixed"]
+    assert [label for label in labels if label in rounds] == rounds
+    assert (
+        labels.index("fit-mixed")
+        < labels.index("likelihood-after")
+        < labels.index("sentences")
+        < labels.index("report")
+    )
 
 
 def test_any_written_order_is_brought_into_one_in_which_every_step_can_run() -> None:

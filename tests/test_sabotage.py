@@ -150,6 +150,39 @@ SABOTAGES = {
         "[True] * (end - start) + [False] * (len(ids) - end)",
         ("tests/test_logit_mask.py",),
     ),
+    "ratios of probabilities instead of differences": Sabotage(
+        "dante/select/labels.py",
+        "    gap = teacher - student\n    types = np.full(len(gap), Type.COMMON, dtype=np.int8)",
+        "    gap = teacher / student - 1\n    types = np.full(len(gap), Type.COMMON, dtype=np.int8)",
+        ("tests/test_select.py", "tests/test_selectors.py"),
+    ),
+    "probabilities per response instead of per sentence": Sabotage(
+        "dante/text/sentence_scores.py",
+        "return np.exp(self.logprob / self.tokens)",
+        "return np.exp(0 * self.logprob + self.logprob.sum() / self.tokens.sum())",
+        ("tests/test_sentence_scores.py", "tests/test_select.py"),
+    ),
+    "sentences end in characters, tokens in bytes": Sabotage(
+        "dante/text/sentence_scores.py",
+        'len(text[start:end].encode("utf-8"))',
+        "len(text[start:end])",
+        ("tests/test_sentence_scores.py", "tests/test_select.py"),
+    ),
+    "student asked with the teacher's template": Sabotage(
+        "dante/select/likelihood/stage.py",
+        'ChatRenderer(load_tokenizer(step.inputs["init"] / "model"), **settings.chat)',
+        'ChatRenderer(load_tokenizer(step.inputs.get("teacher", step.inputs["init"]) / "model"), **settings.chat)',
+        ("tests/test_likelihood.py",),
+    ),
+    "a student's own words are no targets": Sabotage(
+        "conf/fit/default.yaml", "mask_prefix: false", "mask_prefix: true", ("tests/test_dasd.py",)
+    ),
+    "a limit in characters": Sabotage(
+        "dante/cache/mixed/samples.py",
+        'len(renderer.tokenizer(record.teacher_text, add_special_tokens=False)["input_ids"])',
+        "len(record.teacher_text)",
+        ("tests/test_dasd.py",),
+    ),
     "attention across documents": Sabotage(
         "dante/students/backbone.py",
         "**row_inputs(model, row),",

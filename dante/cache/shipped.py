@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from dante.cache.filters import Filter, apply_all
 from dante.cache.records.manifest import FILE_NAME, verify
@@ -16,6 +16,7 @@ from dante.teachers.teacher import FILE_NAME as TEACHER_FILE
 from dante.teachers.teacher import load_teacher
 
 POCKET = Path(__file__).with_name("pocket")
+CANDIDATES = Path(__file__).with_name("candidates")
 EXAMPLES = 3
 # How files of others are read; raised when the same file gives other records. 2: prompts in all their forms are one.
 READING = "2"
@@ -32,6 +33,8 @@ class ShippedCache:
         policy: what to do with a bad line, `error` or `skip`.
     """
 
+    PACKAGED: ClassVar[Path] = POCKET
+
     def __init__(
         self,
         path: str | None,
@@ -40,7 +43,7 @@ class ShippedCache:
         filters: Mapping[str, Filter | None],
         policy: Policy,
     ) -> None:
-        self.path = POCKET if path is None else Path(path).expanduser()
+        self.path = self.PACKAGED if path is None else Path(path).expanduser()
         self.heldout, self.validation = heldout, validation
         self.filters, self.policy = (
             [record_filter for record_filter in filters.values() if record_filter is not None],
@@ -56,7 +59,7 @@ class ShippedCache:
             return None
         manifest = self.path / FILE_NAME
         files = [manifest] if manifest.is_file() else shard_paths(self.path)
-        read = {} if self.path == POCKET else {"reading": READING}
+        read = {} if self.path == self.PACKAGED else {"reading": READING}
         return {path.name: sha256(path) for path in files} | read
 
     def build(self, step: Step) -> dict[str, Any]:
@@ -115,3 +118,9 @@ class ShippedCache:
                 where=str(self.path),
                 fix="choose the cache's own teacher, or generate a cache with this one",
             )
+
+
+class ShippedCandidates(ShippedCache):
+    """The same, whose cache inside the package has several answers to every prompt (`dante/cache/candidates`)."""
+
+    PACKAGED = CANDIDATES

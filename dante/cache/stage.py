@@ -14,7 +14,7 @@ from dante.cache.prompts.sources import (
 )
 from dante.cache.raw import RawTexts
 from dante.cache.settings import Settings
-from dante.cache.shipped import ShippedCache
+from dante.cache.shipped import ShippedCache, ShippedCandidates
 from dante.models.outside import named_files
 from dante.run.parts import build
 from dante.run.step import Step
@@ -30,6 +30,7 @@ __all__ = [
     "RawTexts",
     "ReasoningGymPrompts",
     "ShippedCache",
+    "ShippedCandidates",
     "run",
 ]
 

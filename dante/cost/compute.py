@@ -14,10 +14,12 @@ mixture of experts the active ones. Attention's products with a growing context 
 
 A teacher's answer is charged once per distinct record that training draws, however often it is drawn and whoever
 generated it when [I]: a smaller fit could have done with a smaller cache. Where one of several answers was kept, all of
-them are charged, and the student's reading of them, on which the choice was made. Held-out answers, answers that
-filters dropped and the samples behind self-consistency are not charged; the end-of-turn token is not counted. Scores
-that are kept in files are charged likewise, once per answer; a teacher that runs beside the student scores every token
-that is drawn, every time, and its LM head runs at supervised positions only, which 2 · N overstates a little.
+them are charged, and the student's reading of them, on which the choice was made. Where a student began answers that
+the teacher ended, all that it wrote is charged, too, and the teacher's own answers beside them are not charged again.
+Held-out answers, answers that filters dropped and the samples behind self-consistency are not charged; the end-of-turn
+token is not counted. Scores that are kept in files are charged likewise, once per answer; a teacher that runs beside
+the student scores every token that is drawn, every time, and its LM head runs at supervised positions only, which
+2 · N overstates a little.
 """
 
 from collections.abc import Callable

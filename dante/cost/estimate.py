@@ -31,6 +31,7 @@ from dante.teachers.size import resident_parameters, teacher_size
 
 # Sources of texts that no teacher writes.
 RAW = ("dante.cache.stage.RawTexts",)
+SIDES: tuple[Split, Split] = ("heldout", "validation")
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,7 @@ def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, Planned
             estimated=("training", "generation", *(("scoring",) if scored or live or selects else ())),
         )
 
-    count = fit.steps or _steps_of(fit.compute, cost_of)
+    count = fit.steps or _steps_of(fit.compute, cost_of, (records or 1) * per_record / per_step)
     cost = cost_of(count)
     tokens = float(per_step * count)
     devices = trainer["devices"] * trainer["num_nodes"]
@@ -306,10 +307,20 @@ def _meta(student: dict[str, Any]) -> Any:
 def _texts_of(cfg: dict[str, Any], label: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Source of the texts that a cache step brings, and what is expected of them; of a selection, its candidates'."""
     step = cfg["steps"][label]
+    if step["stage"] == "mixed":
+        source, expected = _texts_of(cfg, step["inputs"]["cache"])
+        mixed, own = cfg["mixed"]["expected"], cfg["mixed"]["off_policy"]
+        held = sum(prompts_of(planned(source, side), expected["records"] or 0) for side in SIDES)
+        return source, expected | {"records": round(mixed * (1 + own)) + held if mixed else None}
     if step["stage"] == "select":
         source, expected = _texts_of(cfg, step["inputs"]["cache"])
         return source, expected | {"records": (expected["records"] or 0) // _answers_per_prompt(source) or None}
     source = step["settings"]["source"]
+    if cfg["cache_before"] is not None and source == cfg["cache_before"]["source"]:
+        return source, cfg["cache_before"]["expected"]
+    prompts = (source.get("prompts") or {}).get("count")
+    if prompts and source != cfg["cache"]["source"]:  # a second cache of the same kind, of another size
+        return source, cfg["cache"]["expected"] | {"records": prompts * _answers_per_prompt(source)}
     raw = cfg["texts"] is not None and source == cfg["texts"]["source"]
     return source, cfg["texts" if raw else "cache"]["expected"]
 
@@ -347,8 +358,7 @@ def _cache_facts(
             if answered and teacher_tokens:  # and one end-of-turn token each
                 supervised = teacher_tokens / answered + 1
             return counts.get("train") or records, per_record, supervised / per_record, True
-    sides: tuple[Split, Split] = ("heldout", "validation")
-    train = records - sum(prompts_of(planned(source, side), records) for side in sides) if records else None
+    train = records - sum(prompts_of(planned(source, side), records) for side in SIDES) if records else None
     return train, per_record, supervised / per_record, False
 
 
@@ -375,11 +385,14 @@ def _teacher_parameters(cfg: dict[str, Any], steps: dict[str, PlannedStep]) -> f
     return size.parameters if size else None
 
 
-def _steps_of(budget: ComputeBudget, cost_of: Callable[[int], Compute]) -> int:
+def _steps_of(budget: ComputeBudget, cost_of: Callable[[int], Compute], steps_per_epoch: float) -> int:
     """About as many steps as a budget pays for, at least one: whether it pays for that is found when all is counted."""
+    unit = budget.unit
+    if unit == "epochs":
+        return max(1, math.ceil(budget.amount * steps_per_epoch))
 
     def price(steps: int) -> float:
-        spent = cost_of(steps).spent(budget.unit)
+        spent = cost_of(steps).spent(unit)
         if spent is None:
             raise DanteError(
                 "the budget is in FLOPs, and the teacher's size is unknown",

@@ -15,7 +15,7 @@ from dante.run.config.schema import ComputeBudget
 from dante.run.step import PlannedStep
 from dante.system.files import GIB
 
-_UNITS = {"tokens": "tokens", "flops": "FLOPs"}
+_UNITS = {"tokens": "tokens", "flops": "FLOPs", "epochs": "epochs"}
 
 
 def plan(cfg: dict[str, Any], steps: list[PlannedStep], cost: Estimate) -> None:
@@ -97,7 +97,11 @@ def _fit_rows(cost: FitEstimate, trainer: dict[str, Any]) -> list[tuple[str, str
     enough = "" if memory <= trainer["memory_gib"] else "  [red]more than the device has[/]"
     return [
         ("losses", ", ".join(cost.losses)),
-        *([("budget", f"{budget_words(budget)}, teacher included")] if budget else []),
+        *(
+            [("budget", budget_words(budget) + (", teacher included" if budget.counts_compute else ""))]
+            if budget
+            else []
+        ),
         ("steps", f"{about}{cost.steps:,} × {fit.batch.size:,} {fit.batch.unit}{epochs}"),
         (
             "tokens",
@@ -166,9 +170,9 @@ def compute_sentence(cost: Compute, unit: Unit) -> str:
 
 
 def budget_words(budget: ComputeBudget) -> str:
-    """`2e14 FLOPs`, `40,000 tokens`."""
-    amount = _short(budget.amount) if budget.unit == "flops" else f"{budget.amount:,.0f}"
-    return f"{amount} {_UNITS[budget.unit]}"
+    """`2e14 FLOPs`, `40,000 tokens`, `6 epochs`."""
+    amount = f"{budget.amount:,.0f}" if budget.unit == "tokens" else _short(budget.amount)
+    return f"{amount} {_UNITS[budget.unit] if budget.amount != 1 else _UNITS[budget.unit].removesuffix('s')}"
 
 
 def _short(amount: float | int) -> str:

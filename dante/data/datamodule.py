@@ -125,6 +125,7 @@ class DistillData(LightningDataModule):
         policy: what an unreadable record does: `error` or `skip`.
         workers: processes that build batches ahead; 0: none.
         supervision: provides what losses need of the teacher beside its text.
+        mask_prefix: the beginning of an answer that was given to the teacher is no target.
     """
 
     def __init__(
@@ -146,6 +147,7 @@ class DistillData(LightningDataModule):
         policy: Policy = "error",
         workers: int = 0,
         supervision: Supervision | None = None,
+        mask_prefix: bool = False,
     ) -> None:
         super().__init__()
         if overlong not in ("error", "drop"):
@@ -154,14 +156,14 @@ class DistillData(LightningDataModule):
         self.curriculum, self.steps, self.batch, self.seed = curriculum, steps, dict(batch), seed
         self.max_tokens, self.accumulate, self.overlong = max_tokens, accumulate, overlong
         self.start_step, self.rank, self.world_size = start_step, rank, world_size
-        self.policy, self.workers = policy, workers
+        self.policy, self.workers, self.mask_prefix = policy, workers, mask_prefix
         self.supervision = supervision or Supervision()
         self.plan: Plan | None = None
         self.dropped_overlong = 0
 
     def prepare_data(self) -> None:
         """Tokenises the cache, on one process per node."""
-        tokenised_train_records(self.cache, self.renderer, self.tokens_dir, self.policy)
+        self._tokenised()
 
     def setup(self, stage: str | None = None) -> None:
         """Opens the table and plans every step."""
@@ -176,7 +178,7 @@ class DistillData(LightningDataModule):
         Raises:
             DanteError: a record is longer than a pack, and none may be dropped.
         """
-        self.table = tokenised_train_records(self.cache, self.renderer, self.tokens_dir, self.policy)
+        self.table = self._tokenised()
         tokens = column(self.table, "tokens")
         self.rows = np.flatnonzero(tokens <= self.max_tokens)
         self.dropped_overlong = len(tokens) - len(self.rows)
@@ -216,6 +218,9 @@ class DistillData(LightningDataModule):
         assert self.plan is not None, "setup() has not run"
         train_records = len(self.rows) + self.dropped_overlong
         return {**self.plan.summary(), "train_records": train_records, "dropped_overlong": self.dropped_overlong}
+
+    def _tokenised(self) -> Table:
+        return tokenised_train_records(self.cache, self.renderer, self.tokens_dir, self.policy, self.mask_prefix)
 
     def _place(self) -> tuple[int, int]:
         trainer = self.trainer

@@ -32,4 +32,5 @@ def data_of_fit(
         seed=seed,
         workers=workers,
         supervision=supervision,
+        mask_prefix=fit.mask_prefix,
     )

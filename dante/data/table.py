@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from rich.progress import track
 from dante.cache import Record, read_records
 from dante.cache.records.reader import Policy, shard_paths
 from dante.errors import DanteError
+from dante.text.answer_ends import answer_token_ends
 from dante.text.chat import FIXED_DATE, Rendered
 from dante.text.rendering import Renderer
 
@@ -48,7 +50,9 @@ FEATURES = Features(
 )
 
 
-def tokenised_train_records(cache: Path, renderer: Renderer, directory: Path, policy: Policy) -> Dataset:
+def tokenised_train_records(
+    cache: Path, renderer: Renderer, directory: Path, policy: Policy, mask_prefix: bool = False
+) -> Dataset:
     """The table of the cache's training records, made if `directory` does not hold it yet.
 
     Training records are those of split `train`; in a cache without splits, all.
@@ -58,17 +62,18 @@ def tokenised_train_records(cache: Path, renderer: Renderer, directory: Path, po
         renderer: the student's template and form.
         directory: where the table is kept; it appears whole or not at all, so a killed run leaves none that is cut.
         policy: what a bad record does: `error` or `skip`.
+        mask_prefix: the beginning of an answer that was given to the teacher is no target.
 
     Raises:
         DanteError: a record that cannot be read or rendered exactly, named by its id.
     """
-    path = directory / f"tokens-{table_key(cache, renderer, policy)[:16]}.arrow"
+    path = directory / f"tokens-{table_key(cache, renderer, policy, mask_prefix)[:16]}.arrow"
     if not path.is_file():
-        write_table(read_records(cache, "train", policy), renderer, path)
+        write_table(read_records(cache, "train", policy), renderer, path, mask_prefix)
     return Dataset.from_file(str(path))
 
 
-def table_key(cache: Path, renderer: Renderer, policy: Policy) -> str:
+def table_key(cache: Path, renderer: Renderer, policy: Policy, mask_prefix: bool = False) -> str:
     """Hash of everything a table depends on: the shards' bytes, the tokenizer, the template and its variables."""
     digest = hashlib.sha256(json.dumps([TABLE_VERSION, FIXED_DATE, policy], sort_keys=True).encode())
     for shard in shard_paths(cache):
@@ -78,10 +83,12 @@ def table_key(cache: Path, renderer: Renderer, policy: Policy) -> str:
     digest.update(tokenizer.backend_tokenizer.to_str().encode())
     digest.update(f"{type(renderer).__name__} {tokenizer.chat_template}".encode())
     digest.update(json.dumps(renderer.template_kwargs, sort_keys=True, default=str).encode())
+    if mask_prefix:
+        digest.update(b"mask_prefix")
     return digest.hexdigest()
 
 
-def write_table(records: Sequence[Record], renderer: Renderer, path: Path) -> None:
+def write_table(records: Sequence[Record], renderer: Renderer, path: Path, mask_prefix: bool = False) -> None:
     """Renders `records` into an Arrow file; the file appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")  # nodes may share the folder
@@ -89,7 +96,7 @@ def write_table(records: Sequence[Record], renderer: Renderer, path: Path) -> No
         with ArrowWriter(path=str(partial), features=FEATURES) as writer:
             starts = range(0, len(records), RECORDS_PER_BATCH)
             for start in track(starts, description="tokenising records", transient=True, disable=len(starts) < 10):
-                batch = rows(records[start : start + RECORDS_PER_BATCH], renderer)
+                batch = rows(records[start : start + RECORDS_PER_BATCH], renderer, mask_prefix)
                 writer.write_batch({name: [item[name] for item in batch] for name in FEATURES})
             writer.finalize()
         os.replace(partial, path)
@@ -97,7 +104,7 @@ def write_table(records: Sequence[Record], renderer: Renderer, path: Path) -> No
         partial.unlink(missing_ok=True)
 
 
-def rows(records: Sequence[Record], renderer: Renderer) -> list[dict[str, Any]]:
+def rows(records: Sequence[Record], renderer: Renderer, mask_prefix: bool = False) -> list[dict[str, Any]]:
     """Records as rows of the table, tokenised together.
 
     Raises:
@@ -106,25 +113,28 @@ def rows(records: Sequence[Record], renderer: Renderer) -> list[dict[str, Any]]:
     try:
         rendered = renderer.render_many([(record.prompt, record.teacher_text) for record in records])
     except DanteError:
-        return [row(record, renderer) for record in records]  # which raises again, with the name
-    return [_row(*pair) for pair in zip(records, rendered, strict=True)]
+        return [row(record, renderer, mask_prefix) for record in records]  # which raises again, with the name
+    return [_row(record, one, renderer, mask_prefix) for record, one in zip(records, rendered, strict=True)]
 
 
-def row(record: Record, renderer: Renderer) -> dict[str, Any]:
+def row(record: Record, renderer: Renderer, mask_prefix: bool = False) -> dict[str, Any]:
     """One record as a row of the table.
 
     Raises:
         DanteError: the record cannot be rendered exactly; the message names it.
     """
     try:
-        return _row(record, renderer.render(record.prompt, record.teacher_text))
+        return _row(record, renderer.render(record.prompt, record.teacher_text), renderer, mask_prefix)
     except DanteError as error:
         where = f"record {record.id}" + (f", {error.where}" if error.where else "")
         raise DanteError(error.what, where=where, allowed=error.allowed, fix=error.fix) from error
 
 
-def _row(record: Record, rendered: Rendered) -> dict[str, Any]:
+def _row(record: Record, rendered: Rendered, renderer: Renderer, mask_prefix: bool) -> dict[str, Any]:
     values = {name: getattr(record, name) for name in RECORD_FIELDS}
+    prompt_tokens = int(np.argmax(rendered.supervised))
+    if mask_prefix and record.prefix_bytes:
+        rendered = _without_prefix(record, rendered, renderer)
     return {
         "id": record.id,
         "input_ids": np.array(rendered.input_ids, dtype=np.int32),
@@ -132,11 +142,18 @@ def _row(record: Record, rendered: Rendered) -> dict[str, Any]:
         "tokens": len(rendered.input_ids),
         "supervised_tokens": sum(rendered.supervised),
         "answer_bytes": rendered.answer_bytes,
-        "prompt_tokens": int(np.argmax(rendered.supervised)),
+        "prompt_tokens": prompt_tokens,
         "teacher_tokens": len(record.token_ends or ()),
         "prefix_bytes": record.prefix_bytes or 0,
         **{name: float("nan") if value is None else float(value) for name, value in values.items()},
     }
+
+
+def _without_prefix(record: Record, rendered: Rendered, renderer: Renderer) -> Rendered:
+    """Only tokens that the teacher wrote are targets; one that holds bytes of both is the teacher's."""
+    ends = answer_token_ends(renderer.tokenizer, rendered, record.teacher_text)
+    targets = iter([*(end > (record.prefix_bytes or 0) for end in ends), True])  # the end of the turn
+    return replace(rendered, supervised=[target and next(targets) for target in rendered.supervised])
 
 
 def rows_of(table: Dataset, indices: Sequence[int]) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from dante.cache import Record, read_records
+from dante.cache.records.reader import first_answers
 from dante.cache.records.record import Split
 from dante.evaluate import items
 from dante.run.precision import dtype_of
@@ -78,5 +79,6 @@ class Subject:
         return items.select(self.read("heldout"), self.heldout)
 
     def read(self, split: Split) -> list[Record]:
-        """All records of one split of the cache."""
-        return read_records(self.cache, split)
+        """Records of one split of the cache: of a held-out prompt the answer that was sampled first."""
+        records = read_records(self.cache, split)
+        return records if split == "train" else first_answers(records)

@@ -70,6 +70,7 @@ class Bill:
         beside: sizes of the teachers that score every draw; None: unknown.
         written: whether a teacher wrote the texts; raw ones cost nothing.
         candidates: what the answers were chosen from; None: from nothing.
+        begun: what a student's own answers took, where it began some of them.
         same_tokens: whether teacher and student share tokenizer and template, so that prompts have equal lengths.
         reads_text: whether a loss sends the answers through the student.
         paid: rows of the table whose answers an earlier fit of the recipe is charged for.
@@ -85,6 +86,7 @@ class Bill:
     beside: tuple[Size | None, ...] = ()
     written: bool = True
     candidates: Candidates | None = None
+    begun: Work = compute.NOTHING
 
     def of(self, plan: Plan) -> Compute:
         """What a plan costs; every distinct record's answer once, if no earlier fit has paid for it."""
@@ -112,7 +114,7 @@ class Bill:
             estimated.append("scoring")
         return Compute(
             training=self._training(tokens, supervised),
-            generation=work,
+            generation=work + self.begun,
             scoring=sum(self._beside(tokens, supervised), (work if self.scored else compute.NOTHING) + chosen),
             estimated=tuple(estimated),
         )
@@ -149,7 +151,7 @@ def bill_of(step: Step[Settings], data: DistillData, source: Path) -> Bill:
         "sha256_16": stable_hash(tokenizer.backend_tokenizer.to_str()),
         "chat_template": stable_hash(tokenizer.chat_template),
     }
-    losses = list(step.settings.build_losses().values())
+    losses, mixed = list(step.settings.build_losses().values()), manifest.get("mixed")
     return Bill(
         data=data,
         shape=(units_shape if matches_blocks(losses) else shape_of)(meta_of(source)),
@@ -157,11 +159,25 @@ def bill_of(step: Step[Settings], data: DistillData, source: Path) -> Bill:
         scored=scored_once(step.settings.supervision, losses),
         same_tokens=(manifest.get("tokenizer") or {}) == tokenizer_identity,
         reads_text=any(isinstance(loss, LinearLoss | BlockLoss) for loss in losses),
-        paid=drawn_before(step),
+        paid=drawn_before(step) if mixed is None else _own_answers(data),
         beside=tuple(_size_of_input(step, name) for name in scoring_inputs(step.settings.supervision, losses)),
         written=not manifest.get("raw"),
         candidates=Candidates.of(manifest.get("selection")),
+        begun=_begun(mixed, meta_of(source)),
     )
+
+
+def _own_answers(data: DistillData) -> Int64[np.ndarray, " rows"]:
+    """Rows of a mixed cache that are the teacher's own answers: the round before has learned from them, and paid."""
+    return np.flatnonzero(column(data.table, "prefix_bytes") == 0)
+
+
+def _begun(mixed: dict[str, Any] | None, student: Any) -> Work:
+    """The student's answers that a mixed cache was made of, those included that it ended itself."""
+    if mixed is None:
+        return compute.NOTHING
+    sampled = mixed["sampled"]
+    return compute.inference(shape_of(student).parameters, sampled["prompt_tokens"], sampled["tokens"])
 
 
 def _size_of_input(step: Step[Settings], name: str) -> Size | None:
@@ -186,13 +202,17 @@ def size_of_writer(step: Step[Settings], written: dict[str, Any] | None) -> Size
 
 
 def paid_for(budget: ComputeBudget, bill: Bill) -> int:
-    """Steps that a budget pays for: as many as fit into it with the answers that they draw.
+    """Steps that a budget pays for: as many as fit into it with the answers that they draw; of epochs, as many as draw
+    that often what the table has.
 
     Raises:
         DanteError: a budget in FLOPs and a teacher of unknown size; an amount that is too small for one step, or so
             large that its unit must be wrong.
     """
     unit, amount, data = budget.unit, budget.amount, bill.data
+    if unit == "epochs":
+        draws = round(amount * len(data.rows))
+        return compute.most_steps(lambda steps: len(data.plan_of(steps).rows), draws - 1) + 1
     plan = data.plan_of(1)
     first = bill.of(plan)
     if first.spent(unit) is None:
@@ -239,8 +259,9 @@ def with_steps(step: Step[Settings], bill: Bill) -> Step[Settings]:
     with console.screen().status("looking for the number of steps that the budget pays for"):
         steps = paid_for(fit.compute, bill)
     spent = bill.of(bill.data.plan_of(steps))
-    sentence = compute_sentence(spent, fit.compute.unit)
-    console.info(f"  {steps:,} steps for {budget_words(fit.compute)}: {sentence}")
+    unit = fit.compute.unit
+    sentence = "" if unit == "epochs" else f": {compute_sentence(spent, unit)}"
+    console.info(f"  {steps:,} steps for {budget_words(fit.compute)}{sentence}")
     return replace(step, settings=step.settings.with_steps(steps))
 
 
@@ -251,7 +272,7 @@ def measured(planned: Compute, totals: dict[str, Any]) -> Compute:
 
 def check_spent(spent: Compute, budget: ComputeBudget | None, steps: int) -> None:
     """Say so where the fit did not cost what the budget gave: with few steps one more can cost more than is left."""
-    if budget is None:
+    if budget is None or budget.unit == "epochs":
         return
     used_amount, amount = _known(spent.spent(budget.unit)), budget.amount
     if compute.misses(used_amount, amount):

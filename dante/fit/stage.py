@@ -289,7 +289,7 @@ def _write_result(prepared: _Prepared) -> None:
             "spikes": recorder.spikes.count if recorder.spikes else 0,
             "data": data.summary(),
             "losses": losses,
-            "compute": spent.as_dict(fit.compute.model_dump() if fit.compute else None),
+            "compute": spent.as_dict(fit.compute.model_dump() if fit.compute and fit.compute.counts_compute else None),
         },
     )
     if (note := recorder.accounting.note) is not None:

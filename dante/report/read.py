@@ -44,13 +44,18 @@ class Run:
         items: suite → its joined items, see `dante.report.evaluation`.
         tokens: lines of `heldout/tokens.jsonl`: some held-out answers token by token, where the evaluation kept them.
         generations: lines of `generations.jsonl`: every prompt that was asked.
-        cache: `manifest.json` of the cache the last fit learnt from.
+        cache: `manifest.json` of the teacher's answers; of several such steps the last one.
         entropies: `output_entropy` of its records, nats per token.
         cache_step: `step.json` of that cache: whether it was generated in this run, and how long that took.
         teacher: `teacher.json`.
         teacher_parameters: counted in the headers of the teacher's safetensors; None where its weights are elsewhere.
         init: `init.json`.
         card: `README.md` of the release.
+        sentences: `sentences.json`: types of sentences, what selectors keep, where candidates were looked at.
+        sentence_examples: lines of `examples.jsonl`: some candidates sentence by sentence.
+        likelihood: `likelihood.json`: the untrained student's reading of the candidates.
+        samples: lines of `samples.jsonl`: a student's own answers, where the recipe has a mixed round.
+        mixed: entry `mixed` of the manifest of what became of them.
         footprint: `footprint.json`: what the models take and how fast they answer, where a step has measured it.
     """
 
@@ -68,6 +73,11 @@ class Run:
     teacher_parameters: int | None = None
     init: Json = field(default_factory=dict)
     card: str = ""
+    sentences: Json = field(default_factory=dict)
+    sentence_examples: list[Json] = field(default_factory=list)
+    likelihood: Json = field(default_factory=dict)
+    samples: list[Json] = field(default_factory=list)
+    mixed: Json = field(default_factory=dict)
     footprint: Json = field(default_factory=dict)
 
 
@@ -91,11 +101,17 @@ def read_run(inputs: dict[str, Path], *, records: bool = True) -> Run:
             fields["items"] = read_items(folder, fields["evaluation"])
             fields["tokens"] = read_lines(folder / MAIN / "tokens.jsonl")
             fields["generations"] = read_lines(folder / "generations.jsonl")
-        if (folder / "manifest.json").is_file():
-            fields["cache"], fields["cache_step"] = _json(folder / "manifest.json"), step
+        if "mixed" in (manifest := _json(folder / "manifest.json")):
+            fields["mixed"] = manifest["mixed"]
+        elif manifest:
+            fields["cache"], fields["cache_step"] = manifest, step
             shards = [folder / shard["file"] for shard in fields["cache"].get("shards", []) if records]
             fields["entropies"] = list(_entropies(shards))
-        for key in ("teacher", "init", "footprint"):
+        if (folder / "sentences.json").is_file():
+            fields["sentence_examples"] = read_lines(folder / "examples.jsonl")
+        if (folder / "samples.json").is_file():
+            fields["samples"] = read_lines(folder / "samples.jsonl")
+        for key in ("teacher", "init", "footprint", "sentences", "likelihood"):
             if (folder / f"{key}.json").is_file():
                 fields[key] = _json(folder / f"{key}.json")
         if (folder / "teacher.json").is_file():

@@ -14,7 +14,7 @@ from dante import console
 from dante.look.page import environment
 from dante.look.theme import editions
 from dante.report.figures import SECTIONS, all_figures
-from dante.report.one_run import tokens
+from dante.report.one_run import sentences, tokens
 from dante.report.one_run.card import card_with_results
 from dante.report.one_run.content import content, file_links
 from dante.report.read import Run, read_run
@@ -25,7 +25,8 @@ from dante.run.step import Step
 def run(step: Step[Settings]) -> None:
     """Writes `index.html`, `report.md` and `*.png` into `step.out`.
 
-    Where there is a release, also `model_card.md`; where the evaluation kept answers token by token, `tokens.html`.
+    Where there is a release, also `model_card.md`; where the evaluation kept answers token by token, `tokens.html`;
+    where candidates were looked at, `sentences.html`.
 
     Settings: `experiment` (name, title, hypothesis, source), `run.name`, `report` (`generations`: most side-by-side
     answers to show; `scale`, `seed`: of the command that repeats the run; `published`: a card's own cost, or None).
@@ -43,11 +44,23 @@ def run(step: Step[Settings]) -> None:
         colours = templates(autoescape=True).get_template("tokens.html.jinja")
         rendered = colours.render(shown, title=title, name=step.settings.run.name)
         (step.out / "tokens.html").write_text(rendered, encoding="utf-8")
+    _sentences(step, read)
     text = templates(autoescape=False).get_template("report.md.jinja")
     (step.out / "report.md").write_text(text.render(facts), encoding="utf-8")
     card = card_with_results(read)
     if card:
         (step.out / "model_card.md").write_text(card, encoding="utf-8")
+
+
+def _sentences(step: Step[Settings], read: Run) -> None:
+    """The page of candidates sentence by sentence, where the run kept some."""
+    shown = sentences.page(read)
+    if shown is None:
+        return
+    page = templates(autoescape=True).get_template("sentences.html.jinja")
+    title = f"Whose sentence is it: {step.settings.experiment.title}"
+    rendered = page.render(shown, title=title, name=step.settings.run.name)
+    (step.out / "sentences.html").write_text(rendered, encoding="utf-8")
 
 
 def _figures(step: Step[Settings], read: Run) -> dict[str, list[dict[str, Any]]]:

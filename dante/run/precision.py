@@ -110,7 +110,7 @@ def decisions(config: dict[str, Any]) -> dict[str, Decision]:
     begun = _begun(config) if asked else {}
     for key in asked:
         decision_by_key[key] = _precision(config, key, _get(begun, key), device)
-    parts = [key for name in ("engine", "kept") for key in dtype_keys(config[name], name)]
+    parts = [key for name in ("engine", "kept", "mixed") for key in dtype_keys(config[name], name)]
     engines = [key for key in parts if _get(config, key) == AUTO]
     trainer = (
         decision_by_key["trainer.precision"].value

@@ -1,23 +1,33 @@
-"""The candidates of a cache: train records, all or those of one temperature."""
+"""The candidates of a cache: train records, all or those of one temperature, to all prompts or to some."""
 
 from pathlib import Path
 
 from dante.cache.records.reader import read_records
-from dante.cache.records.record import Record
+from dante.cache.records.record import Record, prompt_hash, stable_hash
 from dante.errors import DanteError
 
 
-def sampled(cache: Path, temperature: float | None) -> list[Record]:
+def sampled(cache: Path, temperature: float | None, prompts: int | None = None, seed: int = 0) -> list[Record]:
     """Train records in the order of the cache.
 
     Args:
         cache: finished cache directory.
         temperature: at which they were sampled; None: any.
+        prompts: how many prompts they answer, drawn by the seed; a smaller number is part of a larger one; None: all.
+        seed: of that draw.
 
     Raises:
         DanteError: there are none.
     """
-    records = read_records(cache, "train")
+    records = _at(read_records(cache, "train"), temperature, cache)
+    if prompts is None:
+        return records
+    order = sorted({prompt_hash(record.prompt) for record in records}, key=lambda one: stable_hash("some", seed, one))
+    some = set(order[:prompts])
+    return [record for record in records if prompt_hash(record.prompt) in some]
+
+
+def _at(records: list[Record], temperature: float | None, cache: Path) -> list[Record]:
     if temperature is None:
         return records
     kept = [record for record in records if record.temperature == temperature]

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from dante.cache.records.manifest import load_manifest
-from dante.cache.records.reader import read_records
-from dante.cache.records.record import Record, prompt_hash
+from dante.cache.records.reader import first_answers, read_records
 from dante.cache.records.writer import CacheWriter
 from dante.run.parts import build
 from dante.run.step import Step
@@ -52,21 +51,13 @@ def run(step: Step[SelectSettings]) -> None:
     groups = candidates(answers, likelihoods, beta)
     selector: Selector = build(settings.selector)
     kept = choose(groups, selector, settings.seed)
-    held = _first([record for record in read_records(cache) if record.split in ("heldout", "validation")])
+    held = first_answers([record for record in read_records(cache) if record.split in ("heldout", "validation")])
     identities = {candidate.record.id for candidate in kept}
     (step.out / SENTENCES).parent.mkdir()
     write_lines(step.out / SENTENCES, [_line(one, beta, one.record.id in identities) for one in answers])
     manifest = {key: value for key, value in load_manifest(cache).items() if key not in _OWN}
     facts = _facts(answers, groups, kept, beta) | {"selector": type(selector).__name__, "seed": settings.seed}
     CacheWriter(step.out).add([*(one.record for one in kept), *held]).seal(**manifest, selection=facts)
-
-
-def _first(records: Sequence[Record]) -> list[Record]:
-    """Of each prompt the answer that was sampled first."""
-    firsts: dict[str, Record] = {}
-    for record in sorted(records, key=lambda record: record.sample_index):
-        firsts.setdefault(prompt_hash(record.prompt), record)
-    return [record for record in records if firsts[prompt_hash(record.prompt)] is record]
 
 
 def _facts(

@@ -138,7 +138,8 @@ def shared_compute(points: Sequence[PlannedPoint]) -> dict[str, Any] | None:
             allowed="one budget for all points, or none",
             fix="set the budget once, outside of what is swept",
         )
-    return budgets[0] if budgets else None
+    shared = budgets[0] if budgets else None
+    return None if shared is None or shared["unit"] == "epochs" else shared
 
 
 def refuse_overwriting(points: Sequence[PlannedPoint]) -> None:

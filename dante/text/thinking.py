@@ -58,6 +58,24 @@ def normalise_with_map(text: str, offsets: Sequence[int]) -> tuple[str, list[int
     return text, places
 
 
+def native_thinking(text: str, opening: str, closing: str) -> str:
+    """A normalised text, or the beginning of one, with a model's own delimiters: what that model would have written.
+
+    Args:
+        text: an answer, or the beginning of one.
+        opening: what stands there for `<think>`.
+        closing: what stands there for `</think>`.
+    """
+    start = len(text) - len(text.lstrip())
+    if not text.startswith(OPEN, start):
+        return text
+    begin = start + len(OPEN)
+    end = _unquoted(text, CLOSE, begin)
+    if end is None:
+        return text[:start] + opening + text[begin:]
+    return text[:start] + opening + text[begin:end] + closing + text[end + len(CLOSE) :]
+
+
 def split_thinking(text: str) -> tuple[str | None, str]:
     """Thinking and answer of a normalised text; thinking that never ends has no answer, None is no thinking."""
     if not text.lstrip().startswith(OPEN):

@@ -4,38 +4,31 @@ Everything after the answers is cheap and made anew: other filters, splits or fe
 same answers, and a damaged or deleted shard is written again from them.
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from dante.cache.filters import Empty, Filter, apply_all
+from dante.cache.generate.answer_record import ENTROPY_DECIMALS, record_of
 from dante.cache.generate.answer_store import AnswerStore
 from dante.cache.generate.batches import Generator
 from dante.cache.generate.consistency import SelfConsistency
 from dante.cache.generate.difficulty import with_difficulty
 from dante.cache.generate.requests import Asked, Renderer
-from dante.cache.grading import is_correct
+from dante.cache.generate.teacher_store import teacher_store
 from dante.cache.prompts.sources import Prompts
 from dante.cache.records.manifest import FILE_NAME, verify
 from dante.cache.records.record import Record, prompt_hash
 from dante.cache.records.writer import CacheWriter
 from dante.cache.split import WHERE, Holdout, fewer, prompts_of, prompts_to_draw_from, split_by_prompt
 from dante.errors import DanteError
-from dante.models.outside import model_identity
 from dante.run.step import Step
-from dante.system.files import fingerprint
 from dante.teachers.engines.base import Decoding, Engine, Generation
 from dante.teachers.teacher import Teacher, load_teacher
-from dante.text.thinking import normalise_with_map
 
-LOGPROB_DECIMALS = 4
-ENTROPY_DECIMALS = 6
 EXAMPLES = 3
-STORES = ".answers"
 
 
 class GeneratedCache:
@@ -93,57 +86,15 @@ class GeneratedCache:
         model = teacher.location(folder)
         renderer = Renderer(model, teacher.revision, self.system_prompt, step.seed, self.chat)
         asked = list(renderer.ask(self.prompts.load(), self.decoding.each()))
-        store = self._store(step, teacher, renderer)
+        store = teacher_store(step, teacher, renderer, self.engine, self.decoding.logprobs)
         how = (self.engine, model, teacher.revision, step.resources, step.out / "worker.log", self.batch_requests)
         with Generator(store, *how) as generator:
             answers = generator.answers([request.job for request in asked], "generate")
-            records = [self._record(request, answer) for request, answer in zip(asked, answers, strict=True)]
+            pairs = zip(asked, answers, strict=True)
+            records = [record_of(request, answer, self.normalise_thinking) for request, answer in pairs]
             kept, filters = apply_all(records, self.filters, EXAMPLES)
             kept = self._with_consistency(generator, renderer, kept, asked)
         return self._seal(step, teacher, store, kept, filters, answers)
-
-    def _store(self, step: Step, teacher: Teacher, renderer: Renderer) -> AnswerStore:
-        engine = self.engine.settings() | {"logprobs": self.decoding.logprobs}
-        named = {"name": teacher.name, **({} if teacher.local else {"model": teacher.model})}
-        provenance = {
-            "teacher": named | _what_answers(teacher),
-            **renderer.identity(),
-            "engine": engine,
-        }
-        given = step.resources.get("store")
-        if given is not None:
-            return AnswerStore(Path(given).expanduser(), provenance)
-        name = re.sub(r"[^A-Za-z0-9.]+", "-", teacher.name)
-        return AnswerStore(step.out.parent.parent / STORES / f"{name}-{fingerprint(provenance)}", provenance)
-
-    def _record(self, asked: Asked, answer: Generation) -> Record:
-        prefix = asked.prompt.prefix
-        given = len(prefix.encode("utf-8"))
-        # A teacher that has nothing to add has not answered: such a record is empty, whatever it was given.
-        text, offsets = (
-            prefix + answer.text if answer.text else "",
-            [given, *(given + end for end in answer.token_ends)],
-        )
-        if self.normalise_thinking:
-            text, offsets = normalise_with_map(text, offsets)
-        return Record(
-            id=asked.identity,
-            prompt=asked.prompt.prompt,
-            teacher_text=text,
-            output_entropy=round(answer.output_entropy, ENTROPY_DECIMALS),
-            output_entropy_upper=round(answer.output_entropy_upper, ENTROPY_DECIMALS),
-            finish_reason=answer.finish_reason,
-            temperature=asked.decoding.heat,
-            sample_index=asked.sample,
-            domain=asked.prompt.domain,
-            language=asked.prompt.language,
-            family=asked.prompt.family,
-            token_logprobs=[min(0.0, round(value, LOGPROB_DECIMALS)) for value in answer.token_logprobs],
-            token_ends=offsets[1:],
-            prefix_bytes=offsets[0] or None,
-            reference=asked.prompt.reference or None,
-            correct=is_correct(text, asked.prompt.reference) if asked.prompt.reference else None,
-        )
 
     def _with_consistency(
         self, generator: Generator, renderer: Renderer, records: list[Record], asked: Sequence[Asked]
@@ -212,13 +163,3 @@ class GeneratedCache:
             return None
         facts = {"samples": consistency.samples, "temperature": consistency.temperature, "prompts": consistency.prompts}
         return facts | {"extractor": consistency.extractor.describe()}
-
-
-def _what_answers(teacher: Teacher) -> dict[str, Any]:
-    """What answers depend on besides tokenizer and settings.
-
-    Of a folder of the user's, that is every file that loading reads: a config may be edited, or name other stop tokens.
-    """
-    if teacher.local and Path(teacher.model).is_absolute():
-        return {"files": fingerprint(model_identity(Path(teacher.model)))}
-    return {"weights": teacher.sha256} if teacher.sha256 else {"revision": teacher.revision}

@@ -103,14 +103,15 @@ class ReasoningGymPrompts:
     """Puzzles with one right answer, made by the package `reasoning-gym`.
 
     Args:
-        tasks: names of its tasks.
+        tasks: names of its tasks, or by name what each is told (how many terms, how many digits).
         count: puzzles of each; the few that come out equal are asked once.
         seed: of the puzzles.
         licence: of the package.
     """
 
-    def __init__(self, tasks: list[str], count: int, seed: int, licence: str) -> None:
-        self.tasks, self.seed, self.licence = tasks, seed, check_licence(licence)
+    def __init__(self, tasks: list[str] | dict[str, dict[str, Any]], count: int, seed: int, licence: str) -> None:
+        self.tasks = tasks if isinstance(tasks, dict) else {task: dict[str, Any]() for task in tasks}
+        self.seed, self.licence = seed, check_licence(licence)
         self.count = check_count(count)
 
     def load(self) -> list[Prompt]:
@@ -126,13 +127,20 @@ class ReasoningGymPrompts:
                 where="prompts",
                 fix="pip install 'dante[puzzles]'",
             ) from None
-        for task in self.tasks:
+        for task, told in self.tasks.items():
             if task not in DATASETS:
                 raise DanteError(
                     f"reasoning-gym has no task {task!r}",
                     where="prompts.tasks",
                     allowed=", ".join(sorted(DATASETS)),
                 )
-            for item in reasoning_gym.create_dataset(task, size=self.count, seed=self.seed):
+            try:
+                puzzles = reasoning_gym.create_dataset(task, size=self.count, seed=self.seed, **told)
+            except (TypeError, AssertionError) as error:
+                raise DanteError(
+                    f"reasoning-gym's task {task!r} cannot be told that: {error}", where=f"prompts.tasks.{task}",
+                    fix="see the configuration class of the task in the package",
+                ) from None  # fmt: skip
+            for item in puzzles:
                 yield f"reasoning-gym, {task}", {"prompt": item["question"], "domain": "reasoning", "family": task,
                                                      "reference": str(item["answer"])}  # fmt: skip

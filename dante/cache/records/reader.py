@@ -1,14 +1,14 @@
 """Reads shards: `.jsonl.zst`, plain `.jsonl`, or a folder of them; every line is checked."""
 
 import json
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from dante.cache.records.conversation import refuse_half_characters
 from dante.cache.records.fields import FieldError
 from dante.cache.records.frames import lines
-from dante.cache.records.record import Record, Split, parse_record
+from dante.cache.records.record import Record, Split, parse_record, prompt_hash
 from dante.errors import DanteError
 
 Policy = Literal["error", "skip"]
@@ -98,6 +98,17 @@ def read_records(directory: Path | str, split: Split | None = None, policy: Poli
             fix="check the shards; cache.source.heldout decides how many prompts are held out",
         )
     return records
+
+
+def first_answers(records: Sequence[Record]) -> list[Record]:
+    """Of each prompt the answer that was sampled first, in the order of the records.
+
+    What is held out is scored so: several answers to one prompt are no several prompts.
+    """
+    firsts: dict[str, Record] = {}
+    for record in sorted(records, key=lambda record: record.sample_index):
+        firsts.setdefault(prompt_hash(record.prompt), record)
+    return [record for record in records if firsts[prompt_hash(record.prompt)] is record]
 
 
 def parse_line(line: bytes, seen: Container[str]) -> Record:

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
+from dante.cache.grading import is_correct
 from dante.evaluate import items
 from dante.evaluate.progress import Bars
 from dante.evaluate.subject import Subject
@@ -33,6 +34,9 @@ class Generation(Suite):
             "stop_share": Metric(
                 "share that stops by itself", True, "higher", "answers that end their turn within the limit", how
             ),
+            "right_share": Metric(
+                "share that is right", True, "higher", "answers to prompts with one right answer that end with it", how
+            ),
             "loop_share": Metric(
                 "share that loops", True, "lower", "answers that were ended because they repeated themselves", how
             ),
@@ -60,6 +64,12 @@ class Generation(Suite):
                     "loop_share": (float(answer.looped), 1.0),
                     "repetition": (float(answer.repetition), 1.0),
                     "length_ratio": (float(len(answer.text.encode())), float(len(record.teacher_text.encode()))),
+                    # Rows are of what every item has: prompts without a right answer leave it out.
+                    **(
+                        {"right_share": (float(is_correct(answer.text, record.reference)), 1.0)}
+                        if record.reference
+                        else {}
+                    ),
                 },
             )
             for record, answer in zip(asked, answers, strict=True)

@@ -1,33 +1,15 @@
 """The report's figures: each takes what was read and a theme, and returns axes, or None where there is nothing."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
-from matplotlib.axes import Axes
-
-from dante.look.theme import Theme
-from dante.report.figures import capability, constraint, cost, data, fidelity, matching, result, training
+from dante.report.figures import candidates, capability, constraint, cost, data, fidelity, matching, result, training
+from dante.report.figures.drawing import Drawing
 from dante.report.one_run.constraint import Constraint, of_fit
 from dante.report.read import Fit, Run
 
-SECTIONS = ("result", "slices", "retention", "parting", "constraint", "training", "teacher", "cost", "machine")
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """One figure of the report.
-
-    Attributes:
-        section: where it stands.
-        draw: makes it in a theme; None where the run has nothing to draw.
-        caption: what a reader has to know beside it.
-    """
-
-    section: str
-    draw: Callable[[Theme], Axes | None]
-    caption: str = ""
+SECTIONS = ("result", "slices", "retention", "parting", "sentences", "constraint", "training", "teacher", "cost",
+            "machine")  # fmt: skip
 
 
 def all_figures(run: Run) -> dict[str, Drawing]:
@@ -43,6 +25,7 @@ def all_figures(run: Run) -> dict[str, Drawing]:
         "agreement_by_position": Drawing("parting", partial(fidelity.by_position, run), AGREEMENT),
         "agreement_by_entropy": Drawing("parting", partial(fidelity.by_entropy, run), AGREEMENT_ENTROPY),
     }
+    figures |= candidates.drawings(run)
     figures["entropies"] = Drawing("teacher", partial(data.entropies, run))
     figures["confidence_weights"] = Drawing("teacher", partial(data.confidence_weights, run))
     for fit in run.fits:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dante.report.one_run import answers, constraint, cost, footprint, recipe, results, tokens
+from dante.report.one_run import answers, constraint, cost, footprint, recipe, results, sentences, tokens
 from dante.report.read import Json, Run
 from dante.report.settings import Settings
 from dante.report.words import MODELS, flat, plain
@@ -43,6 +43,9 @@ def content(run: Run, settings: Settings, links: list[Json]) -> dict[str, Any]:
         "precision": run.evaluation.get("precision", ""),
         "commands": run.evaluation.get("commands", {}),
         "parting": tokens.sentence(run),
+        "said": sentences.sentences(run),
+        "kept_tables": sentences.tables(run),
+        "has_examples": bool(run.sentence_examples),
         "generations": answers.shown(run, options.generations),
         "asked": len(run.generations),
         "stop_sentences": answers.summary(run),

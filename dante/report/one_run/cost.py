@@ -89,7 +89,7 @@ def compute_rows(summary: Json) -> list[tuple[str, str]]:
             amount = "size of the teacher unknown" if work["flops"] is None else f"{flops(work['flops'])} FLOPs"
             rows.append((label, f"{about}{amount}, {work['tokens']:,} tokens"))
     if compute["unit"] is None:
-        return [*rows, ("budget", "none: a number of steps was set")]
+        return [*rows, ("budget", "none: a number of steps or of epochs was set")]
     spent, amount = compute["total"][compute["unit"]], compute["amount"]
     given = f"{flops(amount)} FLOPs" if compute["unit"] == "flops" else f"{amount:,} tokens"
     return [*rows, ("budget", f"{given}, {spent / amount:.1%} of it used")]

@@ -87,10 +87,20 @@ def _with_decisions(cfg: DictConfig, plain: dict[str, Any]) -> dict[str, Any]:
         return plain
     cfg = copy.deepcopy(cfg)
     for key, decision in decisions.items():
-        OmegaConf.update(cfg, key, decision.value)
+        if not _refers(cfg, key.rpartition(".")[0]):
+            OmegaConf.update(cfg, key, decision.value)
     reasons = {key: f"{decision.value}: {decision.reason}" for key, decision in decisions.items()}
     cfg["decided"] = reasons
     return _resolve(cfg)
+
+
+def _refers(cfg: DictConfig, key: str) -> bool:
+    """Whether a node is another one's, or stands in one that is: it is decided there."""
+    parts = key.split(".")
+    return any(
+        OmegaConf.is_interpolation(OmegaConf.select(cfg, ".".join(parts[:depth])) if depth else cfg, parts[depth])
+        for depth in range(len(parts))
+    )
 
 
 def _resolve(cfg: DictConfig) -> dict[str, Any]:
@@ -176,7 +186,8 @@ def _is_one(steps: int | None, compute: Any) -> None:
         raise DanteError(
             "neither a number of steps nor a compute budget says how long the fit is",
             where="fit.steps",
-            allowed="fit.steps=N, budget=default, budget=study, or budget=tokens|flops with budget.compute.amount=N",
+            allowed="fit.steps=N, budget=default, budget=study, or budget=tokens|flops|epochs with "
+            "budget.compute.amount=N",
             fix="name one of them",
         )
     if steps is not None and compute is not None:

@@ -82,8 +82,13 @@ class Fidelity(Strict):
 
 
 class ComputeBudget(Strict):
-    unit: Literal["tokens", "flops"]
+    unit: Literal["tokens", "flops", "epochs"]
     amount: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+    @property
+    def counts_compute(self) -> bool:
+        """Whether the teacher's part is paid out of it: epochs only say how often records are drawn."""
+        return self.unit != "epochs"
 
 
 class TeacherParameters(Strict):
@@ -92,7 +97,7 @@ class TeacherParameters(Strict):
 
 
 class Budget(Strict):
-    name: Literal["default", "study", "tokens", "flops"]
+    name: Literal["default", "study", "tokens", "flops", "epochs"]
     steps: Count | None
     compute: ComputeBudget | None
 
@@ -122,6 +127,7 @@ class Batches(Strict):
     overlong: Literal["error", "drop"]
     curriculum: Target
     rendering: Literal["chat", "raw"]
+    mask_prefix: bool
 
 
 class Fit(Batches):
@@ -186,6 +192,12 @@ class Cache(Strict):
     source: Target
     store: str | None
     teacher_parameters: Positive | None
+    seed: Index
+    expected: Expected
+
+
+class CacheBefore(Strict):
+    source: Target
     seed: Index
     expected: Expected
 
@@ -302,6 +314,28 @@ class Selection(Strict):
     beta: Beta
     batch_records: Count
     precision: Literal["auto", "bf16", "fp32"]
+    alpha: Beta | None
+    temperatures: Annotated[list[NonNegative], Field(min_length=2, max_length=2)]
+    after_prompts: Count | None
+    compared: dict[str, Target]
+
+
+class Mixed(Strict):
+    engine: Target
+    student_engine: Target
+    prompts: Count | None
+    temperature: NonNegative
+    top_p: Positive
+    cap: Positive
+    cut: Annotated[float, Field(ge=0, lt=1)]
+    off_policy: NonNegative
+    mask_prefix: bool
+    decoding: Target
+    filters: dict[str, Target | None]
+    normalise_thinking: bool
+    delimiters: dict[Literal["open", "close"], str] | None
+    batch_requests: Count
+    expected: Count | None
 
 
 class Published(Strict):
@@ -334,6 +368,8 @@ class Config(Strict):
     student: Student
     cache: Cache
     selection: Selection | None
+    mixed: Mixed | None
+    cache_before: CacheBefore | None
     texts: Texts | None
     kept: Kept | None
     calibration: Calibration | None

@@ -35,7 +35,7 @@ def run(step: Step[LikelihoodSettings]) -> None:
     trainer = step.resources["trainer"]
     use_threads(trainer["threads"])
     check_rendering(step.inputs["cache"], step.inputs.get("teacher"), settings.chat)
-    records = sampled(step.inputs["cache"], settings.temperature)
+    records = sampled(step.inputs["cache"], settings.temperature, settings.prompts, step.seed)
     size = settings.batch_records
     batches = [records[start : start + size] for start in range(0, len(records), size)]
     missing = [number for number, batch in enumerate(batches) if not files.holds(number, batch)]
