@@ -67,6 +67,7 @@ def run(step: Step[SamplesSettings]) -> None:
     settings = step.settings
     step.out.mkdir(parents=True, exist_ok=True)
     if (step.out / FACTS).is_file():  # an earlier attempt was stopped before its step was published
+        shutil.rmtree(step.out / _ANSWERS, ignore_errors=True)
         return
     model = step.inputs["student"]
     renderer = Renderer(str(model), None, None, step.seed, settings.chat)
