@@ -11,7 +11,7 @@ from pathlib import Path
 from dante.select.likelihood.files import LikelihoodFiles
 from dante.select.sampled import sampled
 
-PROMPTS = 60
+PROMPTS = 40
 OUT = Path(__file__).parent / "data" / "candidates"
 
 if __name__ == "__main__":

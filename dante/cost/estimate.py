@@ -225,7 +225,7 @@ def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, Planned
 
     writes = source["_target_"] not in RAW
     selects = cfg["steps"][node["inputs"]["cache"]]["stage"] == "select"
-    drafts = _samples(source) if selects else 1
+    drafts = _drafts(cfg, source, expected) if selects else 1
     teacher = _teacher_parameters(cfg, steps)
 
     def cost_of(count: int) -> Compute:
@@ -314,7 +314,8 @@ def _texts_of(cfg: dict[str, Any], label: str) -> tuple[dict[str, Any], dict[str
         return source, expected | {"records": round(mixed * (1 + own)) + held if mixed else None}
     if step["stage"] == "select":
         source, expected = _texts_of(cfg, step["inputs"]["cache"])
-        return source, expected | {"records": (expected["records"] or 0) // _answers_per_prompt(source) or None}
+        answers = expected.get("answers_per_prompt") or _answers_per_prompt(source)
+        return source, expected | {"records": (expected["records"] or 0) // answers or None}
     source = step["settings"]["source"]
     if cfg["cache_before"] is not None and source == cfg["cache_before"]["source"]:
         return source, cfg["cache_before"]["expected"]
@@ -323,6 +324,12 @@ def _texts_of(cfg: dict[str, Any], label: str) -> tuple[dict[str, Any], dict[str
         return source, cfg["cache"]["expected"] | {"records": prompts * _answers_per_prompt(source)}
     raw = cfg["texts"] is not None and source == cfg["texts"]["source"]
     return source, cfg["texts" if raw else "cache"]["expected"]
+
+
+def _drafts(cfg: dict[str, Any], source: dict[str, Any], expected: dict[str, Any]) -> int:
+    """From how many answers of one temperature one is kept."""
+    stated = expected.get("answers_per_prompt")
+    return int(stated) // len(cfg["selection"]["temperatures"]) if stated else _samples(source)
 
 
 def _samples(source: dict[str, Any]) -> int:

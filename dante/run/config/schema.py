@@ -186,6 +186,7 @@ class Expected(Strict):
     records: Count | None
     tokens_per_record: Count | None
     supervised_per_record: Count | None
+    answers_per_prompt: Count | None = None
 
 
 class Cache(Strict):
