@@ -16,7 +16,7 @@ from tests.test_config import composed
 
 FLOORS = (
     ("errors", "statistics", "look", "__init__"),
-    ("system", "losses"),
+    ("system", "losses", "sandbox"),
     ("console",),
     ("models", "testsets"),
     ("text",),

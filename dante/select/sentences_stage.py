@@ -95,12 +95,6 @@ def _after(step: Step[SentencesSettings], beta: float) -> dict[str, Any]:
     before, after = ([read(r, one) for r, one in zip(records, side, strict=True)] for side in sides)
     alpha = beta if settings.alpha is None else beta_of(None if settings.alpha == "auto" else settings.alpha, before)
     types = [after_training(a.teacher, a.student, b.student, alpha, beta) for a, b in zip(before, after, strict=True)]
-    typed = [
-        Typed(prompt_hash(one.record.prompt), one.record.correct, kinds)
-        for one, kinds in zip(before, types, strict=True)
-        if one.record.correct is not None
-    ]
-    found = {kind.word: curves(typed, kind, settings.bootstrap, CONFIDENCE, seed) for kind in AFTER}
     lines = [_line(*parts, beta) for parts in zip(before, after, types, strict=True)]
     write_lines(step.out / EXAMPLES, _spread(lines, settings.examples))
     return {
@@ -109,9 +103,22 @@ def _after(step: Step[SentencesSettings], beta: float) -> dict[str, Any]:
             "answers": len(records),
             "shares": shares(np.concatenate([np.zeros(0, dtype=np.int8), *types]), AFTER),
             "nats": {"before": _nats(sides[0]), "after": _nats(sides[1])},
-            "positions": {name: None if one is None else vars(one) for name, one in found.items()},
+            "positions": {f"{t:g}": _positions(before, types, t, settings, seed) for t in settings.temperatures},
         },
     }
+
+
+def _positions(
+    answers: Sequence[Read], types: Sequence[Types], temperature: float, settings: SentencesSettings, seed: int
+) -> dict[str, Any]:
+    """Per type its curves over checked answers of one temperature: sharp ones are right more often, and likelier."""
+    typed = [
+        Typed(prompt_hash(one.record.prompt), one.record.correct, kinds)
+        for one, kinds in zip(answers, types, strict=True)
+        if one.record.correct is not None and one.record.temperature == temperature
+    ]
+    found = {kind.word: curves(typed, kind, settings.bootstrap, CONFIDENCE, seed) for kind in AFTER}
+    return {name: None if one is None else vars(one) for name, one in found.items()}
 
 
 def _nats(likelihoods: Sequence[Likelihood]) -> float:

@@ -22,11 +22,11 @@ EXPOSURE = (
 
 def drawings(run: Run) -> dict[str, Drawing]:
     """File stem → figure."""
-    figures = {
-        "types_by_position": Drawing("sentences", partial(positions.by_position, run), POSITIONS),
-    }
+    figures: dict[str, Drawing] = {}
+    for temperature in (run.sentences.get("after") or {}).get("positions", {}):
+        stem = f"types_by_position-{temperature}"
+        figures[stem] = Drawing("sentences", partial(positions.by_position, run, temperature), POSITIONS)
     for temperature in run.sentences.get("temperatures", {}):
-        stem = f"kept-{temperature}"
-        figures[stem] = Drawing("sentences", partial(kept.densities, run, temperature), DENSITY)
+        figures[f"kept-{temperature}"] = Drawing("sentences", partial(kept.densities, run, temperature), DENSITY)
     figures["exposure"] = Drawing("sentences", partial(exposure.by_length, run), EXPOSURE)
     return figures

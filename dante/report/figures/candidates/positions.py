@@ -12,15 +12,17 @@ RIGHT, WRONG = "right answers", "wrong answers"
 REACH = 1.96
 
 
-def by_position(run: Run, theme: Theme) -> Axes | None:
+def by_position(run: Run, temperature: str, theme: Theme) -> Axes | None:
     """One panel per type: its share of the sentences at each position, over right and over wrong answers."""
-    shown = {name: one for name, one in (run.sentences.get("after") or {}).get("positions", {}).items() if one}
+    shown = {name: one for name, one in run.sentences["after"]["positions"][temperature].items() if one}
     if not shown:
         return None
     teacher = shown.get("teacher")
-    title = "Types of sentences along right and wrong answers"
+    title = f"T={temperature}: types of sentences along right and wrong answers"
     if teacher is not None:
-        title = f"Teacher sentences: area between right and wrong answers {teacher['area']:+.0f} points"
+        title = (
+            f"T={temperature}: teacher sentences, area between right and wrong answers {teacher['area']:+.0f} points"
+        )
     rows = (len(shown) + 1) // 2
     all_axes = grid(theme, title, rows, 2, (4.4, 0.9 + 1.75 * rows))
     for axes, (name, one) in zip(all_axes, shown.items(), strict=False):
