@@ -191,6 +191,8 @@ def test_the_report_says_what_became_of_the_candidates(run: Path) -> None:
     assert "tokens per second" in page
     assert "of the compute of all rounds" in page
     assert 'href="sentences.html"' in page
-    for line in lines(run / "sentences" / "examples.jsonl"):
+    kept = lines(run / "sentences" / "examples.jsonl")
+    assert {line["temperature"] for line in kept} == {0.6, 1.0}
+    for line in kept:
         assert line["id"] in examples
     assert (run / "report" / "exposure.png").is_file() == (len(load_samples(run / "samples")[0]) >= 8)

@@ -166,4 +166,4 @@ def _spread(lines: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]
     prompts = list(dict.fromkeys(str(line["prompt"]) for line in ordered))
     place = {prompt: number for number, prompt in enumerate(prompts)}
     mixed = [line for line in ordered if turn[line["temperature"]] == place[str(line["prompt"])] % len(turn)]
-    return mixed[:count]
+    return sorted(mixed, key=lambda line: place[str(line["prompt"])])[:count]

@@ -19,7 +19,7 @@ from dante.run.parts import build
 from dante.run.step import Step
 from dante.select.candidate import Candidate
 from dante.select.choose import Read, beta_of, both_sides, candidates, choose, read
-from dante.select.labels import BEFORE, GRID, before_training, shares
+from dante.select.labels import BEFORE, GRID, Types, before_training, shares
 from dante.select.likelihood.files import LikelihoodFiles
 from dante.select.sampled import sampled
 from dante.select.selectors.base import Selector
@@ -53,8 +53,10 @@ def run(step: Step[SelectSettings]) -> None:
     kept = choose(groups, selector, settings.seed)
     held = first_answers([record for record in read_records(cache) if record.split in ("heldout", "validation")])
     identities = {candidate.record.id for candidate in kept}
+    types = {candidate.record.id: candidate.types for group in groups for candidate in group}
+    lines = [_line(one, types[one.record.id], one.record.id in identities) for one in answers]
     (step.out / SENTENCES).parent.mkdir()
-    write_lines(step.out / SENTENCES, [_line(one, beta, one.record.id in identities) for one in answers])
+    write_lines(step.out / SENTENCES, lines)
     manifest = {key: value for key, value in load_manifest(cache).items() if key not in _OWN}
     facts = _facts(answers, groups, kept, beta) | {"selector": type(selector).__name__, "seed": settings.seed}
     CacheWriter(step.out).add([*(one.record for one in kept), *held]).seal(**manifest, selection=facts)
@@ -77,8 +79,7 @@ def _facts(
     }
 
 
-def _line(one: Read, beta: float, kept: bool) -> dict[str, Any]:
-    types = before_training(one.teacher, one.student, beta)
+def _line(one: Read, types: Types, kept: bool) -> dict[str, Any]:
     return {
         "id": one.record.id,
         "kept": kept,

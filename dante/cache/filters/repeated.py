@@ -6,10 +6,10 @@ from collections import Counter
 from dante.cache.filters.base import OneByOne
 from dante.cache.records.record import Record
 from dante.errors import DanteError
+from dante.text.sentences import sentences
 from dante.text.words import words
 
 PARAGRAPHS = re.compile(r"\n\s*\n")
-SENTENCES = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 # Shorter ones recur in honest texts: "Yes.", "}", list markers.
 LEAST_CHARACTERS = 20
 
@@ -33,11 +33,11 @@ class Repeated(OneByOne):
 
     def reason(self, record: Record) -> str | None:
         text = record.teacher_text
-        for what, limit, pattern in (
-            ("paragraph", self.paragraphs, PARAGRAPHS),
-            ("sentence", self.sentences, SENTENCES),
+        for what, limit, pieces in (
+            ("paragraph", self.paragraphs, PARAGRAPHS.split(text)),
+            ("sentence", self.sentences, [text[start:end] for start, end in sentences(text)]),
         ):
-            if limit is not None and _most(pattern.split(text)) > limit:
+            if limit is not None and _most(pieces) > limit:
                 return f"repeated {what}"
         text_words = words(text)
         total = len(text_words) - self.ngram + 1
