@@ -53,7 +53,7 @@ from dante.select.selectors.min_count import MinCount
 from dante.select.selectors.random import Random
 from dante.select.selectors.ratio import Ratio
 from dante.select.selectors.rsr import Rsr
-from dante.text.sentence_scores import sentence_scores
+from dante.select.sentence_scores import sentence_scores
 
 PURPLE, MAGENTA, OLIVE, RED, TEAL = LIGHT.cycle
 GREEN, ORANGE = LIGHT.models["teacher"], LIGHT.models["init"]

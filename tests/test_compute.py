@@ -406,7 +406,7 @@ def test_a_given_cache_that_names_no_teacher_needs_the_size_for_flops_and_nothin
         (["budget.steps=null"], "neither a number of steps nor a compute budget"),
         (["budget=tokens"], r"budget\.compute\.amount has no value"),
         (["budget=tokens", "budget.compute.amount=0"], "greater than 0"),
-        (["budget=tokens", "budget.compute.amount=9", "budget.compute.unit=bytes"], "'tokens' or 'flops'"),
+        (["budget=tokens", "budget.compute.amount=9", "budget.compute.unit=bytes"], "'tokens', 'flops' or 'epochs'"),
     ],
 )
 def test_a_contradictory_budget_is_one_message(words: list[str], message: str) -> None:

@@ -5,11 +5,13 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dante.cache import read_records
 from dante.cache.mixed.samples import load_samples
 from dante.cache.records.record import Record, prompt_hash
+from dante.cost.estimate import estimate
 from dante.data.table import rows_of, tokenised_train_records
 from dante.errors import DanteError
 from dante.run import pipeline
@@ -19,7 +21,7 @@ from tests.test_config import composed
 
 ROUNDS = (
     "+experiment=dasd_thinking", "scale=smoke", "logger=none", "suite=[heldout,generation]", "eval.bootstrap=100",
-    "mixed.off_policy=0.5",
+    "mixed.off_policy=0.5", "selection.beta=auto", "prompts=checked", "prompts.count=30", "eval.generations=3",
 )  # fmt: skip
 
 
@@ -93,7 +95,7 @@ def test_a_student_has_so_many_tokens_as_its_teachers_answer_allows(run: Path) -
     assert {sample.record for sample in samples} == teachers.keys()
     for sample in samples:
         length = len(tokenizer(teachers[sample.record].teacher_text, add_special_tokens=False)["input_ids"])
-        assert sample.limit == math.ceil(1.5 * length)  # tokens: in characters it would be another number
+        assert sample.limit == max(1, math.floor(1.5 * length))  # tokens: in characters it would be another number
         assert len(sample.token_ends) <= sample.limit
         assert sample.cut_off == (len(sample.token_ends) == sample.limit)
     assert facts["cut_off"] == sum(sample.cut_off for sample in samples) > 0
@@ -127,7 +129,11 @@ def test_the_mixed_cache_counts_what_happened(run: Path) -> None:
     assert facts["continued"] - dropped == facts["kept"] == len(mixed)
     assert facts["off_policy"] == len(train) - len(mixed) == min(round(0.5 * len(mixed)), len(own(run)))
     assert {record.id for record in train if not record.prefix_bytes} <= own(run).keys()
-    assert sum(facts["finish_reasons"].values()) == facts["continued"]
+    assert (
+        facts["continued"]
+        == facts["cut_off"]
+        == sum(sample.cut_off and len(sample.token_ends) > 1 for sample in load_samples(run / "samples")[0])
+    )
     for split in ("heldout", "validation"):
         assert read_records(run / "mixed", split) == read_records(run / "select-high", split)
 
@@ -166,13 +172,74 @@ def test_the_last_round_is_one_epoch(run: Path) -> None:
     assert summary["steps"] == math.ceil(records / size)
 
 
+def test_a_masked_prefix_does_not_change_what_the_teacher_is_charged_for(run: Path) -> None:
+    """Nor does a part of the teacher's own answers that the round before has drawn."""
+    masked = pipeline.run(
+        composed(*ROUNDS, "mixed.mask_prefix=true", f"run.dir={run.parent / 'masked'}", "only=[fit-mixed]")
+    )
+    bills = [json.loads((folder / "fit-mixed" / "summary.json").read_text())["compute"] for folder in (run, masked)]
+    assert bills[0]["generation"] == bills[1]["generation"]
+    assert bills[0]["training"]["flops"] > bills[1]["training"]["flops"]  # fewer targets
+
+
+def test_the_plan_of_a_mixed_round_knows_how_long_an_epoch_is(tmp_path: Path) -> None:
+    cfg = composed(*ROUNDS, f"run.dir={tmp_path / 'run'}")
+    low, high, mixed = estimate(cfg, pipeline.plan_steps(cfg)).fits
+    assert mixed.records is not None
+    assert mixed.steps == math.ceil(mixed.records / 4)
+    # The student's answers are on the bill, and its candidates are not: these are chosen from by the rounds before.
+    assert low.compute.scoring.tokens > 0
+    assert mixed.compute.scoring.tokens == 0
+    assert mixed.compute.generation.tokens > 0
+
+
+def test_a_server_is_no_student(run: Path) -> None:
+    cfg = composed(*ROUNDS, "engine@mixed.student_engine=server", f"run.dir={run.parent / 'served'}")
+    with pytest.raises(DanteError, match=r"answers with the model that it has loaded.*student_engine=transformers"):
+        pipeline.run(cfg)
+
+
+@pytest.mark.parametrize(
+    ("cap", "said"), [(1e-9, "it was a single token.*raise mixed.cap"), (1000.0, "none of the student's")]
+)
+def test_answers_that_cannot_be_gone_on_with(run: Path, cap: float, said: str) -> None:
+    labels = "only=[samples,mixed]"
+    more = ["mixed.prompts=3"] if cap > 1 else []
+    with pytest.raises(DanteError, match=said):
+        pipeline.run(composed(*ROUNDS, f"mixed.cap={cap}", *more, labels, f"run.dir={run.parent / f'cap-{cap}'}"))
+
+
+def test_two_ends_to_every_beginning(run: Path) -> None:
+    words = ("mixed.decoding.temperature=[0.0,1.0]", "mixed.decoding.samples=2", "only=[mixed]")
+    two = pipeline.run(composed(*ROUNDS, *words, f"run.dir={run.parent / 'two'}"))
+    facts = manifest(two / "mixed")["mixed"]
+    assert facts["continued"] == 3 * facts["cut_off"]  # one greedy, two sampled
+    for record in read_records(two / "mixed", "train"):
+        assert record.prefix_bytes is None or record.correct is not None
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["mixed.decoding.temperature=[1.0,1.0]", "selection.selector.tolerance=1.5", "mixed.student_engine.dtype=half"],
+)
+def test_a_part_that_cannot_be_is_refused_before_anything_runs(word: str) -> None:
+    more = ["selection/selector=longest_matched"] if "tolerance" in word else []
+    with pytest.raises(DanteError):
+        composed(*ROUNDS, *more, word)
+
+
 def test_what_a_students_answers_cost_is_on_the_bill(run: Path) -> None:
     summary, facts = (
         json.loads((run / place).read_text()) for place in ("fit-mixed/summary.json", "samples/samples.json")
     )
     generation = summary["compute"]["generation"]
-    continued = sum(len(r.token_ends or ()) for r in read_records(run / "mixed", "train") if r.prefix_bytes)
-    assert generation["tokens"] == facts["tokens"] + continued  # the teacher's own were paid for by the round before
+    high = json.loads((run / "select-high" / "step.json").read_text())["fingerprint"]
+    rows = set(np.load(run / "fit-high" / "drawn" / f"{high}.npy").tolist())
+    paid = {record.id for row, record in enumerate(read_records(run / "select-high", "train")) if row in rows}
+    mixed = read_records(run / "mixed", "train")
+    due = sum(len(record.token_ends or ()) for record in mixed if record.id not in paid)
+    assert 0 < sum(record.id in paid for record in mixed) < len(mixed)
+    assert generation["tokens"] == facts["tokens"] + due  # what the round before drew is paid
 
 
 def test_the_report_says_what_became_of_the_candidates(run: Path) -> None:
@@ -180,14 +247,19 @@ def test_the_report_says_what_became_of_the_candidates(run: Path) -> None:
     assert found["temperatures"].keys() == {"0.6", "1"}
     for one in found["temperatures"].values():
         kept = one["selectors"]
-        assert kept["all"]["shift"] == 0.0
+        assert kept["max_teacher_sentences"]["teacher_sentences"] > kept["min_count"]["teacher_sentences"]
         assert kept["max_teacher_sentences"]["teacher_sentences"] >= kept["random"]["teacher_sentences"]
-        assert kept["longest"]["tokens"] >= kept["random"]["tokens"]
+        assert kept["longest"]["tokens"] > kept["random"]["tokens"]
+        assert one["checked"] == one["answers"]
         assert all(math.isclose(sum(shares.values()), 1.0) for shares in one["shares"].values())
     assert math.isclose(sum(found["after"]["shares"].values()), 1.0)
     page, examples = (run / "report" / "index.html").read_text(), (run / "report" / "sentences.html").read_text()
     facts = manifest(run / "mixed")["mixed"]
     assert f"filters kept {facts['kept']:,}" in page
+    for temperature, one in found["temperatures"].items():  # β `auto` is each temperature's own
+        shares = one["shares"][f"{one['beta']:g}"]
+        assert f"sentences before training at β = {one['beta']:g}: {shares['teacher']:.0%} teacher" in page, temperature
+    assert "Types before training by β:" in page
     assert "tokens per second" in page
     assert "of the compute of all rounds" in page
     assert 'href="sentences.html"' in page

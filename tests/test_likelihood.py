@@ -27,7 +27,15 @@ TEXTS = [
     "A line\n\n```python\nx = 'é'\n```\n<think> is a word.",
     "x",
 ]
-RECORDS = [Record(f"r{index}", f"Ask {index}?", text, 0.5, split="train") for index, text in enumerate(TEXTS)]
+
+
+def answer(name: str, prompt: str, text: str) -> Record:
+    """A train record with the teacher's side of it, in one token."""
+    whole = len(text.encode())
+    return Record(name, prompt, text, 0.5, split="train", token_logprobs=[-1.0], token_ends=[whole])
+
+
+RECORDS = [answer(f"r{index}", f"Ask {index}?", text) for index, text in enumerate(TEXTS)]
 
 
 @torch.no_grad()
@@ -80,7 +88,7 @@ def folder_of(root: Path) -> dict[str, Path]:
     model, renderer = tiny(260, 0)
     model.save_pretrained(root / "init" / "model")
     renderer.tokenizer.save_pretrained(root / "init" / "model")
-    more = [Record(f"more{index}", f"Why {index}?", f"Because {index}. So.", 0.5, split="train") for index in range(8)]
+    more = [answer(f"more{index}", f"Why {index}?", f"Because {index}. So.") for index in range(8)]
     held = [Record("held", "Held?", "Out.", 0.5, split="heldout")]
     CacheWriter(root / "cache").add([*RECORDS, *more, *held]).seal()
     return {"cache": root / "cache", "init": root / "init"}
@@ -175,3 +183,20 @@ def test_a_student_is_asked_with_its_own_template(tmp_path: Path) -> None:
     rows = LikelihoodFiles(tmp_path / "beside").of(records)
     for row, expected in zip(rows, likelihoods(model, own, records), strict=True):
         assert row.nats == pytest.approx(expected.nats, rel=1e-5, abs=1e-5)
+
+
+def test_answers_without_the_teachers_side_are_refused_before_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = folder_of(tmp_path)
+    CacheWriter(tmp_path / "bare").add([Record("bare", "Ask?", "Text.", 0.5, split="train")]).seal()
+    monkeypatch.setattr(stage, "begun", lambda *args: pytest.fail("the student was loaded"))
+    with pytest.raises(DanteError, match="record bare has no log-probabilities of the teacher"):
+        stage.run(step(inputs | {"cache": tmp_path / "bare"}, tmp_path / "out"))
+
+
+def test_an_answer_that_is_too_long_for_the_student_is_named(tmp_path: Path) -> None:
+    model, renderer = tiny(260, 0)
+    model.config.max_position_embeddings = 40
+    with pytest.raises(DanteError, match=r"it has 1\d\d of the student's tokens, and its context 40.*record long"):
+        likelihoods(model, renderer, [*RECORDS[3:], answer("long", "Ask?", "word " * 20)])

@@ -80,3 +80,8 @@ def test_what_a_selector_keeps_is_described() -> None:
     assert kept["teacher_sentences"] == 1.0
     assert kept["shift"] == pytest.approx(2 / 3 - 1 / 2)
     assert sum(kept["histogram"]) == 2
+
+
+def test_many_answers_to_few_prompts_have_no_curve() -> None:
+    few = [typed(right, number % 3, T) for right in (True, False) for number in range(60)]
+    assert curves(few, Type.TEACHER, resamples=20, confidence=0.9, seed=0) is None

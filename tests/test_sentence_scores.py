@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dante.select.sentence_scores import SentenceScores, byte_ends, sentence_of_tokens, sentence_scores
 from dante.text.offsets import token_ends
-from dante.text.sentence_scores import SentenceScores, byte_ends, sentence_of_tokens, sentence_scores
 from dante.text.sentences import Sentence, sentences
 from tests.test_offsets import FALLBACK, LEVEL
 

@@ -84,3 +84,14 @@ def test_nothing_and_white_space() -> None:
     assert sentences("") == []
     assert parts(" \n ") == [" \n "]
     assert parts("\n\nAm. Be. C\n ") == ["\n\nAm. ", "Be. ", "C\n "]
+
+
+def test_a_fence_that_closes_in_its_line_opens_no_block() -> None:
+    text = "```2 + 2 = 4``` is code. And so on.\nThe next one. It goes on.\n"
+    found = [text[start:end] for start, end in sentences(text)]
+    assert found == ["```2 + 2 = 4``` is code. ", "And so on.\n", "The next one. ", "It goes on.\n"]
+
+
+def test_a_thinking_tag_in_backticks_ends_nothing() -> None:
+    text = "Use `<think>` here. Then write."
+    assert [text[start:end] for start, end in sentences(text)] == ["Use `<think>` here. ", "Then write."]

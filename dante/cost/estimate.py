@@ -32,6 +32,8 @@ from dante.teachers.size import resident_parameters, teacher_size
 # Sources of texts that no teacher writes.
 RAW = ("dante.cache.stage.RawTexts",)
 SIDES: tuple[Split, Split] = ("heldout", "validation")
+# Of a student's answers so many become mixed ones, where nothing is expected: 12.7 K of 50 K [C: DASD §3].
+OF_SAMPLES = 0.25
 
 
 @dataclass(frozen=True)
@@ -224,13 +226,17 @@ def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, Planned
         return [compute.inference(active, tokens - supervised, supervised) for active in parameters]
 
     writes = source["_target_"] not in RAW
-    selects = cfg["steps"][node["inputs"]["cache"]]["stage"] == "select"
+    stage = cfg["steps"][node["inputs"]["cache"]]["stage"]
+    selects, mixes = stage == "select", stage == "mixed"
     drafts = _drafts(cfg, source, expected) if selects else 1
     teacher = _teacher_parameters(cfg, steps)
+    begun = _begun(cfg, shape, records, per_record, supervised_share) if mixes else NOTHING
 
     def cost_of(count: int) -> Compute:
         tokens = per_step * count
         distinct = min(tokens / per_record, max((records or math.inf) - paid, 0.0))
+        if mixes:  # the teacher's own answers beside the mixed ones were paid by the round before
+            distinct /= 1 + cfg["mixed"]["off_policy"]
         answers, written = per_record * supervised_share, distinct * drafts
         answered = compute.inference(teacher, written * (per_record - answers), written * answers)
         answered = answered if writes else NOTHING
@@ -240,7 +246,7 @@ def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, Planned
             training=compute.training(
                 shape.body_parameters, shape.embedding_entries, round(tokens), round(tokens * supervised_share)
             ),
-            generation=answered,
+            generation=answered + (begun if mixes else NOTHING),
             scoring=sum(live, (answered if scored else NOTHING) + (chosen if selects else NOTHING)),
             estimated=("training", "generation", *(("scoring",) if scored or live or selects else ())),
         )
@@ -309,9 +315,10 @@ def _texts_of(cfg: dict[str, Any], label: str) -> tuple[dict[str, Any], dict[str
     step = cfg["steps"][label]
     if step["stage"] == "mixed":
         source, expected = _texts_of(cfg, step["inputs"]["cache"])
-        mixed, own = cfg["mixed"]["expected"], cfg["mixed"]["off_policy"]
-        held = sum(prompts_of(planned(source, side), expected["records"] or 0) for side in SIDES)
-        return source, expected | {"records": round(mixed * (1 + own)) + held if mixed else None}
+        prompts, own = expected["records"] or 0, cfg["mixed"]["off_policy"]
+        held = sum(prompts_of(planned(source, side), prompts) for side in SIDES)
+        mixed = cfg["mixed"]["expected"] or round(OF_SAMPLES * (cfg["mixed"]["prompts"] or prompts - held))
+        return source, expected | {"records": round(mixed * (1 + own)) + held or None}
     if step["stage"] == "select":
         source, expected = _texts_of(cfg, step["inputs"]["cache"])
         answers = expected.get("answers_per_prompt") or _answers_per_prompt(source)
@@ -324,6 +331,14 @@ def _texts_of(cfg: dict[str, Any], label: str) -> tuple[dict[str, Any], dict[str
         return source, cfg["cache"]["expected"] | {"records": prompts * _answers_per_prompt(source)}
     raw = cfg["texts"] is not None and source == cfg["texts"]["source"]
     return source, cfg["texts" if raw else "cache"]["expected"]
+
+
+def _begun(cfg: dict[str, Any], shape: Shape, records: int | None, per_record: float, supervised_share: float) -> Work:
+    """The student's own answers, those included that it ends itself: at most `cap` times as long as the teacher's."""
+    mixed = cfg["mixed"]
+    asked = mixed["prompts"] or (records or 0) / (1 + mixed["off_policy"]) / OF_SAMPLES
+    answers = per_record * supervised_share
+    return compute.inference(shape.parameters, asked * (per_record - answers), asked * answers * mixed["cap"])
 
 
 def _drafts(cfg: dict[str, Any], source: dict[str, Any], expected: dict[str, Any]) -> int:

@@ -29,7 +29,7 @@ from dante.text.chat import FIXED_DATE, Rendered
 from dante.text.rendering import Renderer
 
 # Raised when the meaning of a column changes, so that old tables are not read.
-TABLE_VERSION = 2
+TABLE_VERSION = 3
 # Tokenised in one call: more gain nothing.
 RECORDS_PER_BATCH = 256
 # A record's numbers that losses may ask for; null in the cache becomes NaN here.
@@ -41,6 +41,7 @@ FEATURES = Features(
         "supervised": List(Value("bool")),
         "tokens": Value("int64"),
         "supervised_tokens": Value("int64"),
+        "answer_tokens": Value("int64"),  # with the end of the turn, whether they are targets or not
         "answer_bytes": Value("int64"),
         "prompt_tokens": Value("int64"),  # before the answer
         "teacher_tokens": Value("int64"),  # the answer in the teacher's tokens; 0: not recorded
@@ -132,7 +133,7 @@ def row(record: Record, renderer: Renderer, mask_prefix: bool = False) -> dict[s
 
 def _row(record: Record, rendered: Rendered, renderer: Renderer, mask_prefix: bool) -> dict[str, Any]:
     values = {name: getattr(record, name) for name in RECORD_FIELDS}
-    prompt_tokens = int(np.argmax(rendered.supervised))
+    prompt_tokens, answer_tokens = int(np.argmax(rendered.supervised)), sum(rendered.supervised)
     if mask_prefix and record.prefix_bytes:
         rendered = _without_prefix(record, rendered, renderer)
     return {
@@ -141,6 +142,7 @@ def _row(record: Record, rendered: Rendered, renderer: Renderer, mask_prefix: bo
         "supervised": np.array(rendered.supervised),
         "tokens": len(rendered.input_ids),
         "supervised_tokens": sum(rendered.supervised),
+        "answer_tokens": answer_tokens,
         "answer_bytes": rendered.answer_bytes,
         "prompt_tokens": prompt_tokens,
         "teacher_tokens": len(record.token_ends or ()),
@@ -151,8 +153,11 @@ def _row(record: Record, rendered: Rendered, renderer: Renderer, mask_prefix: bo
 
 def _without_prefix(record: Record, rendered: Rendered, renderer: Renderer) -> Rendered:
     """Only tokens that the teacher wrote are targets; one that holds bytes of both is the teacher's."""
-    ends = answer_token_ends(renderer.tokenizer, rendered, record.teacher_text)
-    targets = iter([*(end > (record.prefix_bytes or 0) for end in ends), True])  # the end of the turn
+    given = record.prefix_bytes or 0
+    ends = [0, *answer_token_ends(renderer.tokenizer, rendered, record.teacher_text)]
+    # A token that ends where the one before it did holds a part of a character that a later one completes.
+    written = (end > given or end == before == given for before, end in zip(ends, ends[1:], strict=False))
+    targets = iter([*written, True])  # the end of the turn
     return replace(rendered, supervised=[target and next(targets) for target in rendered.supervised])
 
 

@@ -22,7 +22,7 @@ from dante.data.datamodule import DistillData
 from dante.data.packing import Plan
 from dante.data.table import column
 from dante.errors import DanteError
-from dante.fit.drawn import drawn_before
+from dante.fit.drawn import drawn_before, own_drawn_before
 from dante.fit.settings import Settings
 from dante.losses.base import BlockLoss, LinearLoss
 from dante.run.config.schema import ComputeBudget
@@ -92,7 +92,7 @@ class Bill:
         """What a plan costs; every distinct record's answer once, if no earlier fit has paid for it."""
         tokens, supervised = int(plan.tokens.sum()), int(plan.supervised_tokens.sum())
         rows = np.setdiff1d(self.drawn(plan), self.paid, assume_unique=True)
-        answers, bytes_given = self._column("supervised_tokens", rows), self._column("prefix_bytes", rows)
+        answers, bytes_given = self._column("answer_tokens", rows), self._column("prefix_bytes", rows)
         given = answers * bytes_given / self._column("answer_bytes", rows)
         written = self._column("teacher_tokens", rows)
         recorded = bool((written > 0).all())
@@ -159,17 +159,12 @@ def bill_of(step: Step[Settings], data: DistillData, source: Path) -> Bill:
         scored=scored_once(step.settings.supervision, losses),
         same_tokens=(manifest.get("tokenizer") or {}) == tokenizer_identity,
         reads_text=any(isinstance(loss, LinearLoss | BlockLoss) for loss in losses),
-        paid=drawn_before(step) if mixed is None else _own_answers(data),
+        paid=drawn_before(step) if mixed is None else own_drawn_before(step, data.table),
         beside=tuple(_size_of_input(step, name) for name in scoring_inputs(step.settings.supervision, losses)),
         written=not manifest.get("raw"),
         candidates=Candidates.of(manifest.get("selection")),
         begun=_begun(mixed, meta_of(source)),
     )
-
-
-def _own_answers(data: DistillData) -> Int64[np.ndarray, " rows"]:
-    """Rows of a mixed cache that are the teacher's own answers: the round before has learned from them, and paid."""
-    return np.flatnonzero(column(data.table, "prefix_bytes") == 0)
 
 
 def _begun(mixed: dict[str, Any] | None, student: Any) -> Work:

@@ -8,11 +8,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+from datasets import Dataset
 from jaxtyping import Int64
 
+from dante.cache.mixed.stage import OWN
 from dante.fit.settings import Settings
 from dante.run import store
 from dante.run.step import Step
+from dante.system.files import read_json
 
 _FOLDER = "drawn"
 
@@ -22,6 +25,19 @@ def drawn_before(step: Step[Settings]) -> Int64[np.ndarray, " rows"]:
     start = step.inputs.get("start")
     file = start / _FOLDER / _name(step) if start is not None else None
     return np.load(file) if file is not None and file.is_file() else np.zeros(0, dtype=np.int64)
+
+
+def own_drawn_before(step: Step[Settings], table: Dataset) -> Int64[np.ndarray, " rows"]:
+    """Rows of a mixed cache whose answers are the teacher's own and were drawn by a fit before, from another cache."""
+    own, start = step.inputs["cache"] / OWN, step.inputs.get("start")
+    if start is None or not own.is_file():
+        return drawn_before(step)
+    came = read_json(own)
+    file = start / _FOLDER / f"{came['cache']}.npy"
+    drawn = set(np.load(file).tolist()) if file.is_file() else set()
+    names = table.data.column("id").to_pylist()
+    paid = [row for row, name in enumerate(names) if came["rows"].get(name) in drawn]
+    return np.union1d(drawn_before(step), np.array(paid, dtype=np.int64)).astype(np.int64)
 
 
 def write_drawn(step: Step[Settings], rows: Int64[np.ndarray, " rows"]) -> None:

@@ -80,7 +80,9 @@ STAGES = _Stages(
         "select": Stage("dante.select.stage", "dante.select.settings.SelectSettings"),
         "sentences": Stage("dante.select.sentences_stage", "dante.select.settings.SentencesSettings"),
         "samples": Stage("dante.cache.mixed.samples", "dante.cache.mixed.settings.SamplesSettings"),
-        "mixed": Stage("dante.cache.mixed.stage", "dante.cache.mixed.settings.MixedSettings"),
+        "mixed": Stage(
+            "dante.cache.mixed.stage", "dante.cache.mixed.settings.MixedSettings", identity="dante.cache.mixed.stage"
+        ),
         "release": Stage("dante.release.stage", "dante.release.settings.Settings"),
         "score": Stage("dante.evaluate.score_stage", "dante.evaluate.settings.Score", version=4, prepare=_OF_MODEL),
         "eval": Stage("dante.evaluate.stage", "dante.evaluate.settings.Eval", version=6, prepare=_OF_MODEL),

@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Float
 
 from dante.cache.records.record import Record, prompt_hash
-from dante.errors import DanteError
 from dante.select.candidate import Candidate
 from dante.select.labels import Probabilities, automatic_beta, before_training
 from dante.select.likelihood.files import Likelihood
+from dante.select.sampled import no_logprobs
 from dante.select.selectors.base import Selector
-from dante.text.sentence_scores import sentence_scores
+from dante.select.sentence_scores import sentence_scores
 from dante.text.sentences import Sentence, sentences
 
 
@@ -40,12 +40,7 @@ def read(record: Record, likelihood: Likelihood) -> Read:
         DanteError: the teacher's log-probabilities are not in the cache.
     """
     if record.token_logprobs is None or record.token_ends is None:
-        raise DanteError(
-            f"record {record.id} has no log-probabilities of the teacher",
-            where="the cache that is selected from",
-            allowed="answers with token_logprobs and token_ends, as every engine of this lab writes them",
-            fix="let the teacher answer: cache=generated",
-        )
+        raise no_logprobs(record)
     text, spans = record.teacher_text, sentences(record.teacher_text)
     teacher = sentence_scores(text, spans, record.token_ends, record.token_logprobs)
     student = sentence_scores(text, spans, likelihood.end.tolist(), (-likelihood.nats).tolist())

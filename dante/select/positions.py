@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int64
 
 from dante.select.labels import Type, Types
 
-# Positions at which fewer answers of either side have a sentence are left out: their shares are noise.
+# Positions at which answers to fewer prompts have a sentence, on either side, are left out: their shares are noise.
 LEAST = 10
 
 
@@ -61,11 +61,12 @@ def curves(answers: Sequence[Typed], kind: Type, resamples: int, confidence: flo
         seed: of the resampling.
 
     Returns:
-        None where no position has `LEAST` answers of either side.
+        None where no position has answers to `LEAST` prompts on either side.
     """
     prompts, right, typed, hits = _tables(answers, kind)
     counts = np.array([typed[right == side].sum(0) for side in (True, False)])  # [2, positions]
-    few = np.flatnonzero(counts.min(0) < LEAST)
+    enough = np.array([_distinct(prompts[right == side], typed[right == side]) for side in (True, False)])
+    few = np.flatnonzero(enough.min(0) < LEAST)
     reach = int(few[0]) if len(few) else counts.shape[1]
     if not reach:
         return None
@@ -118,5 +119,13 @@ def _shares(
     return np.stack(sides)
 
 
+def _distinct(
+    prompts: Int64[np.ndarray, " some"], typed: Bool[np.ndarray, "some positions"]
+) -> Int64[np.ndarray, " positions"]:
+    """How many prompts have a typed sentence at each position."""
+    return np.array([len(np.unique(prompts[column])) for column in typed.T], dtype=np.int64)
+
+
 def _areas(shares: Float[np.ndarray, "2 resamples positions"]) -> Float[np.ndarray, " resamples"]:
-    return 100.0 * np.nansum(shares[0] - shares[1], axis=-1)
+    """NaN for a resample that lacks a position: it is left out of the interval."""
+    return 100.0 * np.sum(shares[0] - shares[1], axis=-1)

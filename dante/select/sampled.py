@@ -41,3 +41,13 @@ def _at(records: list[Record], temperature: float | None, cache: Path) -> list[R
             fix="let the teacher answer at it: cache=generated cache.source.decoding.temperature=[0.6,1.0]",
         )
     return kept
+
+
+def no_logprobs(record: Record) -> DanteError:
+    """An answer that cannot be a candidate."""
+    return DanteError(
+        f"record {record.id} has no log-probabilities of the teacher",
+        where="the cache that is selected from",
+        allowed="answers with token_logprobs and token_ends, as every engine of this lab writes them",
+        fix="let the teacher answer: cache=generated",
+    )

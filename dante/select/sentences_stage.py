@@ -62,7 +62,7 @@ def run(step: Step[SentencesSettings]) -> None:
         beta = beta_of(None if settings.beta == "auto" else settings.beta, answers)
         groups = candidates(answers, likelihoods, beta)
         by_temperature[f"{temperature:g}"] = _facts(answers, groups, beta) | {
-            "selectors": compared(groups, selectors, step.seed)
+            "selectors": compared(groups, selectors, settings.compared_seed)
         }
         everything += answers
     beta = beta_of(None if settings.beta == "auto" else settings.beta, everything)
@@ -76,6 +76,7 @@ def _facts(answers: Sequence[Read], groups: Sequence[Sequence[Candidate]], beta:
     sure = [response_probability(candidate) for group in groups for candidate in group]
     grid = sorted({*GRID, round(beta, _DECIMALS)})
     return {
+        "beta": round(beta, _DECIMALS),
         "answers": len(answers),
         "prompts": len(groups),
         "checked": len(right),

@@ -35,6 +35,7 @@ class SentencesSettings(Strict):
         beta: see `SelectSettings`.
         alpha: how near three probabilities are for a sentence to be shared; None: as far as β [I].
         compared: selectors whose choices are put side by side, by name.
+        compared_seed: of those that draw: the run's, so that they draw what its selections draw.
         examples: answers that are kept sentence by sentence.
         bootstrap: resamples of prompts.
         seed: of draws.
@@ -45,6 +46,7 @@ class SentencesSettings(Strict):
     beta: Beta
     alpha: Beta | None
     compared: dict[str, Target]
+    compared_seed: Index
     examples: Index
     bootstrap: Count
     seed: Index

@@ -48,7 +48,7 @@ _MARKER = re.compile(r"\s*(?:[-*+•·>#|]+\s+)*(?:\*\*|__)?(?:\(?(?:\d{1,4}|[A-
 _PROTECTED = re.compile(
     r"(?P<tick>`+)(?:(?!`).)+?(?P=tick)(?!`)|\\\(.*?\\\)|\\\[.*?\\\]|\$\$.+?\$\$|(?<![\\$\w])\$(?=\S)(?:[^$\\]|\\.)+?(?<=\S)\$(?!\d)"
 )
-_FENCE = re.compile(r"\s*(?:[-*+]\s+|\d{1,4}[.)]\s+)?(?P<fence>`{3,}|~{3,})")
+_FENCE = re.compile(r"\s*(?:[-*+]\s+|\d{1,4}[.)]\s+)?(?P<fence>`{3,}(?![^\n]*`)|~{3,})")
 _DISPLAYS = (
     (re.compile(r"(?<!\\)\\\["), re.compile(r"\\\]")),
     (re.compile(r"\$\$"), re.compile(r"\$\$")),
@@ -116,7 +116,8 @@ def _within(line: str) -> Iterator[int]:
     protected = [found.span() for found in _PROTECTED.finditer(line)]
     marker = _MARKER.match(line)
     first = marker.end() if marker else 0
-    places = {found.start() for found in _TAGS.finditer(line)} | {found.end() for found in _TAGS.finditer(line)}
+    tags = [found.span() for found in _TAGS.finditer(line) if not any(a <= found.start() < b for a, b in protected)]
+    places = {place for span in tags for place in span}
     for found in _END.finditer(line):
         if found.start() < first or any(a <= found.start() < b for a, b in protected):
             continue

@@ -21,7 +21,10 @@ def record_of(asked: Asked, answer: Generation, normalise_thinking: bool) -> Rec
     prefix = asked.prompt.prefix
     given = len(prefix.encode("utf-8"))
     # A teacher that has nothing to add has not answered: such a record is empty, whatever it was given.
-    text, offsets = (prefix + answer.text if answer.text else "", [given, *(given + end for end in answer.token_ends)])
+    text, offsets = (
+        prefix + answer.text if answer.text.strip() else "",
+        [given, *(given + end for end in answer.token_ends)],
+    )
     if normalise_thinking:
         text, offsets = normalise_with_map(text, offsets)
     return Record(

@@ -22,6 +22,7 @@ from dante.cache.mixed.settings import SamplesSettings
 from dante.cache.prompts.pocket import Prompt
 from dante.cache.records.reader import read_records
 from dante.cache.records.record import Record, prompt_hash, stable_hash
+from dante.errors import DanteError
 from dante.models.outside import model_identity
 from dante.run.parts import build
 from dante.run.step import Step
@@ -75,11 +76,19 @@ def run(step: Step[SamplesSettings]) -> None:
     lengths = [
         len(renderer.tokenizer(record.teacher_text, add_special_tokens=False)["input_ids"]) for record in records
     ]
-    limits = [math.ceil(settings.cap * length) for length in lengths]
+    limits = [max(1, math.floor(settings.cap * length)) for length in lengths]
     decoding = Decoding(settings.temperature, settings.top_p, 0, max(limits), 1, 1, None)
     asked = list(renderer.ask([prompt_of(record) for record in records], [decoding]))
     jobs = [limited(one, limit) for one, limit in zip(asked, limits, strict=True)]
     engine: Engine = build(settings.engine)
+    if not getattr(engine, "loads_model", True):
+        raise DanteError(
+            f"{type(engine).__name__} asks a server, which answers with the model that it has loaded and not with the "
+            "student",
+            where="mixed.student_engine",
+            allowed="an engine that loads the folder it is given: transformers, vllm",
+            fix="engine@mixed.student_engine=transformers",
+        )
     provenance = {
         "student": fingerprint(model_identity(model)),
         **renderer.identity(),

@@ -3,6 +3,7 @@
 records-00000.jsonl.zst …  answers that a student began and the teacher ended (`prefix_bytes` says where), then the
                            teacher's own in the wanted ratio; held-out and validation prompts as they were
 manifest.json              the cache's own, and under `mixed` how many there were at every step of the way
+own.json                   which rows of the train split of which cache the teacher's own answers are
 
 An answer that did not reach its limit is not used: what the student finishes within reach of the teacher's length is
 no symptom [C].
@@ -12,6 +13,7 @@ import random
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from dante import console
@@ -28,15 +30,24 @@ from dante.cache.records.reader import read_records
 from dante.cache.records.record import Record
 from dante.cache.records.writer import CacheWriter
 from dante.errors import DanteError
+from dante.models.outside import named_files
+from dante.run import store
 from dante.run.parts import build
 from dante.run.step import Step
+from dante.system.files import write_json
 from dante.teachers.engines.base import Decoding, Engine
 from dante.teachers.teacher import load_teacher
 from dante.text.thinking import native_thinking
 
 EXAMPLES = 3
+OWN = "own.json"
 # What a manifest says of its own shards is written anew; what a selection cost was charged to the fits before.
 _OWN = ("schema_version", "counts", "shards", "selection", "filters")
+
+
+def content_identity(settings: dict[str, Any]) -> Any:
+    """What its filters read from outside the run, for its fingerprint: files are their content, not their path."""
+    return named_files(settings) or None
 
 
 def run(step: Step[MixedSettings]) -> None:
@@ -53,13 +64,10 @@ def run(step: Step[MixedSettings]) -> None:
     cache = step.inputs["cache"]
     own = {record.id: record for record in read_records(cache, "train")}
     samples, sampled = load_samples(step.inputs["samples"])
-    begun = [sample for sample in samples if sample.cut_off and len(sample.token_ends) > 1]
+    cut_off = [sample for sample in samples if sample.cut_off]
+    begun = [sample for sample in cut_off if len(sample.token_ends) > 1]  # of one token nothing can be cut
     if not begun:
-        raise DanteError(
-            f"none of the student's {len(samples)} answers reached its limit, so there is nothing to go on with",
-            where=str(step.inputs["samples"]),
-            fix="lower mixed.cap, ask more prompts (mixed.prompts), or leave the round out: recipe=dasd",
-        )
+        raise _nothing_begun(len(samples), len(cut_off), step.inputs["samples"])
     kept, facts = _continued(step, own, begun)
     if not kept:
         raise DanteError(
@@ -75,6 +83,27 @@ def run(step: Step[MixedSettings]) -> None:
     manifest = {key: value for key, value in load_manifest(cache).items() if key not in _OWN}
     facts |= {"sampled": sampled, "kept": len(kept), "off_policy": len(beside), "off_policy_wanted": wanted}
     CacheWriter(step.out).add([*kept, *beside, *held]).seal(**manifest, mixed=facts)
+    rows = {identity: row for row, identity in enumerate(own)}
+    described = store.read_description(cache) or {}
+    write_json(
+        step.out / OWN,
+        {"cache": described.get("fingerprint", cache.name), "rows": {one.id: rows[one.id] for one in beside}},
+    )
+
+
+def _nothing_begun(samples: int, cut_off: int, where: Path) -> DanteError:
+    if cut_off:
+        return DanteError(
+            f"{cut_off} of the student's {samples} answers reached their limit, and it was a single token: nothing "
+            "can be cut from that",
+            where=str(where),
+            fix="raise mixed.cap",
+        )
+    return DanteError(
+        f"none of the student's {samples} answers reached its limit, so there is nothing to go on with",
+        where=str(where),
+        fix="lower mixed.cap, ask more prompts (mixed.prompts), or leave the round out: recipe=dasd",
+    )
 
 
 def off_policy(records: Sequence[Record], count: int, seed: int) -> list[Record]:
@@ -105,7 +134,7 @@ def _continued(
     how = (engine, model, teacher.revision, step.resources, step.out / "worker.log", settings.batch_requests)
     with Generator(store, *how) as generator:
         answers = generator.answers([one.job for one in asked], "teacher goes on")
-    origins = [own[sample.record] for _ in decoding.each() for sample in begun for _ in range(decoding.samples)]
+    origins = [own[sample.record] for one in decoding.each() for sample in begun for _ in range(one.samples)]
     records = [
         replace(
             record_of(one, answer, settings.normalise_thinking),

@@ -28,6 +28,7 @@ class DatasetPrompts:
         domain: slice that its prompts belong to.
         language: of its prompts, and so of the answers.
         characters: longer prompts (pages of text) are cut there, at white space; null keeps them whole.
+        skip: different prompts that are passed over before the first one is taken: what another cache has.
     """
 
     def __init__(
@@ -42,15 +43,25 @@ class DatasetPrompts:
         domain: str,
         language: str,
         characters: int | None,
+        skip: int = 0,
     ) -> None:
         self.id, self.config, self.split, self.field = id, config, split, field
         self.revision, self.licence, self.count = revision, check_licence(licence), check_count(count)
-        self.domain, self.language, self.characters = domain, language, characters
+        self.domain, self.language, self.characters, self.skip = domain, language, characters, skip
+        if skip < 0:
+            raise DanteError(f"skip={skip}", where="prompts.skip", allowed="0 or more")
         if characters is not None and characters < 1:
             raise DanteError(f"characters={characters}", where="prompts.characters", allowed="at least 1, or null")
 
     def load(self) -> list[Prompt]:
-        return to_prompts(self._rows(), self.count, self.id)
+        found = to_prompts(self._rows(), None if self.count is None else self.skip + self.count, self.id)
+        if len(found) <= self.skip:
+            raise DanteError(
+                f"{self.id} has {len(found):,} different prompts, and {self.skip:,} are to be passed over",
+                where="prompts.skip",
+                fix=f"less than {len(found)}",
+            )
+        return found[self.skip :]
 
     def _rows(self) -> Iterator[tuple[str, Any]]:
         for number, row in enumerate(self._read(), start=1):

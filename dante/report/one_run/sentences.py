@@ -48,6 +48,7 @@ def tables(run: Run) -> list[Json]:
             "temperature": temperature,
             "answers": f"{one['answers']:,} answers to {one['prompts']:,} prompts"
             + (f", {one['right']:.0%} of them right" if one["right"] is not None else ""),
+            "grid": [(f"{beta:g}", shares) for beta, shares in _grid(one)],
             "rows": [_selector(name, facts) for name, facts in one["selectors"].items()],
         }
         for temperature, one in run.sentences.get("temperatures", {}).items()
@@ -57,6 +58,12 @@ def tables(run: Run) -> list[Json]:
 def sentences(run: Run) -> list[str]:
     """What was found, in sentences."""
     return [*_temperatures(run), *_after(run), *_scoring(run), *_mixed(run)]
+
+
+def _grid(one: Json) -> list[tuple[float, dict[str, str]]]:
+    """Shares of types under every β, the smallest first."""
+    shares = sorted((float(beta), by_type) for beta, by_type in one["shares"].items())
+    return [(beta, {name: f"{share:.0%}" for name, share in by_type.items()}) for beta, by_type in shares]
 
 
 def _selector(name: str, facts: Json) -> Json:
@@ -75,8 +82,8 @@ def _selector(name: str, facts: Json) -> Json:
 def _temperatures(run: Run) -> list[str]:
     said = []
     for temperature, one in run.sentences.get("temperatures", {}).items():
-        beta = f"{run.sentences['beta']:g}"
-        shares = one["shares"].get(beta) or next(iter(one["shares"].values()))
+        beta = f"{one['beta']:g}"
+        shares = one["shares"][beta]
         listed = ", ".join(f"{share:.0%} {name}" for name, share in shares.items())
         said.append(
             f"T={temperature}: a token of the teacher's answers has a probability of {one['probability']:.3f} under it "

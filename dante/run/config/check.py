@@ -24,7 +24,7 @@ from dante.errors import DanteError, did_you_mean
 from dante.run import precision
 from dante.run.config.complaint import complaint
 from dante.run.config.schema import Config
-from dante.run.parts import build, walk_targets
+from dante.run.parts import build, is_target, walk_targets
 from dante.run.recipe import Steps, changed, key_of, ordered, present
 from dante.run.shares import read_ahead, shared_out
 from dante.run.stages import STAGES
@@ -175,6 +175,17 @@ def _batch_fits(cfg: dict[str, Any]) -> None:
             )
 
 
+def _prefixes_are_of_chats(cfg: dict[str, Any]) -> None:
+    for settings, key in _fits(cfg):
+        if settings.fit.mask_prefix and settings.fit.rendering != "chat":
+            raise DanteError(
+                "the beginning of an answer can be masked in a chat alone: plain text has no answer",
+                where=key("fit.mask_prefix"),
+                allowed="fit.mask_prefix=false, or fit.rendering=chat",
+                fix=f"{key('fit.mask_prefix')}=false",
+            )
+
+
 def _steps_or_compute(cfg: dict[str, Any]) -> None:
     for settings, _ in _fits(cfg):
         _is_one(settings.fit.steps, settings.fit.compute)
@@ -270,6 +281,10 @@ def _template_variables_have_one_home(cfg: dict[str, Any]) -> None:
         )
 
 
+# Stages whose parts would else be found wrong after hours.
+_PARTS_OF_CHOICE = ("select", "sentences", "samples", "mixed")
+
+
 def _build_parts(cfg: dict[str, Any]) -> None:
     """Construct every part once: constructors are cheap and know which of their arguments make sense."""
     for settings, _ in _fits(cfg):
@@ -290,6 +305,20 @@ def _build_parts(cfg: dict[str, Any]) -> None:
             )
     for node in (cfg["teacher"]["make"], cfg["cache"]["source"], cfg["student"]["init"]):
         build(node)
+    for step in cfg["steps"].values():
+        for node in _parts_of(step["settings"]) if step["stage"] in _PARTS_OF_CHOICE else ():
+            part = build(node)
+            if hasattr(part, "each"):
+                part.each()
+
+
+def _parts_of(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The parts that stand in a step's settings, by themselves or in a mapping of them."""
+    for value in settings.values():
+        if is_target(value):
+            yield value
+        elif isinstance(value, dict):
+            yield from (one for one in value.values() if is_target(one))
 
 
 def _begun(part: Any, key: str, what: str, needed: tuple[str, ...]) -> None:
@@ -308,6 +337,7 @@ _RULES: tuple[Callable[[dict[str, Any]], None], ...] = (
     _only_names_steps,
     _batch_fits,
     _steps_or_compute,
+    _prefixes_are_of_chats,
     _architecture_is_known,
     _kept_logits_are_those_that_are_read,
     _devices_need_a_strategy,

@@ -31,6 +31,7 @@ def likelihoods(
         DanteError: the template cannot hold a record, it is too long for the model, or its tokens are not the answer.
     """
     rendered = [_rendered(renderer, record) for record in records]
+    _check_lengths(model, records, rendered)
     scores = score(model, rendered, advance, ranks=True)
     assert scores.rank is not None
     starts = np.concatenate([[0], np.cumsum(scores.tokens)])
@@ -61,3 +62,15 @@ def _places(renderer: ChatRenderer, rendered: Rendered, record: Record) -> list[
         return answer_token_ends(renderer.tokenizer, rendered, record.teacher_text)
     except DanteError as error:
         raise DanteError(error.what, where=f"record {record.id}", allowed=error.allowed, fix=error.fix) from None
+
+
+def _check_lengths(model: PreTrainedModel, records: Sequence[Record], rendered: Sequence[Rendered]) -> None:
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    for record, one in zip(records, rendered, strict=True):
+        if limit is not None and len(one.input_ids) > limit:
+            raise DanteError(
+                f"it has {len(one.input_ids):,} of the student's tokens, and its context {limit:,}",
+                where=f"record {record.id}",
+                allowed=f"candidates of at most {limit:,} tokens, prompt included",
+                fix="add the filter too_long to the cache (conf/cache/filters/thinking.yaml)",
+            )

@@ -13,7 +13,7 @@ from dante.run.precision import device_of, dtype_of
 from dante.run.step import Step
 from dante.select.likelihood.files import LikelihoodFiles
 from dante.select.likelihood.measure import likelihoods
-from dante.select.sampled import sampled
+from dante.select.sampled import no_logprobs, sampled
 from dante.select.settings import LikelihoodSettings
 from dante.students.trained import begun
 from dante.system.threads import use_threads
@@ -36,6 +36,9 @@ def run(step: Step[LikelihoodSettings]) -> None:
     use_threads(trainer["threads"])
     check_rendering(step.inputs["cache"], step.inputs.get("teacher"), settings.chat)
     records = sampled(step.inputs["cache"], settings.temperature, settings.prompts, step.seed)
+    without = next((record for record in records if record.token_logprobs is None), None)
+    if without is not None:
+        raise no_logprobs(without)
     size = settings.batch_records
     batches = [records[start : start + size] for start in range(0, len(records), size)]
     missing = [number for number, batch in enumerate(batches) if not files.holds(number, batch)]

@@ -139,7 +139,8 @@ class Engine(Protocol):
         keeps_answers: answers of a batch that failed midway are worth keeping, because they do not depend on the
             others (a server composes its own batches).
 
-    Two more are optional: `max_logprobs`, the largest K that `score` can be asked for, and `full_logprobs(ids, start)`,
+    Three more are optional: `loads_model`, False where `open` only names a model that somebody else has loaded (a
+    server); `max_logprobs`, the largest K that `score` can be asked for, and `full_logprobs(ids, start)`,
     log-probabilities over the whole vocabulary.
     """
 

@@ -51,6 +51,7 @@ class RayEngine:
             )
         self.engine, self.copies, self.piece_requests = engine, copies, piece_requests
         self.cpus_per_copy, self.gpus_per_copy, self.address = cpus_per_copy, gpus_per_copy, address
+        self.loads_model = bool(getattr(engine, "loads_model", True))
         self.version = ""
         self._ours = False
         self._actors: list[Any] = []

@@ -58,6 +58,7 @@ class ServerEngine:
     """
 
     keeps_answers = True
+    loads_model = False
 
     def __init__(
         self,
