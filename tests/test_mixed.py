@@ -1,15 +1,20 @@
 """Parts of the mixed policy: where an answer is cut, native delimiters, how long an epoch is."""
 
 from collections import Counter
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dante.cache.generate.requests import Renderer
 from dante.cache.mixed.cut import beginning, cut_place
-from dante.cache.mixed.samples import drawn
-from dante.cache.mixed.stage import off_policy
+from dante.cache.mixed.samples import drawn, prompt_of
+from dante.cache.mixed.stage import check_exact, off_policy
 from dante.cache.records.record import Record
+from dante.errors import DanteError
+from dante.teachers.smoke import smoke_tokenizer
 from dante.text.offsets import token_ends
 from dante.text.thinking import native_thinking, normalise_thinking
 from tests.test_offsets import KINDS, TEXTS
@@ -75,3 +80,22 @@ def test_answers_beside_are_drawn_without_replacement() -> None:
 def test_a_teacher_goes_on_in_its_own_words(text: str, native: str) -> None:
     assert native_thinking(text, *HARMONY) == native
     assert normalise_thinking(native) == text
+
+
+@pytest.mark.parametrize(("trims", "api", "refused"), [(True, "chat", True), (True, "completions", False),
+                                                       (False, "chat", False)])  # fmt: skip
+def test_a_server_whose_template_trims_cannot_go_on_exactly(
+    tmp_path: Path, trims: bool, api: str, refused: bool
+) -> None:
+    tokenizer = smoke_tokenizer()
+    template = str(tokenizer.chat_template)
+    if trims:
+        template = template.replace("message['content']", "message['content'] | trim")
+        template = template.replace('message["content"]', 'message["content"] | trim')
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(tmp_path)
+    renderer = Renderer(str(tmp_path), None, None, 0, {})
+    assert renderer.keeps_white_space() is not trims
+    prompts = [prompt_of(Record("a", "Why?", "x", 0.1), "It is ")]
+    with pytest.raises(DanteError, match="mixed.engine.api=completions") if refused else nullcontext():
+        check_exact(api, renderer, prompts)

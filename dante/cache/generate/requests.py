@@ -79,6 +79,13 @@ class Renderer:
                     job = Job(stable_hash(identity, drawn), request, decoding)
                     yield Asked(self._with_system(prompt, messages), decoding, sample, identity, job)
 
+    def keeps_white_space(self) -> bool:
+        """Whether the template writes an assistant's message with the white space at its ends."""
+        padded = " so \n"
+        messages = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": padded}]
+        variables = self.chat | {"add_generation_prompt": False, "continue_final_message": False}
+        return padded in str(self.tokenizer.apply_chat_template(messages, tokenize=False, **variables))
+
     def _render(self, prompt: Prompt) -> tuple[list[Message] | None, list[int]]:
         """Messages where a system prompt was added (None where the prompt is asked as it is), and tokens."""
         messages = messages_of(prompt.prompt)

@@ -25,6 +25,7 @@ from dante.cache.generate.teacher_store import teacher_store
 from dante.cache.mixed.cut import beginning, cut_place
 from dante.cache.mixed.samples import Sample, load_samples, prompt_of
 from dante.cache.mixed.settings import MixedSettings
+from dante.cache.prompts.pocket import Prompt
 from dante.cache.records.manifest import load_manifest
 from dante.cache.records.reader import read_records
 from dante.cache.records.record import Record
@@ -91,6 +92,23 @@ def run(step: Step[MixedSettings]) -> None:
     )
 
 
+def check_exact(api: str | None, renderer: Renderer, prompts: Sequence[Prompt]) -> None:
+    """A server that renders the beginning by itself may take white space from its ends, and go on from another text.
+
+    Args:
+        api: what a server speaks; None: the engine is no server.
+        renderer: of the teacher's template.
+        prompts: with the given beginnings.
+    """
+    if api == "chat" and any(p.prefix != p.prefix.strip() for p in prompts) and not renderer.keeps_white_space():
+        raise DanteError(
+            "the teacher's template takes white space from a given beginning: a server would go on from another text",
+            where="mixed.engine.api",
+            allowed="completions: token ids in and out, exact for every beginning",
+            fix="mixed.engine.api=completions",
+        )
+
+
 def _nothing_begun(samples: int, cut_off: int, where: Path) -> DanteError:
     if cut_off:
         return DanteError(
@@ -129,6 +147,7 @@ def _continued(
         if settings.delimiters is not None:
             prefix = native_thinking(prefix, settings.delimiters.open, settings.delimiters.close)
         prompts.append(prompt_of(own[sample.record], prefix))
+    check_exact(engine.settings().get("api"), renderer, prompts)
     asked = list(renderer.ask(prompts, decoding.each()))
     store = teacher_store(step, teacher, renderer, engine, decoding.logprobs)
     how = (engine, model, teacher.revision, step.resources, step.out / "worker.log", settings.batch_requests)

@@ -90,14 +90,6 @@ class Chat:
                     where="engine.vllm_fields",
                     fix=NOT_VLLM.split(", or ")[1],
                 )
-            if request.prefix != request.prefix.strip():
-                raise DanteError(
-                    "the given beginning of an answer has white space at its end, which many templates take away: the "
-                    "server would go on from another text",
-                    where="engine.api",
-                    allowed="completions: token ids in and out, exact for every beginning",
-                    fix="engine.api=completions",
-                )
             messages.append({"role": "assistant", "content": request.prefix})
             going_on |= {"add_generation_prompt": False, "continue_final_message": True}
         return (
