@@ -111,7 +111,9 @@ def test_train_records_are_scored_once(tmp_path: Path, monkeypatch: pytest.Monke
     records = read_records(inputs["cache"], "train")
     assert len(files.of(records)) == 12
     assert files.manifest["tokens"] == sum(len(row.nats) for row in files.of(records))
-    assert files.manifest["tokens_per_s"] > 0
+    speed = json.loads((tmp_path / "out" / "speed.json").read_text())
+    assert speed["tokens"] == files.manifest["tokens"]
+    assert speed["seconds"] > 0
     written = contents(tmp_path / "out")
     monkeypatch.setattr(stage, "begun", lambda *args: pytest.fail("the student was loaded again"))
     stage.run(step(inputs, tmp_path / "out"))

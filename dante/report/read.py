@@ -53,7 +53,7 @@ class Run:
         card: `README.md` of the release.
         sentences: `sentences.json`: types of sentences, what selectors keep, where candidates were looked at.
         sentence_examples: lines of `examples.jsonl`: some candidates sentence by sentence.
-        likelihood: `likelihood.json`: the untrained student's reading of the candidates.
+        likelihood: `likelihood.json`, and under `speed` `speed.json`: the untrained student's reading of candidates.
         samples: lines of `samples.jsonl`: a student's own answers, where the recipe has a mixed round.
         mixed: entry `mixed` of the manifest of what became of them.
         footprint: `footprint.json`: what the models take and how fast they answer, where a step has measured it.
@@ -107,11 +107,13 @@ def read_run(inputs: dict[str, Path], *, records: bool = True) -> Run:
             fields["cache"], fields["cache_step"] = manifest, step
             shards = [folder / shard["file"] for shard in fields["cache"].get("shards", []) if records]
             fields["entropies"] = list(_entropies(shards))
+        if (folder / "likelihood.json").is_file():
+            fields["likelihood"] = _json(folder / "likelihood.json") | {"speed": _json(folder / "speed.json")}
         if (folder / "sentences.json").is_file():
             fields["sentence_examples"] = read_lines(folder / "examples.jsonl")
         if (folder / "samples.json").is_file():
             fields["samples"] = read_lines(folder / "samples.jsonl")
-        for key in ("teacher", "init", "footprint", "sentences", "likelihood"):
+        for key in ("teacher", "init", "footprint", "sentences"):
             if (folder / f"{key}.json").is_file():
                 fields[key] = _json(folder / f"{key}.json")
         if (folder / "teacher.json").is_file():

@@ -109,9 +109,10 @@ def _scoring(run: Run) -> list[str]:
     """How fast candidates were read, and what share of the run's compute that was."""
     if not run.likelihood:
         return []
-    speed = run.likelihood.get("tokens_per_s")
+    timed = run.likelihood["speed"]
+    speed = timed["tokens"] / timed["seconds"] if timed.get("seconds") else None
     text = f"The untrained student read {run.likelihood['tokens']:,} tokens of {run.likelihood['records']:,} candidates"
-    text += f" at {speed:,.0f} tokens per second" if speed else ", in an earlier attempt whose speed is not known"
+    text += f" at {speed:,.0f} tokens per second" if speed else ""
     parts = [fit.summary.get("compute") or {} for fit in run.fits]
     spent = {name: sum((part.get(name) or {}).get("flops") or 0.0 for part in parts) for name in ("scoring", "total")}
     if spent["total"]:

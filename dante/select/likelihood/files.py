@@ -1,6 +1,7 @@
 """What a model says of a cache's answers, token by token, in files of one batch of records each.
 
-likelihood.json               of how many records and tokens, and how fast they were read in the last attempt
+likelihood.json               of how many records and tokens
+speed.json                    how many tokens were read in how many seconds, over all attempts
 likelihood-00000.safetensors  per token `nats` (−log p, fp32), `rank` (1 is the most likely) and `end` (in the UTF-8
                               bytes of the answer); per record its first token (`rows`); ids and texts in the metadata
 

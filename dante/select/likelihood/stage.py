@@ -16,9 +16,12 @@ from dante.select.likelihood.measure import likelihoods
 from dante.select.sampled import no_logprobs, sampled
 from dante.select.settings import LikelihoodSettings
 from dante.students.trained import begun
+from dante.system.files import read_json, write_json
 from dante.system.threads import use_threads
 from dante.text.chat import ChatRenderer
 from dante.text.tokenizer import load_tokenizer
+
+SPEED = "speed.json"  # apart from the rest: times are the only thing that differs when a step was interrupted
 
 
 def run(step: Step[LikelihoodSettings]) -> None:
@@ -42,7 +45,8 @@ def run(step: Step[LikelihoodSettings]) -> None:
     size = settings.batch_records
     batches = [records[start : start + size] for start in range(0, len(records), size)]
     missing = [number for number, batch in enumerate(batches) if not files.holds(number, batch)]
-    tokens, seconds = 0, 0.0
+    timed = step.out / SPEED
+    speed = read_json(timed) if timed.is_file() else {"tokens": 0, "seconds": 0.0}
     if missing:
         model = begun(step.inputs["init"], step.inputs.get("start"), dtype_of(settings.precision)).eval()
         nn.Module.to(model, device_of(trainer["accelerator"]))
@@ -53,17 +57,16 @@ def run(step: Step[LikelihoodSettings]) -> None:
             for number in missing:
                 began_s = time.perf_counter()
                 rows = likelihoods(model, renderer, batches[number], lambda count: bar.advance(task, count))
-                seconds += time.perf_counter() - began_s
-                tokens += sum(len(row.nats) for row in rows)
                 files.add(number, rows)
+                speed["seconds"] += time.perf_counter() - began_s
+                speed["tokens"] += sum(len(row.nats) for row in rows)
+                write_json(timed, speed)  # of all attempts
     total = sum(len(row.nats) for row in files.rows(len(batches)))
     files.seal(
         {
             "batches": len(batches),
             "records": len(records),
             "tokens": total,
-            # Of this attempt: what was there before it was not timed.
-            "tokens_per_s": tokens / seconds if seconds else None,
             "precision": settings.precision,
         }
     )
