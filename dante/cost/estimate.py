@@ -209,7 +209,7 @@ def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, Planned
         source, expected, fit, steps.get(node["inputs"]["cache"])
     )
     size, unit = fit.batch.size, fit.batch.unit
-    per_step = {"records": size * per_record, "packs": size * fit.max_tokens, "tokens": size}[unit]
+    per_step = float({"records": size * per_record, "packs": size * fit.max_tokens, "tokens": size}[unit])
     losses = settings.build_losses()
     if matches_blocks(list(losses.values())):
         shape = units_shape(_meta(cfg["student"]))
@@ -324,13 +324,14 @@ def _texts_of(cfg: dict[str, Any], label: str) -> tuple[dict[str, Any], dict[str
         answers = expected.get("answers_per_prompt") or _answers_per_prompt(source)
         return source, expected | {"records": (expected["records"] or 0) // answers or None}
     source = step["settings"]["source"]
-    if cfg["cache_before"] is not None and source == cfg["cache_before"]["source"]:
-        return source, cfg["cache_before"]["expected"]
-    prompts = (source.get("prompts") or {}).get("count")
-    if prompts and source != cfg["cache"]["source"]:  # a second cache of the same kind, of another size
-        return source, cfg["cache"]["expected"] | {"records": prompts * _answers_per_prompt(source)}
-    raw = cfg["texts"] is not None and source == cfg["texts"]["source"]
-    return source, cfg["texts" if raw else "cache"]["expected"]
+    for key in ("texts", "cache_before"):
+        if cfg[key] is not None and source == cfg[key]["source"]:
+            return source, cfg[key]["expected"]
+    if source == cfg["cache"]["source"]:
+        return source, cfg["cache"]["expected"]
+    prompts = (source.get("prompts") or {}).get("count")  # a second cache of the same kind, of another size
+    records = prompts * _answers_per_prompt(source) if prompts else cfg["cache"]["expected"]["records"]
+    return source, cfg["cache"]["expected"] | {"records": records}
 
 
 def _begun(cfg: dict[str, Any], shape: Shape, records: int | None, per_record: float, supervised_share: float) -> Work:
