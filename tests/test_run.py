@@ -99,6 +99,29 @@ def test_plain_fine_tuning_runs_through_on_answers_to_prompts_of_one_s_own(finis
     run_here(run_dir, "sft", *chosen, f"prompts.path={prompts}")
     assert (run_dir / "report" / "index.html").is_file()
     steps = json.loads((run_dir / "manifest.json").read_text())["steps"]
+    assert sum(len(metrics(run_dir, label)) for label, step in steps.items() if step["stage"] == "fit") == 8
+    manifest = json.loads((run_dir / "cache" / "manifest.json").read_text())
+    assert manifest["generated"]["finish_reasons"]["stop"] >= 10
+    assert manifest["counts"]["heldout"] >= 2
+
+
+# They differ from one that runs here in a weight or a switch, which tests of composition and of losses look at.
+ALIKE = ("ads_fixed", "dante_full", "entropy_penalty", "scratch")
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name
+        for name in EXPERIMENTS
+        if name not in ("dante_mosaic", "sft")
+    ],
+)
+def test_every_other_experiment_runs_through(experiment: str, finished: Path) -> None:
+    run_dir = finished.parent / experiment
+    run_here(run_dir, experiment)
+    assert (run_dir / "report" / "index.html").is_file()
+    steps = json.loads((run_dir / "manifest.json").read_text())["steps"]
     # A fit that is as long as its cache has no part of the budget.
     fits = [label for label, step in steps.items() if step["stage"] == "fit" and label != "fit-mixed"]
     assert sum(len(metrics(run_dir, label)) for label in fits) == 8
