@@ -7,16 +7,9 @@
 # Run it with the lab's environment active. Interrupted, the same command continues: answers are kept in
 # build/candidates/.answers. In bfloat16 the texts depend on the machine's kernels, so a rebuilt cache is not bit for bit this one.
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-environment=${1:-.venv-vllm}
-out=${2:-$here/dante/cache/candidates}
-shift $(($# < 2 ? $# : 2))
-
-[ -x "$environment/bin/python" ] || "$here/launch/vllm_cpu_env.sh" "$environment"
-environment=$(cd "$environment" && pwd)
-mkdir -p "$out"
-out=$(cd "$out" && pwd)
-cd "$here"
+default_out=dante/cache/candidates
+# shellcheck source=launch/rebuilt_cache.sh
+source "$(dirname "${BASH_SOURCE[0]}")/rebuilt_cache.sh"
 python train.py +experiment=sft cache=generated logger=none run.dir=build/candidates/run 'only=[teacher,cache]' \
   teacher.python="$environment/bin/python" prompts=checked prompts.count=360 prompts.seed=0 \
   'cache.source.decoding.temperature=[0.6,1.0]' cache.source.decoding.samples=4 cache.source.decoding.max_new_tokens=256 \

@@ -8,16 +8,9 @@
 # this one; teacher, prompts, decoding and filters are, and manifest.json says which. 300 records carry self-consistency
 # (four more samples at T=0.7 of their prompts) and difficulty; 100 records of either kind have sparse logits beside them.
 set -euo pipefail
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-environment=${1:-.venv-vllm}
-out=${2:-$here/dante/cache/pocket}
-shift $(($# < 2 ? $# : 2))
-
-[ -x "$environment/bin/python" ] || "$here/launch/vllm_cpu_env.sh" "$environment"
-environment=$(cd "$environment" && pwd)
-mkdir -p "$out"
-out=$(cd "$out" && pwd)
-cd "$here"
+default_out=dante/cache/pocket
+# shellcheck source=launch/rebuilt_cache.sh
+source "$(dirname "${BASH_SOURCE[0]}")/rebuilt_cache.sh"
 for step in teacher cache; do
   python train.py +experiment=sft cache=generated logger=none run.dir=build/pocket_cache/run only="$step" \
     teacher.python="$environment/bin/python" "$@"

@@ -22,7 +22,7 @@ from dante.data.datamodule import DistillData
 from dante.data.packing import Plan
 from dante.data.table import column
 from dante.errors import DanteError
-from dante.fit.drawn import drawn_before, own_drawn_before
+from dante.fit.drawn import paid_before
 from dante.fit.settings import Settings
 from dante.losses.base import BlockLoss, LinearLoss
 from dante.run.config.schema import ComputeBudget
@@ -159,7 +159,7 @@ def bill_of(step: Step[Settings], data: DistillData, source: Path) -> Bill:
         scored=scored_once(step.settings.supervision, losses),
         same_tokens=(manifest.get("tokenizer") or {}) == tokenizer_identity,
         reads_text=any(isinstance(loss, LinearLoss | BlockLoss) for loss in losses),
-        paid=drawn_before(step) if mixed is None else own_drawn_before(step, data.table),
+        paid=paid_before(step, data.table),
         beside=tuple(_size_of_input(step, name) for name in scoring_inputs(step.settings.supervision, losses)),
         written=not manifest.get("raw"),
         candidates=Candidates.of(manifest.get("selection")),

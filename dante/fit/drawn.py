@@ -27,8 +27,13 @@ def drawn_before(step: Step[Settings]) -> Int64[np.ndarray, " rows"]:
     return np.load(file) if file is not None and file.is_file() else np.zeros(0, dtype=np.int64)
 
 
-def own_drawn_before(step: Step[Settings], table: Dataset) -> Int64[np.ndarray, " rows"]:
-    """Rows of a mixed cache whose answers are the teacher's own and were drawn by a fit before, from another cache."""
+def paid_before(step: Step[Settings], table: Dataset) -> Int64[np.ndarray, " rows"]:
+    """Rows whose answers a fit before has drawn, from this cache or from the one whose answers a mixed cache took over.
+
+    Args:
+        step: the fit.
+        table: its cache, tokenised.
+    """
     own, start = step.inputs["cache"] / OWN, step.inputs.get("start")
     if start is None or not own.is_file():
         return drawn_before(step)

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dante.cache.records.record import Record, prompt_hash
+from dante.run.config.schema import Beta
 from dante.select.candidate import Candidate
 from dante.select.labels import Probabilities, automatic_beta, before_training
 from dante.select.likelihood.files import Likelihood
@@ -47,9 +48,9 @@ def read(record: Record, likelihood: Likelihood) -> Read:
     return Read(record, spans, teacher.probability, student.probability)
 
 
-def beta_of(beta: float | None, answers: Sequence[Read]) -> float:
-    """β as it was given; None: from the answers' own differences."""
-    return automatic_beta(*both_sides(answers)) if beta is None else beta
+def beta_of(beta: Beta, answers: Sequence[Read]) -> float:
+    """β as it was given; `auto`: from the answers' own differences."""
+    return automatic_beta(*both_sides(answers)) if beta == "auto" else beta
 
 
 def both_sides(answers: Sequence[Read]) -> tuple[Probabilities, Probabilities]:

@@ -89,3 +89,8 @@ def shares(types: Types, kinds: tuple[Type, ...]) -> dict[str, float]:
     """Share of each type among the sentences that have one."""
     typed = types[types != Type.NONE]
     return {kind.word: float((typed == kind).mean()) if len(typed) else 0.0 for kind in kinds}
+
+
+def shares_over_grid(teacher: Probabilities, student: Probabilities, beta: float) -> dict[str, dict[str, float]]:
+    """Shares of the types before training by β as text: the one that was used, and those of the grid."""
+    return {f"{value:g}": shares(before_training(teacher, student, value), BEFORE) for value in sorted({*GRID, beta})}

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from dante.cache.records.reader import read_records
-from dante.cache.records.record import Record, prompt_hash, stable_hash
+from dante.cache.records.reader import answers_to_some, read_records
+from dante.cache.records.record import Record
 from dante.errors import DanteError
 
 
@@ -19,12 +19,7 @@ def sampled(cache: Path, temperature: float | None, prompts: int | None = None, 
     Raises:
         DanteError: there are none.
     """
-    records = _at(read_records(cache, "train"), temperature, cache)
-    if prompts is None:
-        return records
-    order = sorted({prompt_hash(record.prompt) for record in records}, key=lambda one: stable_hash("some", seed, one))
-    some = set(order[:prompts])
-    return [record for record in records if prompt_hash(record.prompt) in some]
+    return answers_to_some(_at(read_records(cache, "train"), temperature, cache), prompts, "some", seed)
 
 
 def _at(records: list[Record], temperature: float | None, cache: Path) -> list[Record]:

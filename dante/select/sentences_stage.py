@@ -18,14 +18,13 @@ from dante.select.choices import compared, response_probability
 from dante.select.choose import Read, beta_of, both_sides, candidates, read
 from dante.select.labels import (
     AFTER,
-    BEFORE,
-    GRID,
     Type,
     Types,
     after_training,
     automatic_beta,
     before_training,
     shares,
+    shares_over_grid,
 )
 from dante.select.likelihood.files import Likelihood, LikelihoodFiles
 from dante.select.positions import Typed, curves
@@ -59,13 +58,13 @@ def run(step: Step[SentencesSettings]) -> None:
         records = sampled(cache, temperature)
         likelihoods = before.of(records)
         answers = [read(record, likelihood) for record, likelihood in zip(records, likelihoods, strict=True)]
-        beta = beta_of(None if settings.beta == "auto" else settings.beta, answers)
+        beta = beta_of(settings.beta, answers)
         groups = candidates(answers, likelihoods, beta)
         by_temperature[f"{temperature:g}"] = _facts(answers, groups, beta) | {
             "selectors": compared(groups, selectors, settings.compared_seed)
         }
         everything += answers
-    beta = beta_of(None if settings.beta == "auto" else settings.beta, everything)
+    beta = beta_of(settings.beta, everything)
     facts = {"beta": round(beta, _DECIMALS), "temperatures": by_temperature} | _after(step, beta)
     write_json(step.out / FACTS, facts)
 
@@ -74,7 +73,6 @@ def _facts(answers: Sequence[Read], groups: Sequence[Sequence[Candidate]], beta:
     teacher, student = both_sides(answers)
     right = [one.record.correct for one in answers if one.record.correct is not None]
     sure = [response_probability(candidate) for group in groups for candidate in group]
-    grid = sorted({*GRID, round(beta, _DECIMALS)})
     return {
         "beta": round(beta, _DECIMALS),
         "answers": len(answers),
@@ -84,7 +82,7 @@ def _facts(answers: Sequence[Read], groups: Sequence[Sequence[Candidate]], beta:
         "probability": float(np.mean(sure)),
         "entropy": float(np.mean([one.record.output_entropy for one in answers])),
         "automatic_beta": automatic_beta(teacher, student),
-        "shares": {f"{value:g}": shares(before_training(teacher, student, value), BEFORE) for value in grid},
+        "shares": shares_over_grid(teacher, student, round(beta, _DECIMALS)),
     }
 
 
@@ -94,7 +92,7 @@ def _after(step: Step[SentencesSettings], beta: float) -> dict[str, Any]:
     records = sampled(step.inputs["cache"], None, settings.prompts, seed)
     sides = [LikelihoodFiles(step.inputs[name]).of(records) for name in ("likelihood", "after")]
     before, after = ([read(r, one) for r, one in zip(records, side, strict=True)] for side in sides)
-    alpha = beta if settings.alpha is None else beta_of(None if settings.alpha == "auto" else settings.alpha, before)
+    alpha = beta if settings.alpha is None else beta_of(settings.alpha, before)
     types = [after_training(a.teacher, a.student, b.student, alpha, beta) for a, b in zip(before, after, strict=True)]
     lines = [_line(*parts, beta) for parts in zip(before, after, types, strict=True)]
     write_lines(step.out / EXAMPLES, _spread(lines, settings.examples))

@@ -19,7 +19,7 @@ from dante.run.parts import build
 from dante.run.step import Step
 from dante.select.candidate import Candidate
 from dante.select.choose import Read, beta_of, both_sides, candidates, choose, read
-from dante.select.labels import BEFORE, GRID, Types, before_training, shares
+from dante.select.labels import Types, shares_over_grid
 from dante.select.likelihood.files import LikelihoodFiles
 from dante.select.sampled import sampled
 from dante.select.selectors.base import Selector
@@ -47,7 +47,7 @@ def run(step: Step[SelectSettings]) -> None:
     records = sampled(cache, settings.temperature)
     likelihoods = LikelihoodFiles(step.inputs["likelihood"]).of(records)
     answers = [read(record, likelihood) for record, likelihood in zip(records, likelihoods, strict=True)]
-    beta = beta_of(None if settings.beta == "auto" else settings.beta, answers)
+    beta = beta_of(settings.beta, answers)
     groups = candidates(answers, likelihoods, beta)
     selector: Selector = build(settings.selector)
     kept = choose(groups, selector, settings.seed)
@@ -67,7 +67,6 @@ def _facts(
 ) -> dict[str, Any]:
     """What was kept of what, and what other β would have called the same sentences."""
     teacher, student = both_sides(answers)
-    grid = sorted({*GRID, round(beta, _DECIMALS)})
     return {
         "beta": round(beta, _DECIMALS),
         "prompts": len(groups),
@@ -75,7 +74,7 @@ def _facts(
         "candidate_tokens": sum(len(one.record.token_ends or ()) for one in answers),
         "kept_tokens": sum(len(one.record.token_ends or ()) for one in kept),
         "teacher_sentences": sum(one.teacher_sentences for one in kept),
-        "shares": {f"{value:g}": shares(before_training(teacher, student, value), BEFORE) for value in grid},
+        "shares": shares_over_grid(teacher, student, round(beta, _DECIMALS)),
     }
 
 

@@ -204,8 +204,14 @@ def _length_sorted_batches(lengths: Sequence[int], tokens: int) -> Iterator[list
         order = order[rows:]
 
 
+def context_of(model: PreTrainedModel) -> int | None:
+    """Tokens that a model reads at most; None where its config does not say."""
+    limit: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return limit
+
+
 def _check_lengths(model: PreTrainedModel, rendered: Sequence[Rendered]) -> None:
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = context_of(model)
     for row, item in enumerate(rendered):
         if limit is not None and len(item.input_ids) > limit:
             raise DanteError(

@@ -20,8 +20,8 @@ from dante.cache.generate.batches import Generator, Job
 from dante.cache.generate.requests import Asked, Renderer
 from dante.cache.mixed.settings import SamplesSettings
 from dante.cache.prompts.pocket import Prompt
-from dante.cache.records.reader import read_records
-from dante.cache.records.record import Record, prompt_hash, stable_hash
+from dante.cache.records.reader import answers_to_some, first_answers, read_records
+from dante.cache.records.record import Record, stable_hash
 from dante.errors import DanteError
 from dante.models.outside import model_identity
 from dante.run.parts import build
@@ -114,11 +114,7 @@ def load_samples(folder: Path) -> tuple[list[Sample], dict[str, Any]]:
 
 def drawn(records: Sequence[Record], prompts: int | None, seed: int) -> list[Record]:
     """One answer to each of so many prompts, in the order of the cache; a smaller number is part of a larger one."""
-    firsts: dict[str, Record] = {}
-    for record in records:
-        firsts.setdefault(prompt_hash(record.prompt), record)
-    kept = set(sorted(firsts, key=lambda prompt: stable_hash("asked", seed, prompt))[:prompts])
-    return [record for prompt, record in firsts.items() if prompt in kept]
+    return answers_to_some(first_answers(records), prompts, "asked", seed)
 
 
 def prompt_of(record: Record, prefix: str = "") -> Prompt:
@@ -129,12 +125,8 @@ def prompt_of(record: Record, prefix: str = "") -> Prompt:
 
 def limited(asked: Asked, limit: int) -> Job:
     """Its job with a limit of its own, which is part of what the answer is found by."""
-    request = asked.job.request
-    return Job(
-        stable_hash(asked.job.key, limit),
-        replace(request, most_tokens=limit),
-        asked.job.decoding,
-    )
+    job = asked.job
+    return replace(job, key=stable_hash(job.key, limit), request=replace(job.request, most_tokens=limit))
 
 
 def _facts(samples: Sequence[Sample], asked: Sequence[Asked]) -> dict[str, Any]:

@@ -76,8 +76,8 @@ def run(step: Step[MixedSettings]) -> None:
             where="mixed.filters",
             fix=f"switch one off: mixed.filters.NAME=null; dropped: {facts['filters']}",
         )
-    beside = off_policy(list(own.values()), round(settings.off_policy * len(kept)), step.seed)
     wanted = round(settings.off_policy * len(kept))
+    beside = off_policy(list(own.values()), wanted, step.seed)
     if len(beside) < wanted:
         console.note(f"{wanted:,} answers of the teacher's own were wanted beside, and the cache has {len(beside):,}")
     held = [record for record in read_records(cache) if record.split in ("heldout", "validation")]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from dante.cache.records.conversation import refuse_half_characters
 from dante.cache.records.fields import FieldError
 from dante.cache.records.frames import lines
-from dante.cache.records.record import Record, Split, parse_record, prompt_hash
+from dante.cache.records.record import Record, Split, parse_record, prompt_hash, stable_hash
 from dante.errors import DanteError
 
 Policy = Literal["error", "skip"]
@@ -109,6 +109,21 @@ def first_answers(records: Sequence[Record]) -> list[Record]:
     for record in sorted(records, key=lambda record: record.sample_index):
         firsts.setdefault(prompt_hash(record.prompt), record)
     return [record for record in records if firsts[prompt_hash(record.prompt)] is record]
+
+
+def answers_to_some(records: Sequence[Record], prompts: int | None, *draw: str | int) -> list[Record]:
+    """Records that answer so many of their prompts, in their order; a smaller number is part of a larger one.
+
+    Args:
+        records: any.
+        prompts: how many; None: all.
+        draw: what the draw is for, and its seed: another one draws others.
+    """
+    if prompts is None:
+        return list(records)
+    names = [prompt_hash(record.prompt) for record in records]
+    some = set(sorted(set(names), key=lambda name: stable_hash(*draw, name))[:prompts])
+    return [record for record, name in zip(records, names, strict=True) if name in some]
 
 
 def parse_line(line: bytes, seen: Container[str]) -> Record:

@@ -307,9 +307,7 @@ def _build_parts(cfg: dict[str, Any]) -> None:
         build(node)
     for step in cfg["steps"].values():
         for node in _parts_of(step["settings"]) if step["stage"] in _PARTS_OF_CHOICE else ():
-            part = build(node)
-            if hasattr(part, "each"):
-                part.each()
+            build(node)
 
 
 def _parts_of(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:

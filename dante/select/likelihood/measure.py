@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from dante.cache.records.record import Record
 from dante.errors import DanteError
 from dante.select.likelihood.files import Likelihood, text_of
-from dante.students.scoring import score
+from dante.students.scoring import context_of, score
 from dante.text.answer_ends import answer_token_ends
 from dante.text.chat import ChatRenderer, Rendered
 
@@ -65,7 +65,7 @@ def _places(renderer: ChatRenderer, rendered: Rendered, record: Record) -> list[
 
 
 def _check_lengths(model: PreTrainedModel, records: Sequence[Record], rendered: Sequence[Rendered]) -> None:
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit = context_of(model)
     for record, one in zip(records, rendered, strict=True):
         if limit is not None and len(one.input_ids) > limit:
             raise DanteError(

@@ -43,6 +43,15 @@ class Decoding:
     stop: list[str] = field(default_factory=list)
     special_tokens: bool = False
 
+    def __post_init__(self) -> None:
+        temperatures = self.temperature
+        if isinstance(temperatures, list) and (not temperatures or len(set(temperatures)) != len(temperatures)):
+            raise DanteError(
+                f"temperatures {temperatures}",
+                where="cache.source.decoding.temperature",
+                allowed="distinct numbers >= 0",
+            )
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values; settings that were not there in an earlier version are left out where they are unused."""
         return {name: value for name, value in asdict(self).items() if value or name not in LATER}
@@ -50,12 +59,6 @@ class Decoding:
     def each(self) -> list["Decoding"]:
         """One decoding per temperature: engines are given nothing else."""
         temperatures = self.temperature if isinstance(self.temperature, list) else [self.temperature]
-        if not temperatures or len(set(temperatures)) != len(temperatures):
-            raise DanteError(
-                f"temperatures {temperatures}",
-                where="cache.source.decoding.temperature",
-                allowed="distinct numbers >= 0",
-            )
         return [replace(self, temperature=t, samples=self.samples if t else 1) for t in temperatures]
 
     @property

@@ -5,11 +5,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from dante.look.theme import Theme, grid
+from dante.report.figures.fidelity import REACH
 from dante.report.read import Run
 
 RIGHT, WRONG = "right answers", "wrong answers"
-# Of a normal distribution: 95 % lie within so many standard errors.
-REACH = 1.96
 
 
 def by_position(run: Run, temperature: str, theme: Theme) -> Axes | None:
