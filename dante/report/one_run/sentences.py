@@ -147,7 +147,8 @@ def _answer(line: Json) -> dict[str, Any]:
         "turns": turns,
         "sentences": [
             {
-                "text": one["text"],
+                "text": one["text"].rstrip(),
+                "space": one["text"][len(one["text"].rstrip()) :],  # behind the numbers, not between
                 "before": one["before"],
                 "after": one["after"],
                 "title": f"before: {one['before']}, after: {one['after']}; teacher {_shown(one['teacher'])}, student "

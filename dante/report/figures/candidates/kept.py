@@ -29,7 +29,7 @@ def densities(run: Run, temperature: str, theme: Theme) -> Axes | None:
         words = "all candidates" if name == "all" else f"{name} (mean {one['probability']:.2f})"
         axes.plot(middles, density, color=colour, linewidth=3.2 if name == "all" else 1.8, label=words)
     axes.set_xlim(0, 1)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.45 * axes.get_ylim()[1])  # room for the legend, wherever the curves stand
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.legend(frameon=False, labelcolor=theme.ink, fontsize=8)
+    axes.legend(frameon=False, labelcolor=theme.ink, fontsize=8, loc="upper left")
     return axes

@@ -23,10 +23,10 @@ def by_position(run: Run, temperature: str, theme: Theme) -> Axes | None:
             f"T={temperature}: teacher sentences, area between right and wrong answers {teacher['area']:+.0f} points"
         )
     rows = (len(shown) + 1) // 2
-    all_axes = grid(theme, title, rows, 2, (4.4, 0.9 + 1.75 * rows))
+    all_axes = grid(theme, title, rows, 2, (4.4, 0.9 + 1.9 * rows))
     for axes, (name, one) in zip(all_axes, shown.items(), strict=False):
         places = np.arange(1, len(one["right"]) + 1)
-        label = f"{name}: area {one['area']:+.1f} ({one['low']:+.1f} to {one['high']:+.1f})"
+        label = f"{name}: area {one['area']:+.1f}\n({one['low']:+.1f} to {one['high']:+.1f})"
         axes.set_title(label, loc="left", color=theme.muted, fontsize=7.5, pad=4)
         for side, values, colour, words in (
             (0, one["right"], theme.models["teacher"], RIGHT),
