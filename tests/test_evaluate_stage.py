@@ -283,7 +283,7 @@ def test_variables_of_the_chat_template_reach_what_is_scored(tmp_path: Path) -> 
     CacheWriter(tmp_path / "cache").add(TRAIN + HELDOUT).seal()
     hashes = []
     for index, chat in enumerate(({}, {"greeting": "ab "}, {"greeting": "ab "})):
-        subject = Subject("init", tmp_path / "model", 0, tmp_path / "cache", "fp32", 2, 0, chat)
+        subject = Subject("init", tmp_path / "model", 0, tmp_path / "cache", "fp32", 2, 0, chat, tmp_path)
         measure(subject, [Heldout(5, False, 3)], tmp_path / str(index), 1)
         said = json.loads((tmp_path / str(index) / "heldout" / "suite.json").read_text())
         hashes.append(said["details"]["tokens_sha256"])

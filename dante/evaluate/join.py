@@ -10,8 +10,8 @@ from dante.errors import DanteError
 from dante.evaluate.measure import as_item
 from dante.evaluate.rows import Line, pairs_of
 from dante.evaluate.suite import Item
-from dante.system.files import read_json
-from dante.system.jsonl import read_lines
+from dante.system.files import read_json, write_json
+from dante.system.jsonl import read_lines, write_lines
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,41 @@ def joined(folders: Mapping[str, Path]) -> list[Joined]:
     return [
         _join(name, {m: f / name for m, f in folders.items() if name in scores[m].get("suites", [])}) for name in names
     ]
+
+
+def write_joined(
+    out: Path, folders: Mapping[str, Path], seed: int | None, precision: str, interval: Mapping[str, Any]
+) -> list[Joined]:
+    """Write `eval.json` and every suite's lines.
+
+    Args:
+        out: directory to write.
+        folders: model → its directory, that of the model whose commands are kept last.
+        seed: that rows carry; None: their own.
+        precision: of the models.
+        interval: of the bootstrap: `resamples`, `confidence`, `seed`.
+    """
+    scores = {model: read_json(folder / "scores.json") for model, folder in folders.items()}
+    suites = joined(folders)
+    everyone = [row for part in ("rows", "others") for of_model in scores.values() for row in of_model.get(part, [])]
+    write_json(
+        out / "eval.json",
+        {
+            "rows": everyone if seed is None else [row | {"seed": seed} for row in everyone],
+            "pairs": [pair for suite in suites for pair in suite.pairs(interval)],
+            "suites": {suite.name: suite.said for suite in suites},
+            "details": {suite.name: suite.details for suite in suites},
+            "commands": list(scores.values())[-1]["commands"],
+            "precision": precision,
+            "notes": list(dict.fromkeys(note for of_model in scores.values() for note in of_model["notes"])),
+        },
+    )
+    for suite in suites:
+        (out / suite.name).mkdir(exist_ok=True)
+        write_lines(out / suite.name / "items.jsonl", list(suite.lines()))
+        if suite.tokens:
+            write_lines(out / suite.name / "tokens.jsonl", suite.token_lines())
+    return suites
 
 
 def _join(name: str, folders: Mapping[str, Path]) -> Joined:

@@ -73,6 +73,7 @@ def _row(
         "harness_version": measurement.harness_version,
         "decoding": measurement.decoding or suite.metrics.get(metric, Metric(metric)).decoding,
         "seed": seed,
+        **measurement.protocol,
     }
 
 

@@ -9,8 +9,9 @@ import shutil
 from pathlib import Path
 
 from dante.cache.asked import check_rendering
+from dante.cache.generate.teacher_store import STORES
 from dante.evaluate.measure import build_suites, measure
-from dante.evaluate.settings import Measured, Score
+from dante.evaluate.settings import Eval, Score
 from dante.evaluate.subject import Subject
 from dante.models.pretrained import why_not_here
 from dante.run.step import Step
@@ -31,12 +32,13 @@ def run(step: Step[Score]) -> None:
     if settings.model == "teacher" and missing:
         write_json(step.out / "scores.json", {"model": "teacher", "rows": [], "notes": [missing], "commands": {}})
         return
-    model = subject(settings.model, step.inputs, step.seed, settings)
+    model = subject(settings.model, step, step.seed)
     measure(model, build_suites(settings.suites), step.out, step.resources["trainer"]["threads"])
 
 
-def subject(name: str, inputs: dict[str, Path], seed: int, settings: Measured) -> Subject:
-    """The model called `name` with its folder, beside the teacher where that was scored."""
+def subject(name: str, step: Step[Score] | Step[Eval], seed: int) -> Subject:
+    """The model called `name` with its folder, beside the teacher where that was scored; `seed` is what rows carry."""
+    inputs, settings = step.inputs, step.settings
     teacher = load_teacher(inputs["teacher"])
     folder = Path(teacher.location(inputs["teacher"])) if teacher.local else None
     if name == "teacher":
@@ -55,6 +57,7 @@ def subject(name: str, inputs: dict[str, Path], seed: int, settings: Measured) -
         heldout=settings.heldout,
         draw_seed=settings.seed,
         chat=settings.chat,
+        kept=step.out.parent.parent / STORES,
         teacher_scores=None if name == "teacher" else inputs.get("eval-teacher"),
         teacher_folder=None if name == "teacher" else folder,
     )

@@ -15,12 +15,12 @@ import shutil
 
 from dante.cache.asked import check_rendering
 from dante.cache.records.manifest import load_manifest
-from dante.evaluate.join import joined, side_by_side
+from dante.evaluate.join import side_by_side, write_joined
 from dante.evaluate.measure import build_suites, measure
 from dante.evaluate.score_stage import subject
 from dante.evaluate.settings import Eval
 from dante.run.step import Step
-from dante.system.files import read_json, write_json
+from dante.system.files import read_json
 from dante.system.jsonl import write_lines
 from dante.teachers.teacher import load_teacher
 
@@ -35,37 +35,14 @@ def run(step: Step[Eval]) -> None:
     check_rendering(step.inputs["cache"], step.inputs["teacher"], settings.chat)
     # Results carry the seed that the student was trained with, so that rows of several runs can be put together.
     seed = read_json(step.inputs["release"] / "release.json")["seed"]
-    student = subject("student", step.inputs, seed, settings)
+    student = subject("student", step, seed)
     measure(student, build_suites(settings.suites), step.out / "student", step.resources["trainer"]["threads"])
 
     before = {model: step.inputs.get(f"eval-{model}") for model in ("teacher", "init", "matched")}
     folders = {model: folder for model, folder in before.items() if folder is not None}
     folders["student"] = step.out / "student"
-    scores = {model: read_json(folder / "scores.json") for model, folder in folders.items()}
-    suites = joined(folders)
     interval = {"resamples": settings.bootstrap, "confidence": settings.confidence, "seed": step.seed}
-    write_json(
-        step.out / "eval.json",
-        {
-            "rows": [
-                row | {"seed": seed}
-                for part in ("rows", "others")
-                for model_scores in scores.values()
-                for row in model_scores.get(part, [])
-            ],
-            "pairs": [pair for suite in suites for pair in suite.pairs(interval)],
-            "suites": {suite.name: suite.said for suite in suites},
-            "details": {suite.name: suite.details for suite in suites},
-            "commands": scores["student"]["commands"],
-            "precision": settings.precision,
-            "notes": list(dict.fromkeys(note for model_scores in scores.values() for note in model_scores["notes"])),
-        },
-    )
-    for suite in suites:
-        (step.out / suite.name).mkdir(exist_ok=True)
-        write_lines(step.out / suite.name / "items.jsonl", list(suite.lines()))
-        if suite.tokens:
-            write_lines(step.out / suite.name / "tokens.jsonl", suite.token_lines())
+    suites = write_joined(step.out, folders, seed, settings.precision, interval)
     records = {record.id: record for record in student.records}
     writer = load_manifest(step.inputs["cache"]).get("teacher")
     its_own = writer is None or load_teacher(step.inputs["teacher"]).wrote(writer)

@@ -31,6 +31,7 @@ class Subject:
         heldout: at most so many held-out records; None: all.
         draw_seed: of whatever a suite draws: the same for every model.
         chat: variables of the chat template.
+        kept: folder of what is kept for good, such as answers to benchmarks.
         teacher_scores: the teacher's finished directory of scores, or None.
         teacher_folder: its Hugging Face folder, or None.
     """
@@ -43,6 +44,7 @@ class Subject:
     heldout: int | None
     draw_seed: int
     chat: dict[str, Any]
+    kept: Path
     teacher_scores: Path | None = None
     teacher_folder: Path | None = None
 

@@ -66,6 +66,7 @@ class Measurement:
         n_shot: worked examples in the prompt.
         harness: whose code has measured.
         harness_version: of that.
+        protocol: what else a row says of how it was measured: `task_version`, `split`, `limit`, `chat`, `said`.
     """
 
     items: Sequence[Item]
@@ -81,6 +82,7 @@ class Measurement:
     n_shot: int = 0
     harness: str = "dante"
     harness_version: str = dante.__version__
+    protocol: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Suite(ABC):

@@ -272,6 +272,17 @@ class Eval(Strict):
     bins: Count
     bootstrap: Count
     confidence: Confidence
+    limit: Index | None
+    allow_code_execution: bool
+    program_limits: Target
+    benchmarks: Target
+
+
+class Data(Strict):
+    """Where the items of benchmarks lie."""
+
+    benchmarks: Literal["package", "hub", "folder"]
+    folder: Text | None
 
 
 class Report(Strict):
@@ -376,6 +387,7 @@ class Config(Strict):
     calibration: Calibration | None
     matching: Matching | None
     trainer: Trainer
+    data: Data
     eval: Eval
     report: Report
     logger: Logger

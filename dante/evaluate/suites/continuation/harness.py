@@ -17,14 +17,10 @@ the end of the prompt counts as the option's (`TemplateLM._encode_pair`), so Cha
 student that was never trained on it gives it -5 nats, which changed `acc_norm` by one item in 120.
 """
 
-import contextlib
-import io
 import json
-import logging
 import os
-import random
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +29,10 @@ import torch
 import yaml
 
 from dante.errors import DanteError
+from dante.evaluate.harness.quiet import contained, counted
 from dante.evaluate.suites.continuation.choices import ChoiceItem
 from dante.students.load import load_student
-from dante.text.chat import FIXED_DATE, ChatRenderer
+from dante.text.chat import ChatRenderer, fixed_date
 from dante.text.tokenizer import load_tokenizer
 
 TASK = "continuation"
@@ -190,7 +187,7 @@ def run_choices(
     """
     chat = chat or {}
     items = read_items(task_folder)[:limit]
-    with _contained():
+    with contained():
         renderer = ChatRenderer(load_tokenizer(model_folder), **chat)
         model = torch.nn.Module.to(load_student(model_folder, dtype=dtype), device).eval()
         from lm_eval import __version__, evaluate
@@ -204,10 +201,10 @@ def run_choices(
             batch_size=batch_size,
             add_bos_token=False,
             softmax_dtype=torch.float32,
-            chat_template_args={"strftime_now": lambda form: FIXED_DATE.get(form, "2026-01-01")} | chat,
+            chat_template_args={"strftime_now": fixed_date} | chat,
         )
         check_tokens(harness_model, renderer, items)
-        with _counted(model, 4 * len(items), advance):
+        with counted(model, 4 * len(items), advance):
             # What `simple_evaluate` and the command line call, without their look at git, pip and the machine.
             evaluation = evaluate(
                 lm=harness_model,
@@ -321,48 +318,3 @@ def _result(
 def _number(value: Any) -> float | None:
     """A standard error; the harness writes "N/A" for a single item."""
     return None if value == "N/A" else float(value)
-
-
-@contextlib.contextmanager
-def _counted(model: torch.nn.Module, total: int, advance: Callable[[int], object]) -> Iterator[None]:
-    """Reports the rows of every forward pass: the harness's own bars cannot be put beside ours."""
-    done = 0
-
-    def count(module: torch.nn.Module, inputs: Any, output: Any) -> None:
-        nonlocal done
-        done += len(output.logits)
-        advance(len(output.logits))
-
-    handle = model.register_forward_hook(count)
-    try:
-        yield
-    finally:
-        handle.remove()
-    # Options that differ in nothing but their last token share a pass.
-    advance(total - done)
-
-
-@contextlib.contextmanager
-def _contained() -> Iterator[None]:
-    """The harness's bars and logs silent; environment, logging levels and `random`'s state are restored.
-
-    Only standard error is caught, where its bars go: our own bar writes to standard output meanwhile.
-    """
-    environment, drawn = dict(os.environ), random.getstate()
-    levels = {name: logging.getLogger(name).level for name in ("lm_eval", "datasets", "transformers")}
-    try:
-        # Libraries give their log handlers the standard error of the moment they are imported at.
-        import lm_eval.evaluator
-        import lm_eval.models.huggingface  # noqa: F401
-
-        with contextlib.redirect_stderr(io.StringIO()):
-            for name in levels:
-                logging.getLogger(name).setLevel(logging.ERROR)
-            yield
-    finally:
-        random.setstate(drawn)  # the harness draws a name for every task, even for one that has a name
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
-        for name in os.environ.keys() - environment.keys():
-            del os.environ[name]
-        os.environ.update(environment)

@@ -1,0 +1,62 @@
+"""What a benchmark's metric is called in the harness, by the name that it has in our rows."""
+
+from dataclasses import dataclass
+
+from dante.errors import DanteError, did_you_mean
+from dante.look.metric import Metric
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A metric of the harness's.
+
+    Attributes:
+        metric: its name there.
+        filter: what reads it out of an answer there; `none` where an answer is taken as it is.
+        label: in tables.
+        meaning: in one clause.
+    """
+
+    metric: str
+    filter: str
+    label: str
+    meaning: str
+
+    def described(self, decoding: str) -> Metric:
+        """How it reads."""
+        return Metric(self.label, True, "higher", self.meaning, decoding)
+
+
+ASKED = {
+    "acc": Asked("acc", "none", "accuracy", "the right option has the highest likelihood"),
+    "acc_norm": Asked(
+        "acc_norm", "none", "length-normalised accuracy", "the right option has the highest likelihood per character"
+    ),
+    "exact_match_strict": Asked(
+        "exact_match", "strict-match", "exact match, strict", "what stands behind the agreed words is right"
+    ),
+    "exact_match_flexible": Asked(
+        "exact_match", "flexible-extract", "exact match, flexible", "what stands last in the answer is right"
+    ),
+    "exact_match_extracted": Asked(
+        "exact_match", "custom-extract", "exact match", "the letter behind the agreed words is right"
+    ),
+    "exact_match": Asked("exact_match", "none", "exact match", "the answer is the right one"),
+}
+
+
+def asked(names: list[str]) -> dict[str, Asked]:
+    """Metrics by name, the main one first.
+
+    Raises:
+        DanteError: a name that stands for none.
+    """
+    for name in names:
+        if name not in ASKED:
+            raise DanteError(
+                f"benchmarks have no metric {name!r}",
+                where="metrics",
+                allowed=", ".join(ASKED),
+                fix=did_you_mean(name, list(ASKED)) or "correct the name",
+            )
+    return {name: ASKED[name] for name in names}

@@ -1,0 +1,85 @@
+"""A model's answers, kept as they come: an evaluation that was killed asks again only for the batch it was in.
+
+Which requests are asked together follows from all of them, never from what is already there: in bf16 an answer depends
+on its neighbours, and the one that is asked again has the same ones.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dante.system.files import fingerprint, read_json, write_json
+
+Request = Any  # lm_eval.api.instance.Instance
+
+
+class Kept:
+    """Results of batches, in files that are there completely or not at all.
+
+    Args:
+        folder: of whatever identifies who answers.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(self, asked: Any, answer: Callable[[], list[Any]]) -> list[Any]:
+        """What was answered before, or what `answer` gives now.
+
+        Args:
+            asked: plain content that identifies the batch.
+        """
+        path = self.folder / f"{fingerprint(asked)}.json"
+        if not path.is_file():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(path, answer())
+        answers: list[Any] = read_json(path)
+        return answers
+
+
+class KeptModel:
+    """A model of the harness's whose answers are kept; asks it for a few items at a time.
+
+    Args:
+        model: an `lm_eval.api.model.LM`.
+        kept: where answers lie.
+        items: asked together.
+        advance: called with the number of items finished, for a progress bar.
+        draw: which sample of several this is; 0 for greedy answers.
+    """
+
+    def __init__(self, model: Any, kept: Kept, items: int, advance: Callable[[int], object], draw: int = 0) -> None:
+        self.model, self.kept, self.items, self.advance, self.draw = model, kept, items, advance, draw
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def loglikelihood(self, requests: Sequence[Request]) -> list[tuple[float, bool]]:
+        return [(float(value), bool(best)) for value, best in self._answers("loglikelihood", requests)]
+
+    def generate_until(self, requests: Sequence[Request]) -> list[str]:
+        return [str(text) for text in self._answers("generate_until", requests)]
+
+    def _answers(self, kind: str, requests: Sequence[Request]) -> list[Any]:
+        answers: dict[int, Any] = {}
+        for batch in self._batches(requests):
+            chosen = [requests[place] for items in batch for place in items]
+            asked = [kind, self.draw, [list(request.args) for request in chosen]]
+            given = self.kept.get(asked, functools.partial(self._ask, kind, chosen))
+            answers |= dict(zip((place for items in batch for place in items), given, strict=True))
+            self.advance(len(batch))
+        return [answers[place] for place in range(len(requests))]
+
+    def _ask(self, kind: str, requests: list[Request]) -> list[Any]:
+        return list(getattr(self.model, kind)(requests))
+
+    def _batches(self, requests: Sequence[Request]) -> list[list[list[int]]]:
+        """Places of requests by item, a batch of items at a time: task by task, the longest first."""
+        items: dict[tuple[str, int], list[int]] = {}
+        for place, request in enumerate(requests):
+            items.setdefault((request.task_name, request.doc_id), []).append(place)
+        tasks = list(dict.fromkeys(name for name, _ in items))
+        length = {key: max(len(requests[place].args[0]) for place in places) for key, places in items.items()}
+        order = sorted(items, key=lambda key: (tasks.index(key[0]), -length[key], key[1]))
+        return [[items[key] for key in order[start : start + self.items]] for start in range(0, len(order), self.items)]

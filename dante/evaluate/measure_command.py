@@ -1,0 +1,84 @@
+"""`measure`: suites of any model, without a run; by default real benchmarks."""
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from dante.console import note
+from dante.errors import DanteError
+from dante.run.config.check import check
+from dante.run.config.hydra_errors import as_dante_error
+
+CONF = Path(__file__).parents[2] / "conf"
+# What is not about the evaluation comes from an experiment that is at hand; nothing of it runs.
+_BASE = ("+experiment=sft", "suite=[pocket_real]")
+_TAKEN = ("eval.", "suite=", "data.", "chat", "+chat", "trainer.precision", "trainer.threads", "seed=", "scale=")
+
+
+def add_parser(subparsers: Any) -> None:
+    parser: argparse.ArgumentParser = subparsers.add_parser("measure", description=__doc__)
+    parser.add_argument("model", metavar="FOLDER_OR_ID", help="a folder that transformers loads, or a hub id")
+    parser.add_argument("--name", help="of the model in tables; default: the folder's")
+    parser.add_argument("--out", type=Path, help="default: runs/measured/NAME")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="suite=[dante_card] eval.limit=200 data.benchmarks=hub …"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, writes `eval.json`, says where."""
+    cfg = settings(args.overrides)
+    from dante.evaluate.join import write_joined
+    from dante.evaluate.measure import build_suites, measure
+    from dante.evaluate.subject import Subject
+
+    name = args.name or Path(args.model).resolve().name
+    out = args.out or Path("runs") / "measured" / name
+    subject = Subject(
+        name=name,
+        folder=Path(args.model),
+        seed=cfg["seed"],
+        cache=Path("no cache: suites of a run's answers need a run"),
+        precision=cfg["eval"]["precision"],
+        heldout=None,
+        draw_seed=cfg["eval"]["seed"],
+        chat=cfg["chat"],
+        kept=Path("runs") / ".answers",
+    )
+    work = out.with_name(f"{out.name}.partial")
+    shutil.rmtree(work, ignore_errors=True)
+    measure(subject, build_suites(cfg["eval"]["suites"]), work / name, cfg["trainer"]["threads"])
+    interval = {k: cfg["eval"][k] for k in ("confidence", "seed")} | {"resamples": cfg["eval"]["bootstrap"]}
+    write_joined(work, {name: work / name}, None, subject.precision, interval)
+    shutil.rmtree(out, ignore_errors=True)
+    work.rename(out)
+    note(f"done → {out}/eval.json")
+    return 0
+
+
+def settings(overrides: Sequence[str]) -> dict[str, Any]:
+    """The composed and checked config of an evaluation.
+
+    Raises:
+        DanteError: a key or a value is wrong, or is none of an evaluation's.
+    """
+    for word in overrides:
+        if not word.startswith(_TAKEN) or "=" not in word:
+            raise DanteError(
+                f"{word!r} is no setting of an evaluation",
+                where="python -m dante.evaluate measure",
+                allowed="suite=[…], eval.KEY=VALUE, data.benchmarks=…, data.folder=…, +chat.KEY=VALUE, "
+                "trainer.precision=…, trainer.threads=…",
+                fix=f"leave {word} out",
+            )
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return check(compose("train", [*_BASE, *overrides]))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise as_dante_error(error, list(overrides), CONF) or DanteError(str(error), where="measure") from None
