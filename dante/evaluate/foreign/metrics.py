@@ -1,0 +1,64 @@
+"""How foreign metrics read, and shares as shares of one whether a harness has printed 0.67 or 67."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dante.errors import DanteError
+from dante.evaluate.foreign.result import Score
+from dante.look.metric import Metric
+
+LABELS = {
+    "acc": ("accuracy", "the right answer has the highest likelihood"),
+    "acc_norm": ("length-normalised accuracy", "the same, per character of the answer"),
+    "exact_match": ("exact match", "the answer that was written is the right one"),
+    "exact_match_strict": ("exact match, strict", "the answer, in the form that was asked for, is the right one"),
+    "exact_match_flexible": ("exact match, flexible", "the last number that was written is the right one"),
+}
+# The names of what counts questions, with whatever stands around them: `prompt_level_strict_acc`, `acc_norm`.
+_SHARE = re.compile(r"(^|_)(acc|accuracy|exact_match|em|f1|mc1|mc2|pass_at_\d+)(_|$)")
+_PASS = re.compile(r"pass_at_(\d+)$")
+
+
+def described(score: Score, decoding: str) -> Metric:
+    """A score's metric, as tables and figures write it."""
+    label, meaning = LABELS.get(score.metric, (score.metric, ""))
+    passed = _PASS.match(score.metric)
+    if passed:
+        k = passed[1]
+        label, meaning = f"pass@{k}", f"one of {k} programs passes all tests" if k != "1" else "a program passes all tests"
+    return Metric(label, is_share(score.metric), score.better, meaning, decoding)
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is a share of questions."""
+    return _SHARE.search(metric) is not None
+
+
+def in_shares(scores: Sequence[Score], path: Path) -> tuple[list[Score], list[str]]:
+    """Scores whose shares lie in 0 … 1, and what was done to them.
+
+    Raises:
+        DanteError: a share that is neither a share nor a percentage.
+    """
+    finite = [score for score in scores if math.isfinite(score.value)]
+    notes = [f"{score.said} is {score.value} in {path.name}: left out." for score in scores if score not in finite]
+    shares = [score for score in finite if is_share(score.metric)]
+    for score in shares:
+        if not 0 <= score.value <= 100:
+            raise DanteError(
+                f"{score.said} is {score.value}",
+                where=str(path),
+                allowed="a share, 0 to 1, or a percentage, 0 to 100",
+                fix="repeat the evaluation, or import the other result files by name",
+            )
+    if all(score.value <= 1 for score in shares):
+        return finite, notes
+    said = f"{path.name} gives percentages ({shares[0].said}); they are written as shares of one."
+    return [_hundredth(score) if is_share(score.metric) else score for score in finite], [*notes, said]
+
+
+def _hundredth(score: Score) -> Score:
+    return replace(score, value=score.value / 100, stderr=None if score.stderr is None else score.stderr / 100)

@@ -1,0 +1,1 @@
+"""One file per harness: which files are its, and what they say."""
