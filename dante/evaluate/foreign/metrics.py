@@ -4,10 +4,9 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from dante.errors import DanteError
-from dante.evaluate.foreign.result import Score
+from dante.evaluate.foreign.result import Result, Score
 from dante.look.metric import Metric
 
 LABELS = {
@@ -28,7 +27,10 @@ def described(score: Score, decoding: str) -> Metric:
     passed = _PASS.match(score.metric)
     if passed:
         k = passed[1]
-        label, meaning = f"pass@{k}", f"one of {k} programs passes all tests" if k != "1" else "a program passes all tests"
+        label, meaning = (
+            f"pass@{k}",
+            f"one of {k} programs passes all tests" if k != "1" else "a program passes all tests",
+        )
     return Metric(label, is_share(score.metric), score.better, meaning, decoding)
 
 
@@ -37,27 +39,40 @@ def is_share(metric: str) -> bool:
     return _SHARE.search(metric) is not None
 
 
-def in_shares(scores: Sequence[Score], path: Path) -> tuple[list[Score], list[str]]:
-    """Scores whose shares lie in 0 … 1, and what was done to them.
+def in_shares(results: Sequence[Result]) -> list[Result]:
+    """Results whose shares lie in 0 … 1; a file with one share above 1 gives all of them as percentages.
 
     Raises:
         DanteError: a share that is neither a share nor a percentage.
     """
-    finite = [score for score in scores if math.isfinite(score.value)]
-    notes = [f"{score.said} is {score.value} in {path.name}: left out." for score in scores if score not in finite]
-    shares = [score for score in finite if is_share(score.metric)]
+    finite = [_finite(result) for result in results]
+    percent = {result.path for result in finite for score in _shares(result) if score.value > 1}
+    return [_hundredths(result) if result.path in percent else result for result in finite]
+
+
+def _finite(result: Result) -> Result:
+    kept = [score for score in result.scores if math.isfinite(score.value)]
+    notes = [f"{score.said} is {score.value}: left out." for score in result.scores if not math.isfinite(score.value)]
+    return replace(result, scores=kept, notes=[*result.notes, *notes])
+
+
+def _shares(result: Result) -> list[Score]:
+    shares = [score for score in result.scores if is_share(score.metric)]
     for score in shares:
         if not 0 <= score.value <= 100:
             raise DanteError(
                 f"{score.said} is {score.value}",
-                where=str(path),
+                where=str(result.path),
                 allowed="a share, 0 to 1, or a percentage, 0 to 100",
                 fix="repeat the evaluation, or import the other result files by name",
             )
-    if all(score.value <= 1 for score in shares):
-        return finite, notes
-    said = f"{path.name} gives percentages ({shares[0].said}); they are written as shares of one."
-    return [_hundredth(score) if is_share(score.metric) else score for score in finite], [*notes, said]
+    return shares
+
+
+def _hundredths(result: Result) -> Result:
+    scores = [_hundredth(score) if is_share(score.metric) else score for score in result.scores]
+    said = f"{result.task}: {result.path.name} gives percentages; they are written as shares of one."
+    return replace(result, scores=scores, notes=[*result.notes, said])
 
 
 def _hundredth(score: Score) -> Score:

@@ -1,7 +1,7 @@
 """The table of canonical task names: a harness's task, its shots, its version and its prompt → one name.
 
-Two results are of one task only where prompt, shots and questions are the same, so whatever tells two protocols apart is
-in the name. A task that the table does not have keeps the harness's own name, with its shots behind it.
+Two results are of one task only where prompt, shots and questions are the same, so what tells two protocols apart is in
+the name. A task that the table does not have keeps the harness's own name, with its shots behind it.
 """
 
 from dataclasses import dataclass
@@ -80,7 +80,8 @@ def name_of(result: Result) -> Name:
     if row is None:
         suffix = "" if result.n_shot is None else f"_{result.n_shot}shot"
         return Name(_as_folder(result.task) + suffix, result.task + shots)
-    return Name(row.name.format(k=result.n_shot or 0), row.heading + ("{k}" in row.name) * shots, row.main)
+    counted = row.name if result.n_shot is not None else row.name.replace("_{k}shot", "")
+    return Name(counted.format(k=result.n_shot), row.heading + ("{k}" in row.name) * shots, row.main)
 
 
 def _fits(row: Canonical, result: Result) -> bool:

@@ -1,8 +1,8 @@
 """bigcode-evaluation-harness: one JSON of `{TASK: {METRIC: value}, …, "config": {…}}`, of any name.
 
 It says neither which programs have passed nor how many problems there were. The programs, where they were kept, lie
-beside it (`generations_TASK.json`, a list per problem): their number is n, and with one program per problem the standard
-error follows, √(p(1 − p)/(n − 1)). Two runs write their programs to one name, so they count only if p·n is whole.
+beside it (`generations_TASK.json`, a list per problem): their number is n, and with one program per problem the
+standard error follows, √(p(1 − p)/(n − 1)). Two runs write their programs to one name, so they count only if p·n is whole.
 """
 
 import math
@@ -67,7 +67,9 @@ def _tasks(content: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def _numbers(found: Mapping[str, Any]) -> dict[str, float]:
-    flat = {key: value for outer in found.values() if isinstance(outer, dict) for key, value in outer.items()} | found
+    flat = {key: value for outer in found.values() if isinstance(outer, dict) for key, value in outer.items()} | dict(
+        found
+    )
     return {key: value for key, value in ((key, number(value)) for key, value in flat.items()) if value is not None}
 
 

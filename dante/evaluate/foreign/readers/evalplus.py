@@ -76,7 +76,9 @@ class EvalPlus:
             if name
             else "",
             task_version=version,
-            notes=[f"{path.name} says {key} = {said[key]:.4f} of {task}, its programs {own[key]:.4f}." for key in differ],
+            notes=[
+                f"{path.name} says {key} = {said[key]:.4f} of {task}, its programs {own[key]:.4f}." for key in differ
+            ],
         )
 
 

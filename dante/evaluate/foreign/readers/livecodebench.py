@@ -1,8 +1,8 @@
 """LiveCodeBench: `*_eval_all.json`, a list of problems with which of their programs have passed.
 
-The file lies in `output/MODEL/` and is called `SCENARIO_N_TEMPERATURE_eval_all.json` (`lcb_runner/utils/path_utils.py`).
-Which release of the problems was asked is in none of them; the dates of the contests are, and they say more: what a model
-may have seen is what was published before its training data ends.
+It lies in `output/MODEL/` and is called `SCENARIO_N_TEMPERATURE_eval_all.json` (`lcb_runner/utils/path_utils.py`).
+Which release of the problems was asked is not in it; the dates of the contests are, and they say more: a model may have
+seen what was published before its training data ends.
 """
 
 import hashlib
