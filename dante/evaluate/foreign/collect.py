@@ -38,7 +38,7 @@ def _of_folder(folder: Path) -> dict[Path, list[Result]]:
             f"{folder} has no result file in it",
             where=str(folder),
             allowed=_known(),
-            fix=f"give the folder that the harness wrote to; which files there are: find {shlex.quote(str(folder))} -type f",
+            fix=f"give the folder that the harness wrote to; what is in this one: ls -R {shlex.quote(str(folder))}",
         )
     return results
 

@@ -34,8 +34,8 @@ def import_results(arguments: Sequence[str]) -> int:
     console.screen().print(_table(chosen))
     for note in evaluation(chosen)["notes"]:
         console.note(note)
-    for path in written:
-        console.info(f"wrote {console.short(path)}")
+    for path in written:  # unbroken, so that it can be copied
+        console.screen().print(f"wrote {console.short(path)}", soft_wrap=True, markup=False)
     return 0
 
 

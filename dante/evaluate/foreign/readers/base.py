@@ -1,13 +1,14 @@
 """What a reader of a harness's files is, and what several of them say alike."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from dante.evaluate.foreign.result import Harness, Result
 
 PRECISIONS = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 
 
+@runtime_checkable
 class Reader(Protocol):
     """Reads the result files of one harness."""
 

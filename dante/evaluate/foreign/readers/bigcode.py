@@ -2,7 +2,8 @@
 
 It says neither which programs have passed nor how many problems there were. The programs, where they were kept, lie
 beside it (`generations_TASK.json`, a list per problem): their number is n, and with one program per problem the
-standard error follows, √(p(1 − p)/(n − 1)). Two runs write their programs to one name, so they count only if p·n is whole.
+standard error follows, √(p(1 − p)/(n − 1)). Two runs write their programs to one name, so they count only if
+p·n is whole.
 """
 
 import math
