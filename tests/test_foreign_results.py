@@ -39,7 +39,7 @@ doc_to_target: gold
 metric_list: [{metric: acc}, {metric: acc_norm}]
 metadata: {version: 1.0}
 """
-# A tiny model writes what it likes: strict asks for nothing but a letter, flexible for the last one.
+# The random model writes "is is is", or "forefore": strict reads the second letter, flexible the last one.
 WRITTEN = """\
 output_type: generate_until
 doc_to_text: question
@@ -48,7 +48,7 @@ generation_kwargs: {until: ["zz"], max_gen_toks: 6, do_sample: false}
 num_fewshot: 8
 metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
 filter_list:
-  - {name: strict-match, filter: [{function: regex, regex_pattern: "^(.)$"}, {function: take_first}]}
+  - {name: strict-match, filter: [{function: regex, regex_pattern: "^.(.)"}, {function: take_first}]}
   - name: flexible-extract
     filter: [{function: regex, group_select: -1, regex_pattern: "([a-z.])"}, {function: take_first}]
 metadata: {version: 3.0}
@@ -58,7 +58,7 @@ metadata: {version: 3.0}
 def write_tasks(folder: Path) -> None:
     """Tasks with the harness's names and our questions: nothing is downloaded."""
     docs = [
-        {"question": f"The {i}th colour is", "options": WORDS, "gold": i % 4, "letter": WORDS[i % 4][0]}
+        {"question": f"The {i}th colour is", "options": WORDS, "gold": i % 4, "letter": "si"[i % 2]}
         for i in range(QUESTIONS)
     ]
     (folder / "docs.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in docs))
