@@ -238,7 +238,7 @@ def version_0_4_5(lm_eval_out: Path, folder: Path) -> Path:
             found.pop(key, None)
     content["config"]["model_args"] = f"pretrained={content.pop('model_name')},dtype=float32"
     content["lm_eval_version"] = "0.4.5"
-    del content["n-samples"], content["config"]["model_dtype"], content["higher_is_better"]
+    del content["config"]["model_dtype"], content["higher_is_better"]
     folder.mkdir()
     (folder / now.name).write_text(json.dumps(content))
     date = now.stem.removeprefix("results_")
@@ -248,15 +248,26 @@ def version_0_4_5(lm_eval_out: Path, folder: Path) -> Path:
     return folder
 
 
-def test_version_0_4_5_gives_the_same_but_n(imported: Path, lm_eval_out: Path, tmp_path: Path) -> None:
+def test_version_0_4_5_gives_the_same(imported: Path, lm_eval_out: Path, tmp_path: Path) -> None:
     folder = version_0_4_5(lm_eval_out, tmp_path / "old")
     old, new = ask(folder, model="tiny"), read(imported / "eval.json")
-    unlike = {"n": None, "harness_version": "0.4.5"}
-    assert old["rows"] == [row | unlike for row in new["rows"]]
-    assert "mmlu: " + newest(folder).name + " does not say of how many questions." in old["notes"]
+    assert old["rows"] == [row | {"harness_version": "0.4.5"} for row in new["rows"]]  # a group's n is its tasks' sum
     main(["import", str(folder), "--model", "tiny", "--out", str(tmp_path / "out")])
     for task in ("gsm8k_8shot", "mmlu_5shot"):
         assert lines(tmp_path / "out" / task / "items.jsonl") == lines(imported / task / "items.jsonl")
+
+
+def test_a_limit_that_left_nothing_out_is_none_and_n_may_be_unknown(lm_eval_out: Path, tmp_path: Path) -> None:
+    path = newest(version_0_4_5(lm_eval_out, tmp_path / "old"))
+    content = read(path)
+    content["config"]["limit"] = 12
+    path.write_text(json.dumps(content))
+    assert {row["limit"] for row in ask(path)["rows"]} == {None}
+    del content["n-samples"]
+    path.write_text(json.dumps(content))
+    found = ask(path)
+    assert {(row["limit"], row["n"]) for row in found["rows"]} == {(12, None)}
+    assert f"mmlu: {path.name} does not say of how many questions." in found["notes"]
 
 
 def test_samples_of_another_run_are_no_items(lm_eval_out: Path, tmp_path: Path) -> None:
@@ -530,9 +541,10 @@ def test_two_harnesses_on_one_task_stay_two(tmp_path: Path) -> None:
     assert list(content["suites"]) == ["humaneval", "humaneval_evalplus", "humaneval_plus"]
 
 
-def test_a_file_in_two_of_the_paths_counts_once(tmp_path: Path) -> None:
+def test_a_file_in_two_of_the_paths_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = bigcode(tmp_path / "b", {"humaneval": {"pass@1": 0.5}}, None)
-    content = ask(folder, folder / "evaluation_results.json")
+    monkeypatch.chdir(folder)
+    content = ask(folder, Path("evaluation_results.json"))
     assert len(content["rows"]) == 1
     assert not any("left out" in note for note in content["notes"])
 

@@ -63,7 +63,7 @@ def _only(found: Sequence[str], paths: Sequence[Path]) -> str:
     words = shlex.join(str(path) for path in paths)
     if not found:
         raise DanteError(
-            "no result file names its model", where=words, fix=f"{COMMAND} {words} --model my-model, or its real name"
+            "no result file names its model", where=words, fix=f"{COMMAND} {words} --model my-model"
         )
     raise DanteError(
         f"there are results of {len(found)} models: {', '.join(found)}",
