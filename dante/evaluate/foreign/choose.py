@@ -62,9 +62,7 @@ def _only(found: Sequence[str], paths: Sequence[Path]) -> str:
         return found[0]
     words = shlex.join(str(path) for path in paths)
     if not found:
-        raise DanteError(
-            "no result file names its model", where=words, fix=f"{COMMAND} {words} --model my-model"
-        )
+        raise DanteError("no result file names its model", where=words, fix=f"{COMMAND} {words} --model my-model")
     raise DanteError(
         f"there are results of {len(found)} models: {', '.join(found)}",
         where=words,
