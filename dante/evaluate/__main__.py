@@ -1,25 +1,41 @@
-"""`python -m dante.evaluate COMMAND …`: the tools of an evaluation.
-
-import    other harnesses' results into eval.json and a model card's metadata
-"""
+"""`python -m dante.evaluate COMMAND …`: what can be done with evaluations outside a run."""
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 
-from dante.evaluate.foreign.command import import_results
+from dante import console
+from dante.errors import DanteError
 
-COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"import": import_results}
+# A command's module has `add_parser(commands)` and `run(options)`; it is imported only when it is named.
+COMMANDS = {
+    "measure": ("dante.evaluate.measure_command", "suites of any model, without a run"),
+    "import": ("dante.evaluate.foreign.command", "other harnesses' results as eval.json and a card's metadata"),
+    "scoreboard": ("dante.evaluate.scoreboard.command", "benchmarks of runs side by side, beside published ones"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command with the words behind it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m dante.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    """Runs a command; 2 for a mistake in what was asked."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    return COMMANDS[parser.parse_args(words[:1]).command](words[1:])
+    parser = argparse.ArgumentParser(
+        prog="python -m dante.evaluate",
+        description=__doc__,
+        epilog="commands:\n" + "\n".join(f"  {name:<12} {text}" for name, (_, text) in COMMANDS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    named = words[0] if words and words[0] in COMMANDS else None
+    if named is None:
+        parser.add_argument("command", choices=list(COMMANDS), metavar="COMMAND", help="one of those below")
+        parser.parse_args(words)
+    module = import_module(COMMANDS[str(named)][0])
+    module.add_parser(parser.add_subparsers(dest="command", required=True))
+    try:
+        return int(module.run(parser.parse_args(words)))
+    except DanteError as error:
+        console.error(error)
+        return 2
 
 
 if __name__ == "__main__":

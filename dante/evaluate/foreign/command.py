@@ -6,13 +6,12 @@ they come; a folder is looked through with everything below it.
 
 import argparse
 import re
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
 from dante import console
-from dante.errors import DanteError
 from dante.evaluate.foreign.choose import Chosen, choose
 from dante.evaluate.foreign.collect import COMMAND, collect
 from dante.evaluate.foreign.metrics import described
@@ -21,15 +20,19 @@ from dante.evaluate.foreign.tasks import Name
 from dante.evaluate.foreign.write import evaluation, write
 
 
-def import_results(arguments: Sequence[str]) -> int:
-    """Reads results, writes them, prints a table of them; 2 for a mistake in what was asked."""
-    options = _parser().parse_args(arguments)
-    try:
-        chosen = choose(collect(options.results), options.model, options.results)
-        written = write(chosen, options.out or Path("imported", _folder_name(chosen.model)))
-    except DanteError as error:
-        console.error(error)
-        return 2
+def add_parser(commands: Any) -> None:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "import", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="result files, or folders with some")
+    parser.add_argument("--model", metavar="NAME", help="one of several models, or the name to write for the only one")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: imported/MODEL")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Reads results, writes them, prints a table of them."""
+    chosen = choose(collect(options.results), options.model, options.results)
+    written = write(chosen, options.out or Path("imported", _folder_name(chosen.model)))
     console.info(f"\n{chosen.model}\n")
     console.screen().print(_table(chosen))
     for note in evaluation(chosen)["notes"]:
@@ -37,16 +40,6 @@ def import_results(arguments: Sequence[str]) -> int:
     for path in written:  # unbroken, so that it can be copied
         console.screen().print(f"wrote {console.short(path)}", soft_wrap=True, markup=False)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=COMMAND, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="result files, or folders with some")
-    parser.add_argument("--model", metavar="NAME", help="one of several models, or the name to write for the only one")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: imported/MODEL")
-    return parser
 
 
 def _folder_name(model: str) -> str:

@@ -1,0 +1,103 @@
+"""Capability against A100-hours on a logarithmic axis, as the DANTE card draws it.
+
+Names stand beside the axes with a thin line to their points, so that no name covers a point or another name.
+"""
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator
+
+from dante.evaluate.scoreboard.compute.capability import Capability, Point
+from dante.look.numbers import number
+from dante.look.theme import SIZE_IN, Theme, panel
+
+# Height of a line of a name, its characters, and what title, axis and margins of the figure take.
+LINE_IN, CHARACTERS, FRAME_IN = 0.155, 30, 1.05
+# Axes reach this factor beyond the outermost points.
+MARGIN = 2.5
+
+CAPTION = (
+    "Filled: measured here, with its standard error over items. Hollow: as its card has it. A line to the right ends at "
+    "the hours with the teacher's answers."
+)
+
+
+def draw(content: Capability, theme: Theme) -> Axes | None:
+    """The figure, or None without a point."""
+    points = sorted(content.points, key=lambda point: point.value)
+    if not points:
+        return None
+    names = [_name(point) for point in points]
+    lines = sum(name.count("\n") + 1 for name in names)
+    size = (1.45 * SIZE_IN[0], max(3.2, FRAME_IN + LINE_IN * (lines + 1)))
+    axes = panel(theme, _title(content), "A100-hours of training (logarithmic)", "score, per cent", size)
+    for point in points:
+        _mark(axes, point, theme)
+    _frame(axes, points)
+    _names(axes, points, names, theme, size[1] - FRAME_IN)
+    return axes
+
+
+def _title(content: Capability) -> str:
+    if len(content.names) == 1:
+        return f"{content.names[0]} against training compute"
+    return f"Mean of {len(content.names)} benchmarks against training compute"
+
+
+def _name(point: Point) -> str:
+    return "\n".join(textwrap.wrap(f"{point.name}: {point.value:.1f} at {number(point.hours)} h", CHARACTERS))
+
+
+def _mark(axes: Axes, point: Point, theme: Theme) -> None:
+    colour = theme.models["student"] if point.ours else theme.muted
+    if point.with_teacher is not None and point.with_teacher > point.hours:
+        axes.plot([point.hours, point.with_teacher], [point.value] * 2, color=colour, linewidth=1.4, marker="|",
+                  markevery=[1], markersize=7, zorder=2)  # fmt: skip
+    if point.stderr:
+        axes.plot([point.hours] * 2, [point.value - point.stderr, point.value + point.stderr], color=colour,
+                  alpha=0.55, linewidth=1.6, zorder=3)  # fmt: skip
+    axes.scatter([point.hours], [point.value], s=46, color=colour if point.ours else theme.paper, edgecolors=colour,
+                 linewidths=1.6, zorder=4)  # fmt: skip
+
+
+def _frame(axes: Axes, points: Sequence[Point]) -> None:
+    """Whole decades of hours, and room above and below the scores."""
+    axes.set_xscale("log")
+    ends = [hours for point in points for hours in (point.hours, point.with_teacher) if hours]
+    axes.set_xlim(min(ends) / MARGIN, max(ends) * MARGIN)
+    axes.xaxis.set_major_locator(LogLocator(numticks=7))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda hours, _: number(hours)))
+    axes.minorticks_off()
+    reach = [point.value + sign * (point.stderr or 0.0) for point in points for sign in (-1, 1)]
+    margin = 0.12 * (max(reach) - min(reach)) or 5.0
+    axes.set_ylim(max(0.0, min(reach) - margin), min(100.0, max(reach) + margin))
+
+
+def _names(axes: Axes, points: Sequence[Point], names: Sequence[str], theme: Theme, height_in: float) -> None:
+    """Names right of the axes in the order of their scores, pushed apart where they would touch."""
+    bottom, top = axes.get_ylim()
+    halves = [LINE_IN * (name.count("\n") + 1.3) / 2 * (top - bottom) / height_in for name in names]
+    places = _apart([point.value for point in points], halves, bottom, top)
+    for point, name, place in zip(points, names, places, strict=True):
+        style: dict[str, Any] = {"arrowstyle": "-", "color": theme.muted, "linewidth": 0.5, "shrinkB": 4,
+                                 "relpos": (0, 0.5)}  # fmt: skip
+        axes.annotate(name, (point.hours, point.value), (1.04, place), xycoords="data", va="center", fontsize=8,
+                      textcoords=("axes fraction", "data"), color=theme.ink if point.ours else theme.muted,
+                      fontweight="bold" if point.ours else "normal", annotation_clip=False, zorder=1,
+                      arrowprops=style)  # fmt: skip
+
+
+def _apart(wanted: Sequence[float], halves: Sequence[float], bottom: float, top: float) -> list[float]:
+    """Places near those wanted, in their order, that many half heights apart and inside the axes."""
+    places: list[float] = []
+    for place, half in zip(wanted, halves, strict=True):
+        least = places[-1] + halves[len(places) - 1] + half if places else bottom + half
+        places.append(max(place, least))
+    most = top
+    for index in reversed(range(len(places))):
+        places[index] = min(places[index], most - halves[index])
+        most = places[index] - halves[index]
+    return places
