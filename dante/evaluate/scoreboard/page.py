@@ -107,8 +107,8 @@ def judged(comparisons: Sequence[Comparison]) -> str:
         "Differences are the first model's minus the second's, on the items that both were asked (same id, same text); "
         f"shares in points. Intervals: paired bootstrap over items ({RESAMPLES:,} resamples, {CONFIDENCE:.0%}, "
         f"uncorrected). A win or a loss counts where p, corrected for all {many} comparisons of this page (Holm), is "
-        f"below {LEVEL:g}: so an interval may exclude zero and the verdict still be a tie. p is McNemar's exact one for "
-        "items that are right or wrong, else a t test's over items. All of it speaks of these models and other "
+        f"below {LEVEL:g}: so an interval may exclude zero and the verdict still be a tie. p is McNemar's exact one "
+        "for items that are right or wrong, else a t test's over items. All of it speaks of these models and other "
         "questions like these, not of another training seed; a tie does not say that two models are equal."
     )
 

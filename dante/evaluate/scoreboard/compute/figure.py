@@ -20,8 +20,8 @@ LINE_IN, CHARACTERS, FRAME_IN = 0.155, 30, 1.05
 MARGIN = 2.5
 
 CAPTION = (
-    "Filled: measured here, with its standard error over items. Hollow: as its card has it. A line to the right ends at "
-    "the hours with the teacher's answers."
+    "Filled: measured here, with its standard error over items. Hollow: as its card has it. A line to the right ends "
+    "at the hours with the teacher's answers."
 )
 
 
