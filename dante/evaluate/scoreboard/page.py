@@ -48,7 +48,6 @@ def content(board: Board, figure: dict[str, str] | None) -> dict[str, Any]:
         "method": METHOD,
         "figure": figure,
         "notes": board.capability.notes,
-        "over": board.capability.names,
         "hours": [(model.label, *_hours(model.hours)) for model in board.models if not _elsewhere(model.hours)],
         "conversion": CONVERSION,
         "compute": COMPUTE,
@@ -60,9 +59,8 @@ def content(board: Board, figure: dict[str, str] | None) -> dict[str, Any]:
 
 
 def caption(board: Board) -> str:
-    """Under the figure: what the mean is over, what the marks mean, what is left off."""
-    over = f"Over {', '.join(board.capability.names)}."
-    return " ".join([over, CAPTION, *board.capability.notes])
+    """Under the figure: what the mean is over, and what the marks mean."""
+    return f"Over {'; '.join(board.capability.names)}. {CAPTION}"
 
 
 def signs(board: Board) -> list[dict[str, str]]:

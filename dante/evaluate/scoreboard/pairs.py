@@ -55,7 +55,7 @@ def compared(models: Sequence[Model], progress: Callable[[str], None] = lambda _
         models: of the board; the first of a pair is the one that stands first.
         progress: told each benchmark before it is compared.
     """
-    found = []
+    found: list[Comparison] = []
     for task in dict.fromkeys(task for model in models for task in model.scores):
         progress(task)
         found += _of_task(task, [model for model in models if task in model.scores])

@@ -76,9 +76,13 @@ def references() -> list[Reference]:
 
 
 def _reference(row: Mapping[str, Any]) -> Reference:
-    hours = (None if row[key] is None else float(row[key]) for key in ("a100_hours", "with_cache_a100_hours"))
+    training, with_cache = (_hours(row[key]) for key in ("a100_hours", "with_cache_a100_hours"))
     values = tuple(
         Published(one["benchmark"], one["text"], tuple(one["tasks"]), tuple(one["caveats"]), one["stated"])
         for one in row["values"]
     )
-    return Reference(row["model"], row["card"], *hours, values)
+    return Reference(row["model"], row["card"], training, with_cache, values)
+
+
+def _hours(number: int | float | None) -> float | None:
+    return None if number is None else float(number)

@@ -15,7 +15,7 @@ from dante.look.numbers import number
 from dante.look.theme import SIZE_IN, Theme, panel
 
 # Height of a line of a name, its characters, and what title, axis and margins of the figure take.
-LINE_IN, CHARACTERS, FRAME_IN = 0.155, 30, 1.05
+LINE_IN, CHARACTERS, FRAME_IN = 0.155, 40, 1.05
 # Axes reach this factor beyond the outermost points.
 MARGIN = 2.5
 
@@ -32,7 +32,7 @@ def draw(content: Capability, theme: Theme) -> Axes | None:
         return None
     names = [_name(point) for point in points]
     lines = sum(name.count("\n") + 1 for name in names)
-    size = (1.45 * SIZE_IN[0], max(3.2, FRAME_IN + LINE_IN * (lines + 1)))
+    size = (1.6 * SIZE_IN[0], max(3.2, FRAME_IN + LINE_IN * (lines + 1)))
     axes = panel(theme, _title(content), "A100-hours of training (logarithmic)", "score, per cent", size)
     for point in points:
         _mark(axes, point, theme)
@@ -73,7 +73,7 @@ def _frame(axes: Axes, points: Sequence[Point]) -> None:
     axes.minorticks_off()
     reach = [point.value + sign * (point.stderr or 0.0) for point in points for sign in (-1, 1)]
     margin = 0.12 * (max(reach) - min(reach)) or 5.0
-    axes.set_ylim(max(0.0, min(reach) - margin), min(100.0, max(reach) + margin))
+    axes.set_ylim(min(reach) - margin, max(reach) + 2 * margin)
 
 
 def _names(axes: Axes, points: Sequence[Point], names: Sequence[str], theme: Theme, height_in: float) -> None:
@@ -82,7 +82,7 @@ def _names(axes: Axes, points: Sequence[Point], names: Sequence[str], theme: The
     halves = [LINE_IN * (name.count("\n") + 1.3) / 2 * (top - bottom) / height_in for name in names]
     places = _apart([point.value for point in points], halves, bottom, top)
     for point, name, place in zip(points, names, places, strict=True):
-        style: dict[str, Any] = {"arrowstyle": "-", "color": theme.muted, "linewidth": 0.5, "shrinkB": 4,
+        style: dict[str, Any] = {"arrowstyle": "-", "color": theme.muted, "linewidth": 0.5, "alpha": 0.6, "shrinkB": 4,
                                  "relpos": (0, 0.5)}  # fmt: skip
         axes.annotate(name, (point.hours, point.value), (1.04, place), xycoords="data", va="center", fontsize=8,
                       textcoords=("axes fraction", "data"), color=theme.ink if point.ours else theme.muted,
