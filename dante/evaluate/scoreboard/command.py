@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from dante import console
 from dante.errors import DanteError
 from dante.evaluate.scoreboard import page, terminal
@@ -32,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         DanteError: see `dante.evaluate.scoreboard.board.board_of`; or the directory cannot be written.
     """
     with console.screen().status("reading") as status:
-        board = board_of(options.runs, options.figure, status.update)
+        board = board_of(options.runs, options.figure, lambda what: status.update(escape(what)))
     terminal.show(board)
     try:
         written = write(board, options.out)

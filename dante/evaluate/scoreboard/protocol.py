@@ -52,12 +52,16 @@ class Protocol:
     n: int
     items: str = ""
 
-    def line(self) -> str:
-        """`lm-eval 0.4.5 to 0.4.13, task version 1, 25-shot, test split, no chat template, log-likelihood, …`."""
+    def line(self, used: str) -> str:
+        """`lm-eval 0.4.13, task version 1, 25-shot, test split, no chat template, greedy, exact_match, all 9 items`.
+
+        Args:
+            used: the harness with the version, or versions, that measured.
+        """
         asked = f"{self.n:,} of the items only" if self.limit is not None else f"all {self.n:,} items"
         chat = "chat template" if self.chat else "no chat template"
         variant = [f"{self.variant} variant"] if self.variant else []
-        parts = [self.harness, f"task version {self.task_version}", f"{self.n_shot}-shot", f"{self.split} split", chat]
+        parts = [used, f"task version {self.task_version}", f"{self.n_shot}-shot", f"{self.split} split", chat]
         return ", ".join([*parts, *variant, self.decoding, self.metric, asked])
 
 

@@ -31,6 +31,7 @@ class Score:
 
     Attributes:
         protocol: how it was measured.
+        harness: whose code measured, with its own version.
         how: how the metric reads.
         value: as in `eval.json`.
         stderr: its standard error over items, or None.
@@ -40,6 +41,7 @@ class Score:
     """
 
     protocol: Protocol
+    harness: str
     how: Metric
     value: float
     stderr: float | None
@@ -153,6 +155,7 @@ def _score(row: Json, said: Json, lines: Sequence[Json], file: Path) -> Score:
     stderr = row["stderr"]
     return Score(
         protocol=protocol.of_row(row, asked),
+        harness=f"{row['harness']} {row['harness_version']}",
         how=Metric(**{key: value for key, value in said.items() if key in _METRIC}),
         value=float(row["value"]),
         stderr=float(stderr) if is_number(stderr) else None,

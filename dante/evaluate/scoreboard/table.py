@@ -79,11 +79,13 @@ def _column(task: str, scores: Sequence[Score]) -> Column:
     limits = {score.protocol.limit for score in scores}
     sizes = sorted({score.n for score in scores})
     subset = f"{' or '.join(map(str, sizes))} items only" if None not in limits else ""
-    protocols: dict[Protocol, None] = dict.fromkeys(score.protocol for score in scores)
-    lines = dict.fromkeys(protocol.line() for protocol in protocols)
+    used: dict[Protocol, list[str]] = {}
+    for score in scores:
+        used.setdefault(score.protocol, []).append(score.harness)
+    lines = (protocol.line(" and ".join(dict.fromkeys(harnesses))) for protocol, harnesses in used.items())
     said = tuple(dict.fromkeys(score.said for score in scores if score.said))
     name = str(BENCHMARKS["tasks"].get(task, {}).get("name", task))
-    return Column(task, name, subset, tuple(lines), said)
+    return Column(task, name, subset, tuple(dict.fromkeys(lines)), said)
 
 
 def rows(models: Sequence[Model], references: Sequence[Reference]) -> list[Row]:
