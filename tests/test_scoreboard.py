@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from dante.evaluate.scoreboard.compute.capability import Capability, Point
 from dante.evaluate.scoreboard.compute.figure import draw
 from dante.evaluate.scoreboard.page import content, html, markdown
 from dante.evaluate.scoreboard.pairs import Comparison
+from dante.evaluate.scoreboard.protocol import STATED, fits
 from dante.evaluate.scoreboard.references import references
 from dante.evaluate.scoreboard.table import Cell
 from dante.look.theme import LIGHT
@@ -75,6 +77,16 @@ def test_the_card_is_ranked_where_it_states_our_protocol_only(tmp_path: Path) ->
 def test_any_other_protocol_is_not_ranked_with_the_card(tmp_path: Path, change: dict[str, Any]) -> None:
     answers = {"student": {HELLASWAG: right(0.9, 50, 0)}}
     assert ranked(board(run(tmp_path / "a", answers, {HELLASWAG: change})), HELLASWAG) == {}
+
+
+@pytest.mark.parametrize("name", STATED)
+def test_what_a_card_leaves_open_is_not_assumed(tmp_path: Path, name: str) -> None:
+    model = board(run(tmp_path / "a", {"student": {HELLASWAG: right(0.9, 50, 0)}})).models[0]
+    published = references()[0].of(HELLASWAG)
+    assert published is not None
+    assert fits(published.stated, model.scores[HELLASWAG].protocol)
+    partly = {key: value for key, value in published.stated.items() if key != name}
+    assert not fits(partly, model.scores[HELLASWAG].protocol)
 
 
 def test_versions_that_left_a_task_alone_are_one(tmp_path: Path) -> None:
@@ -235,11 +247,14 @@ def test_the_figure_leaves_off_what_is_unknown_and_says_so(tmp_path: Path) -> No
     assert any("student of unknown (no fit has left a summary)" in note for note in shown.capability.notes)
 
 
-def test_no_name_of_the_figure_covers_a_point_or_another_name() -> None:
+@pytest.mark.parametrize(
+    "scores", [range(40, 49), [40 + k / 5 for k in range(9)], [10, *range(80, 88)], [*range(8), 99]]
+)
+def test_no_name_of_the_figure_covers_a_point_or_another_name(scores: Sequence[float]) -> None:
     points = tuple(
-        Point(f"student of a_run_with_a_long_name-pocket-s{k}", 10.0**k, 10.0**k * 2, 40 + k / 5, 1.0, k % 2 > 0)
-        for k in range(9)
-    )  # fmt: skip
+        Point(f"student of a_run_with_a_long_name-pocket-s{k}", 10.0**k, 10.0**k * 2, float(score), 1.0, k % 2 > 0)
+        for k, score in enumerate(scores)
+    )
     axes = draw(Capability((MMLU,), ("MMLU",), points, ()), LIGHT)
     assert axes is not None
     figure = axes.get_figure()
@@ -255,6 +270,7 @@ def test_no_name_of_the_figure_covers_a_point_or_another_name() -> None:
         assert box.x0 > axes.get_window_extent().x1
         assert figure.bbox.x0 <= box.x0
         assert box.x1 <= figure.bbox.x1
+        assert axes.get_window_extent().y0 - 5 <= box.y0
         assert box.y1 <= figure.bbox.y1
         assert not any(box.overlaps(other) for other in texts[place + 1 :])
 
@@ -306,11 +322,6 @@ def test_the_command_prints_the_table_and_the_paths_last(tmp_path: Path, capsys:
     assert "| student of a | **50.0 ± 8.0** (40) 1/2 |" in (out / "scoreboard.md").read_text()
 
 
-def _no_benchmark(folder: Path) -> None:
-    rows = [{"model": "student", "task": "heldout", "metric": "bits_per_byte", "value": 1.0}]
-    (folder / "eval.json").write_text(json.dumps({"rows": rows, "suites": {}}))
-
-
 def _no_value(folder: Path) -> None:
     path = evaluation(folder, {"student": {MMLU: right(0.5, 40, 0)}}) / "eval.json"
     path.write_text(path.read_text().replace('"value": 0.5, ', ""))
@@ -318,7 +329,7 @@ def _no_value(folder: Path) -> None:
 
 BAD = {
     "has no evaluation": lambda folder: None,
-    "has measured no benchmark": _no_benchmark,
+    "has measured no benchmark": lambda folder: evaluation(folder, {}),
     "is not valid JSON": lambda folder: (folder / "eval.json").write_text("{"),
     "the key 'value' is missing": _no_value,
     "is no evaluation": lambda folder: (folder / "eval.json").write_text("[]"),
