@@ -248,7 +248,7 @@ def test_the_figure_leaves_off_what_is_unknown_and_says_so(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "scores", [range(40, 49), [40 + k / 5 for k in range(9)], [10, *range(80, 88)], [*range(8), 99]]
+    "scores", [[40 + k / 5 for k in range(9)], [*range(8), 99], [40, 40.1, 40.2, 90], [10, 89.8, 90]]
 )
 def test_no_name_of_the_figure_covers_a_point_or_another_name(scores: Sequence[float]) -> None:
     points = tuple(

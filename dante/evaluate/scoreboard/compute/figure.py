@@ -7,15 +7,17 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator
+from scipy.optimize import isotonic_regression
 
 from dante.evaluate.scoreboard.compute.capability import Capability, Point
 from dante.look.numbers import number
 from dante.look.theme import SIZE_IN, Theme, panel
 
-# Height of a line of a name, its characters, and what title, axis and margins of the figure take.
-LINE_IN, CHARACTERS, FRAME_IN = 0.155, 40, 1.05
+# Height of a line of a name, lines between two names, characters of a line, and what title, axis and margins take.
+LINE_IN, GAP_LINES, CHARACTERS, FRAME_IN = 0.15, 0.5, 40, 1.05
 # Axes reach this factor beyond the outermost points.
 MARGIN = 2.5
 
@@ -31,8 +33,7 @@ def draw(content: Capability, theme: Theme) -> Axes | None:
     if not points:
         return None
     names = [_name(point) for point in points]
-    lines = sum(name.count("\n") + 1 for name in names)
-    size = (1.6 * SIZE_IN[0], max(3.2, FRAME_IN + LINE_IN * (lines + 1)))
+    size = (1.6 * SIZE_IN[0], max(3.2, FRAME_IN + sum(map(_height_in, names))))
     axes = panel(theme, _title(content), "A100-hours of training (logarithmic)", "score, per cent", size)
     for point in points:
         _mark(axes, point, theme)
@@ -49,6 +50,10 @@ def _title(content: Capability) -> str:
 
 def _name(point: Point) -> str:
     return "\n".join(textwrap.wrap(f"{point.name}: {point.value:.1f} at {number(point.hours)} h", CHARACTERS))
+
+
+def _height_in(name: str) -> float:
+    return LINE_IN * (name.count("\n") + 1 + GAP_LINES)
 
 
 def _mark(axes: Axes, point: Point, theme: Theme) -> None:
@@ -79,7 +84,7 @@ def _frame(axes: Axes, points: Sequence[Point]) -> None:
 def _names(axes: Axes, points: Sequence[Point], names: Sequence[str], theme: Theme, height_in: float) -> None:
     """Names right of the axes in the order of their scores, pushed apart where they would touch."""
     bottom, top = axes.get_ylim()
-    halves = [LINE_IN * (name.count("\n") + 1.3) / 2 * (top - bottom) / height_in for name in names]
+    halves = [_height_in(name) / 2 * (top - bottom) / height_in for name in names]
     places = _apart([point.value for point in points], halves, bottom, top)
     for point, name, place in zip(points, names, places, strict=True):
         style: dict[str, Any] = {"arrowstyle": "-", "color": theme.muted, "linewidth": 0.5, "alpha": 0.6, "shrinkB": 4,
@@ -91,13 +96,11 @@ def _names(axes: Axes, points: Sequence[Point], names: Sequence[str], theme: The
 
 
 def _apart(wanted: Sequence[float], halves: Sequence[float], bottom: float, top: float) -> list[float]:
-    """Places near those wanted, in their order, that many half heights apart and inside the axes."""
-    places: list[float] = []
-    for place, half in zip(wanted, halves, strict=True):
-        least = places[-1] + halves[len(places) - 1] + half if places else bottom + half
-        places.append(max(place, least))
-    most = top
-    for index in reversed(range(len(places))):
-        places[index] = min(places[index], most - halves[index])
-        most = places[index] - halves[index]
-    return places
+    """Places in the order of those wanted, their half heights apart, inside the axes, with the least squared shift.
+
+    With the distances taken off, the order is all that is left to keep: an isotonic regression, then its bounds.
+    """
+    half = np.array(halves)
+    offsets = np.concatenate([[0.0], np.cumsum(half[:-1] + half[1:])])
+    free = isotonic_regression(np.array(wanted) - offsets).x
+    return list(np.clip(free, bottom + half[0], top - half[-1] - offsets[-1]) + offsets)
