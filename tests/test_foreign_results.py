@@ -18,10 +18,10 @@ from dante.errors import DanteError
 from dante.evaluate.__main__ import main
 from dante.evaluate.foreign.choose import choose
 from dante.evaluate.foreign.collect import COMMAND, READERS, collect
-from dante.evaluate.foreign.readers.pass_at_k import pass_at_k
 from dante.evaluate.foreign.result import Result, Score
 from dante.evaluate.foreign.tasks import name_of
 from dante.evaluate.foreign.write import evaluation
+from dante.statistics.pass_at_k import pass_at_k
 
 WORDS = ("red", "blue", "green", "black")
 QUESTIONS = 12
@@ -311,7 +311,7 @@ def result(task: str, n_shot: int | None, version: str = "1.0", chat: bool | Non
         ("gsm8k", 8, "3.0", "gsm8k_8shot"),
         ("gsm8k", 0, "3.0", "gsm8k_0shot"),
         ("humaneval", 0, "1.0", "humaneval"),
-        ("humaneval_instruct", 0, "4.0", "humaneval_chat"),
+        ("humaneval_instruct", 0, "4.0", "humaneval_instruct"),
         ("mbpp", 3, "1.0", "mbpp_3shot"),
         ("mbpp", None, "", "mbpp"),
         ("humanevalplus", None, "", "humaneval_plus"),
@@ -389,7 +389,7 @@ def test_pass_at_k_is_the_closed_form() -> None:
     assert pass_at_k(4, 1, 1) == 0.25
     assert pass_at_k(5, 2, 3) == pytest.approx(0.9)  # 1 − C(3,3)/C(5,3) = 1 − 1/10
     assert (pass_at_k(3, 0, 3), pass_at_k(3, 1, 3), pass_at_k(200, 200, 100)) == (0.0, 1.0, 1.0)
-    with pytest.raises(ValueError, match="k=3"):
+    with pytest.raises(ValueError, match="pass@3 of 1 right"):
         pass_at_k(2, 1, 3)
 
 

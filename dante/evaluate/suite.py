@@ -15,27 +15,13 @@ import dante
 from dante.evaluate.progress import Bars
 from dante.evaluate.subject import Subject
 from dante.look.metric import Metric
+from dante.statistics.item import Item
+
+__all__ = ["Item", "Measurement", "Metric", "NotMeasured", "Stated", "Suite"]
 
 
 class NotMeasured(Exception):
     """A suite cannot be measured of a model here; the text is a note of the evaluation, and the other suites go on."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """What a quantity is a ratio over: an answer, a text, a question.
-
-    Attributes:
-        id: unique in its suite, the same for every model and every run.
-        text: identity of what was asked; items with one id and different texts are never compared.
-        values: metric → (numerator, denominator); a plain mean has denominators of one.
-        slices: parts of the suite that it belongs to, such as `domain=code`.
-    """
-
-    id: str
-    text: str
-    values: Mapping[str, tuple[float, float]]
-    slices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ class Asked:
 
     Attributes:
         metric: its name there.
-        filter: what reads it out of an answer there; `none` where an answer is taken as it is.
+        filter: what reads it out of an answer there; `none` where an answer is taken as it is; None: whatever its task
+            has, which is one.
         label: in tables.
         meaning: in one clause.
     """
 
     metric: str
-    filter: str
+    filter: str | None
     label: str
     meaning: str
 
@@ -38,10 +39,7 @@ ASKED = {
     "exact_match_flexible": Asked(
         "exact_match", "flexible-extract", "exact match, flexible", "what stands last in the answer is right"
     ),
-    "exact_match_extracted": Asked(
-        "exact_match", "custom-extract", "exact match", "the letter behind the agreed words is right"
-    ),
-    "exact_match": Asked("exact_match", "none", "exact match", "the answer is the right one"),
+    "exact_match": Asked("exact_match", None, "exact match", "what is read out of the answer is right"),
 }
 
 

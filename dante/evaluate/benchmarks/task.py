@@ -231,10 +231,10 @@ class Benchmark(Suite):
         found = {
             key: float(sample[one.metric])
             for key, one in self.asked.items()
-            if one.filter == read_by and one.metric in sample
+            if one.filter in (None, read_by) and one.metric in sample
         }
         # Whatever the harness reads an answer with, it is one answer: a second judge sees it once.
-        if next(iter(self.asked.values())).filter == read_by:
+        if next(iter(self.asked.values())).filter in (None, read_by):
             answer, target = str(sample["resps"][0][0]), str(sample["target"])
             found |= {key: float(one.right(answer, target)) for key, one in self.verifiers.items()}
         return found

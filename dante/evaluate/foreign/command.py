@@ -13,7 +13,7 @@ from rich.table import Table
 
 from dante import console
 from dante.evaluate.foreign.choose import Chosen, choose
-from dante.evaluate.foreign.collect import COMMAND, collect
+from dante.evaluate.foreign.collect import collect
 from dante.evaluate.foreign.metrics import described
 from dante.evaluate.foreign.result import Result, Score
 from dante.evaluate.foreign.tasks import Name

@@ -1,25 +1,10 @@
 """What a harness's files say of one model and one task, in one form whatever the harness."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-
-@dataclass(frozen=True)
-class ForeignItem:
-    """One question: what `dante.evaluate.suite.Item` is, without the seconds that importing torch takes.
-
-    Attributes:
-        id: unique in its task.
-        text: identity of what was asked.
-        values: metric → (numerator, denominator).
-        slices: parts of the task that it belongs to, such as `difficulty=easy`.
-    """
-
-    id: str
-    text: str
-    values: Mapping[str, tuple[float, float]]
-    slices: tuple[str, ...] = ()
+from dante.statistics.item import Item
 
 
 @dataclass(frozen=True)
@@ -95,7 +80,7 @@ class Result:
     harness: Harness
     harness_version: str
     scores: Sequence[Score]
-    items: Sequence[ForeignItem] = ()
+    items: Sequence[Item] = ()
     slices: Sequence[str] = ()
     counts: str = "questions"
     decoding: str = ""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dante.system.files import fingerprint, read_json, write_json
 
 Request = Any  # lm_eval.api.instance.Instance
@@ -66,13 +68,17 @@ class KeptModel:
         for batch in self._batches(requests):
             chosen = [requests[place] for items in batch for place in items]
             asked = [kind, self.draw, [list(request.args) for request in chosen]]
-            given = self.kept.get(asked, functools.partial(self._ask, kind, chosen))
+            given = self.kept.get(asked, functools.partial(self._ask, kind, chosen, int(fingerprint(asked), 16)))
             answers |= dict(zip((place for items in batch for place in items), given, strict=True))
             self.advance(len(batch))
         return [answers[place] for place in range(len(requests))]
 
-    def _ask(self, kind: str, requests: list[Request]) -> list[Any]:
-        return list(getattr(self.model, kind)(requests))
+    def _ask(self, kind: str, requests: list[Request], seed: int) -> list[Any]:
+        """Of the model itself. What is sampled follows from what is asked, whatever was sampled before."""
+        model_asks = getattr(self.model, kind)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed % 2**63)
+            return list(model_asks(requests))
 
     def _batches(self, requests: Sequence[Request]) -> list[list[list[int]]]:
         """Places of requests by item, a batch of items at a time: task by task, the longest first."""

@@ -75,7 +75,7 @@ def of_row(row: Mapping[str, Any], items: str) -> Protocol:
     task, limit = row["task"], row["limit"]
     return Protocol(
         task=task,
-        metric=metric_of(task, row["metric"]),
+        metric=row["metric"],
         variant="",
         task_version=version(row["task_version"]),
         split=row["split"],
@@ -94,20 +94,13 @@ def fits(stated: Mapping[str, Any], protocol: Protocol) -> bool:
     if protocol.limit is not None or any(name not in stated for name in STATED):
         return False
     said = dict(stated) | {"harness": harness_of(stated["task"], stated["harness"], stated.get("harness_version", ""))}
-    return all(getattr(protocol, name) in _accepted(name, said[name], protocol.task) for name in STATED)
+    return all(getattr(protocol, name) in _accepted(name, said[name]) for name in STATED)
 
 
-def _accepted(name: str, value: Any, task: str) -> list[Any]:
-    """The values that are meant; a card's reader may have written several spellings of one."""
+def _accepted(name: str, value: Any) -> list[Any]:
+    """The values that are meant, of which a card's reader may have written several."""
     values = value if isinstance(value, list) else [value]
-    spelled = {"metric": lambda one: metric_of(task, one), "task_version": version}
-    return [spelled[name](one) if name in spelled else one for one in values]
-
-
-def metric_of(task: str, key: str) -> str:
-    """A metric's own key, however a harness spells it: `acc_norm,none` is `acc_norm`."""
-    known = BENCHMARKS["tasks"].get(task, {"spellings": []})
-    return str(known["metric"]) if key in known["spellings"] else key
+    return [version(one) if name == "task_version" else one for one in values]
 
 
 def version(text: str) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 
 from dante.errors import DanteError
 from dante.evaluate.benchmarks.code.judged import verdicts
-from dante.evaluate.benchmarks.code.pass_at_k import pass_at_k
 from dante.evaluate.benchmarks.code.problems import Problem
 from dante.evaluate.benchmarks.code.programs import Program
 from dante.evaluate.benchmarks.task import Benchmark, Common, Sample, Sampling
@@ -23,6 +22,7 @@ from dante.look.metric import Metric
 from dante.sandbox.limits import Limits
 from dante.sandbox.process import check_sandbox
 from dante.sandbox.run import Verdict
+from dante.statistics.pass_at_k import pass_at_k
 
 
 class Programs(Benchmark):

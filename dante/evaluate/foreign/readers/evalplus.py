@@ -13,7 +13,7 @@ from typing import Any
 
 from dante.errors import DanteError
 from dante.evaluate.foreign.readers.base import decoding_in_words
-from dante.evaluate.foreign.readers.pass_at_k import Problem, items_of, scores_of
+from dante.evaluate.foreign.readers.problems import Problem, items_of, scores_of
 from dante.evaluate.foreign.result import Harness, Result
 
 PASS = "pass"

@@ -13,13 +13,14 @@ from typing import Any
 from dante.errors import DanteError
 from dante.evaluate.foreign.readers.base import number
 from dante.evaluate.foreign.readers.lm_eval_tasks import leaves, metric_names
-from dante.evaluate.foreign.result import ForeignItem, Score
+from dante.evaluate.foreign.result import Score
+from dante.statistics.item import Item
 from dante.system.jsonl import read_lines
 
 
 def items_of(
     path: Path, content: Mapping[str, Any], task: str, scores: Sequence[Score], slices: Mapping[str, Sequence[str]]
-) -> tuple[list[ForeignItem], list[str]]:
+) -> tuple[list[Item], list[str]]:
     """The items of a task, those of all its tasks if it is a group, and what a reader has to know of them.
 
     Args:
@@ -32,7 +33,7 @@ def items_of(
     Raises:
         DanteError: a file of samples is not whole.
     """
-    items: list[ForeignItem] = []
+    items: list[Item] = []
     for leaf in leaves(content, task):
         found = _samples(path, content, leaf)
         if not found:
@@ -41,7 +42,7 @@ def items_of(
     right = [score.metric for score in scores if _gives(items, score)]
     wrong = [score.said for score in scores if score.metric not in right]
     kept = [
-        ForeignItem(item.id, item.text, {metric: item.values[metric] for metric in right}, item.slices)
+        Item(item.id, item.text, {metric: item.values[metric] for metric in right}, item.slices)
         for item in items
         if right
     ]
@@ -70,7 +71,7 @@ def _samples(path: Path, content: Mapping[str, Any], leaf: str) -> list[dict[str
 
 def _items(
     leaf: str, samples: Sequence[Mapping[str, Any]], content: Mapping[str, Any], slices: tuple[str, ...]
-) -> Iterator[ForeignItem]:
+) -> Iterator[Item]:
     names = metric_names(content, leaf)
     values: dict[Any, dict[str, tuple[float, float]]] = {}
     texts: dict[Any, str] = {}
@@ -84,7 +85,7 @@ def _items(
             if of_kind == kind and value is not None:
                 of_sample[name] = (value, 1.0)
     for doc, found in values.items():
-        yield ForeignItem(f"{leaf}/{doc}", texts[doc], found, slices)
+        yield Item(f"{leaf}/{doc}", texts[doc], found, slices)
 
 
 def _filters(leaf: str, samples: Sequence[Mapping[str, Any]], content: Mapping[str, Any]) -> list[str]:
@@ -100,7 +101,7 @@ def _filters(leaf: str, samples: Sequence[Mapping[str, Any]], content: Mapping[s
     return filters
 
 
-def _gives(items: Sequence[ForeignItem], score: Score) -> bool:
+def _gives(items: Sequence[Item], score: Score) -> bool:
     """Whether the items' mean is the score: the samples are of this run, and the harness has averaged."""
     parts = [item.values[score.metric][0] for item in items if score.metric in item.values]
     if len(parts) != len(items) or score.n not in (None, len(items)):

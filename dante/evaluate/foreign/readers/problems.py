@@ -1,16 +1,13 @@
-"""pass@k of problems with several programs each: 1 − C(n − c, k) / C(n, k), of n programs of which c pass.
-
-The unbiased estimator of the probability that one of k programs passes. Source: Chen et al., "Evaluating Large Language
-Models Trained on Code" (2021), equation 1.
-"""
+"""Problems with several programs each → items and scores of pass@k."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb
 
 import numpy as np
 
-from dante.evaluate.foreign.result import ForeignItem, Score
+from dante.evaluate.foreign.result import Score
+from dante.statistics.item import Item
+from dante.statistics.pass_at_k import pass_at_k
 from dante.statistics.ratio import mean
 
 
@@ -31,18 +28,11 @@ class Problem:
     slices: tuple[str, ...] = ()
 
 
-def pass_at_k(n: int, c: int, k: int) -> float:
-    """The probability that one of k programs passes, from n programs of which c pass; 1 ≤ k ≤ n."""
-    if not 0 <= c <= n or not 1 <= k <= n:
-        raise ValueError(f"n={n}, c={c}, k={k}")
-    return 1 - comb(n - c, k) / comb(n, k)
-
-
-def items_of(problems: Sequence[Problem], ks: Sequence[int]) -> list[ForeignItem]:
+def items_of(problems: Sequence[Problem], ks: Sequence[int]) -> list[Item]:
     """Every problem with its estimate for those k that all problems have programs for."""
     fewest = min(len(problem.passed) for problem in problems)
     return [
-        ForeignItem(
+        Item(
             problem.id,
             problem.text,
             {
@@ -56,7 +46,7 @@ def items_of(problems: Sequence[Problem], ks: Sequence[int]) -> list[ForeignItem
     ]
 
 
-def scores_of(items: Sequence[ForeignItem], slices: Sequence[str], said: str) -> list[Score]:
+def scores_of(items: Sequence[Item], slices: Sequence[str], said: str) -> list[Score]:
     """Means over problems with their standard errors: of all, then per slice.
 
     Args:
@@ -71,7 +61,7 @@ def scores_of(items: Sequence[ForeignItem], slices: Sequence[str], said: str) ->
     ]
 
 
-def _score(items: Sequence[ForeignItem], metric: str, part: str, said: str) -> Score:
+def _score(items: Sequence[Item], metric: str, part: str, said: str) -> Score:
     over_problems = mean(np.array([item.values[metric][0] for item in items]))
     return Score(
         metric, over_problems.value, over_problems.stderr, len(items), part,
