@@ -18,7 +18,18 @@ from dante.run.config.hydra_errors import as_dante_error
 CONF = Path(__file__).parents[2] / "conf"
 # What is not about the evaluation comes from an experiment that is at hand; nothing of it runs.
 _BASE = ("+experiment=sft", "suite=[pocket_real]")
-_TAKEN = ("eval.", "suite=", "data.", "chat", "+chat", "trainer.precision", "trainer.threads", "seed=", "scale=")
+_TAKEN = (
+    "eval.",
+    "eval/",
+    "suite=",
+    "data.",
+    "chat",
+    "+chat",
+    "trainer.precision",
+    "trainer.threads",
+    "seed=",
+    "scale=",
+)
 
 
 def add_parser(subparsers: Any) -> None:

@@ -14,6 +14,7 @@ from dante.evaluate.benchmarks.asked import asked
 from dante.evaluate.benchmarks.backends.base import Backend
 from dante.evaluate.benchmarks.draw import drawn
 from dante.evaluate.benchmarks.sets.base import Sets
+from dante.evaluate.benchmarks.sets.licences import licence_of
 from dante.evaluate.benchmarks.splits import fitted, split_of
 from dante.evaluate.benchmarks.verifiers import Verifier
 from dante.evaluate.harness.definitions import Definition, Definitions, hub_set, task
@@ -267,7 +268,11 @@ class Benchmark(Suite):
         return Measurement(
             items=items,
             slices=sorted({part for item in items for part in item.slices}),
-            details={"task": self.task, "sets": sorted({hub_set(vars(config)) for config in configs}), "items": chosen},
+            details={
+                "task": self.task,
+                "licences": {name: licence_of(name) for name in sorted({hub_set(vars(config)) for config in configs})},
+                "items": chosen,
+            },
             notes=[
                 *([f"{self.name}: {said}."] if said else []),
                 *(f"{self.name} without {key}: {one.install}." for key, one in self.absent.items()),

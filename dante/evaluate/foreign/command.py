@@ -26,13 +26,13 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("results", nargs="+", type=Path, metavar="RESULTS", help="result files, or folders with some")
     parser.add_argument("--model", metavar="NAME", help="one of several models, or the name to write for the only one")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: imported/MODEL")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/imported/MODEL")
 
 
 def run(options: argparse.Namespace) -> int:
     """Reads results, writes them, prints a table of them."""
     chosen = choose(collect(options.results), options.model, options.results)
-    written = write(chosen, options.out or Path("imported", _folder_name(chosen.model)))
+    written = write(chosen, options.out or Path("runs", "imported", _folder_name(chosen.model)))
     console.info(f"\n{chosen.model}\n")
     console.screen().print(_table(chosen))
     for note in evaluation(chosen)["notes"]:

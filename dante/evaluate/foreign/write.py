@@ -58,7 +58,7 @@ def write(chosen: Chosen, out: Path) -> list[Path]:
             f"{out} is a finished step of a run",
             where="--out",
             allowed="a folder of its own",
-            fix="leave --out away: then it is imported/MODEL",
+            fix="leave --out away: then it is runs/imported/MODEL",
         )
     _remove_items(out)
     written = [out / "eval.json"]

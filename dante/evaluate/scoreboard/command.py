@@ -15,7 +15,7 @@ from dante.look.theme import editions
 from dante.system import os_errors
 from dante.system.files import write_text
 
-OUT = Path("scoreboard")
+OUT = Path("runs", "scoreboard")
 _STEM = "scoreboard"
 
 

@@ -1,0 +1,67 @@
+"""Models run by vLLM, in this process."""
+
+import contextlib
+import importlib.metadata
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+from unittest import mock
+
+from dante.errors import DanteError
+from dante.evaluate.benchmarks.backends.base import Backend
+from dante.evaluate.subject import Subject
+from dante.run.precision import dtype_of
+from dante.text.chat import fixed_date
+
+
+class VllmBackend(Backend):
+    """vLLM, as the harness runs it.
+
+    Args:
+        tensor_parallel: GPUs that a model is split over.
+        max_context: tokens of a prompt with its answer; None: what the model allows.
+        options: of vLLM's engine.
+    """
+
+    def __init__(self, tensor_parallel: int, max_context: int | None, options: dict[str, Any]) -> None:
+        self.tensor_parallel, self.max_context, self.options = tensor_parallel, max_context, options
+
+    def open(self, subject: Subject) -> Any:
+        if find_spec("vllm") is None:
+            raise DanteError(
+                "vLLM is not installed in this environment",
+                where="eval/backend",
+                allowed="transformers, or vllm where it is installed",
+                fix="pip install 'dante[vllm]', or leave eval/backend=vllm out",
+            )
+        with _found_by_name():
+            from lm_eval.models.vllm_causallms import VLLM
+
+            return VLLM(
+                pretrained=str(subject.folder),
+                dtype=str(dtype_of(subject.precision)).removeprefix("torch."),
+                tensor_parallel_size=self.tensor_parallel,
+                max_model_len=self.max_context,
+                batch_size="auto",
+                chat_template_args={"strftime_now": fixed_date} | subject.chat,
+                **self.options,
+            )
+
+    def identity(self) -> dict[str, Any]:
+        from vllm import __version__
+
+        return {"backend": "vllm", "version": __version__, "max_context": self.max_context, **self.options}
+
+
+@contextlib.contextmanager
+def _found_by_name() -> Iterator[None]:
+    """The harness asks for the version of a distribution `vllm`, and builds for a CPU have another name."""
+    version = importlib.metadata.version
+
+    def known(name: str) -> str:
+        import vllm
+
+        return str(vllm.__version__) if name == "vllm" else version(name)
+
+    with mock.patch.object(importlib.metadata, "version", known):
+        yield
