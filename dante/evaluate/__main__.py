@@ -32,7 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     module = import_module(COMMANDS[str(named)][0])
     module.add_parser(parser.add_subparsers(dest="command", required=True))
     try:
-        return int(module.run(parser.parse_args(words)))
+        options, rest = parser.parse_known_args(words)
+        if hasattr(options, "overrides"):  # this command takes KEY=VALUE behind its options, and checks them itself
+            options.overrides += rest
+        elif rest:
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        return int(module.run(options))
     except DanteError as error:
         console.error(error)
         return 2

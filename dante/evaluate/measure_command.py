@@ -9,11 +9,14 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
+from rich.table import Table
 
-from dante.console import note
+from dante.console import info, note, screen
 from dante.errors import DanteError
+from dante.look.metric import Metric
 from dante.run.config.check import check
 from dante.run.config.hydra_errors import as_dante_error
+from dante.system.files import read_json
 
 CONF = Path(__file__).parents[2] / "conf"
 # What is not about the evaluation comes from an experiment that is at hand; nothing of it runs.
@@ -69,8 +72,24 @@ def run(args: argparse.Namespace) -> int:
     write_joined(work, {name: work / name}, None, subject.precision, interval)
     shutil.rmtree(out, ignore_errors=True)
     work.rename(out)
-    note(f"done → {out}/eval.json")
-    return 0
+    return _told(read_json(out / "eval.json"), out)
+
+
+def _told(evaluation: dict[str, Any], out: Path) -> int:
+    """Prints what was measured, what was not, and where it lies; 1 where nothing was."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("task", "metric", "value", "stderr", "n"):
+        table.add_column(heading, justify="left" if heading in ("task", "metric") else "right")
+    for row in evaluation["rows"]:
+        reads = Metric(**evaluation["suites"][row["task"].split("/")[0]]["metrics"].get(row["metric"], {"label": ""}))
+        stderr = "–" if row["stderr"] is None else reads.value(row["stderr"])
+        table.add_row(row["task"], row["metric"], reads.value(row["value"]), stderr, f"{row['n']:,}")
+    if evaluation["rows"]:
+        screen().print(table)
+    for text in evaluation["notes"]:
+        note(text)
+    info(f"done → {out}/eval.json")
+    return 0 if evaluation["rows"] else 1
 
 
 def settings(overrides: Sequence[str]) -> dict[str, Any]:
@@ -80,7 +99,7 @@ def settings(overrides: Sequence[str]) -> dict[str, Any]:
         DanteError: a key or a value is wrong, or is none of an evaluation's.
     """
     for word in overrides:
-        if not word.startswith(_TAKEN) or "=" not in word:
+        if not word.removeprefix("+").startswith(_TAKEN) or "=" not in word:
             raise DanteError(
                 f"{word!r} is no setting of an evaluation",
                 where="python -m dante.evaluate measure",

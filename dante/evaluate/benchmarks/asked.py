@@ -23,9 +23,9 @@ class Asked:
     label: str
     meaning: str
 
-    def described(self, decoding: str) -> Metric:
+    def described(self) -> Metric:
         """How it reads."""
-        return Metric(self.label, True, "higher", self.meaning, decoding)
+        return Metric(self.label, True, "higher", self.meaning)
 
 
 ASKED = {

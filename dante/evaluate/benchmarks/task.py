@@ -17,6 +17,7 @@ from dante.evaluate.benchmarks.sets.base import Sets
 from dante.evaluate.benchmarks.sets.licences import licence_of
 from dante.evaluate.benchmarks.splits import fitted, split_of
 from dante.evaluate.benchmarks.verifiers import Verifier
+from dante.evaluate.harness.decoding import decoding_of
 from dante.evaluate.harness.definitions import Definition, Definitions, hub_set, task
 from dante.evaluate.harness.kept import Kept, KeptModel
 from dante.evaluate.harness.quiet import contained
@@ -101,18 +102,16 @@ class Benchmark(Suite):
         self.common, self.changes, self.sampling = common, changes or {}, sampling
         self.asked = asked(metrics)
         self.definitions = Definitions(folder)
-        self.heading = f"{self.name}: {task}, {shots}-shot" + (", in the chat template" if chat else "")
+        self.heading = f"{task}, {shots}-shot"
         self.verifiers = {key: one for key, one in (verifiers or {}).items() if one.present}
         self.absent = {key: one for key, one in (verifiers or {}).items() if not one.present}
-        self.metrics = {key: one.described(self.decoding) for key, one in self.asked.items()}
-        self.metrics |= {key: one.metric(self.decoding) for key, one in self.verifiers.items()}
+        self.metrics = {key: one.described() for key, one in self.asked.items()}
+        self.metrics |= {key: one.metric() for key, one in self.verifiers.items()}
 
     @property
-    def decoding(self) -> str:
-        """How the model is asked, in words."""
-        drawn = self.sampling
-        how = f"{drawn.draws} samples at T={drawn.temperature:g}, top_p={drawn.top_p:g}" if drawn else "greedy"
-        return how + (", chat template" if self.chat else "")
+    def draws(self) -> int:
+        """Answers to a question."""
+        return self.sampling.draws if self.sampling else 1
 
     def measure(self, subject: Subject, out: Path, bars: Bars) -> Measurement | None:
         if self.limit == 0:
@@ -173,14 +172,13 @@ class Benchmark(Suite):
         self, subject: Subject, tasks: Mapping[str, Any], chosen: Mapping[str, list[int]], bars: Bars
     ) -> list[Sample]:
         """The harness's samples of all tasks, draw after draw."""
-        draws = self.sampling.draws if self.sampling else 1
-        advance = bars.add(self.name, draws * sum(len(places) for places in chosen.values()))
+        advance = bars.add(self.name, self.draws * sum(len(places) for places in chosen.values()))
         samples: list[Sample] = []
         with contained():
             from lm_eval import evaluate
 
             model = _Opened(self.common.backend, subject)
-            for draw in range(draws):
+            for draw in range(self.draws):
                 for one in tasks.values():
                     one.set_fewshot_seed(seed=self.common.seed)
                 asking = KeptModel(model, self.kept(subject), self.common.batch, advance, draw)
@@ -265,6 +263,8 @@ class Benchmark(Suite):
         from lm_eval import __version__
 
         asked_items = sum(len(places) for places in chosen.values())
+        if asked_items < all_items:
+            self.heading = f"{self.task}, {self.shots}-shot, {asked_items:,} drawn of {all_items:,} items"
         return Measurement(
             items=items,
             slices=sorted({part for item in items for part in item.slices}),
@@ -277,6 +277,7 @@ class Benchmark(Suite):
                 *([f"{self.name}: {said}."] if said else []),
                 *(f"{self.name} without {key}: {one.install}." for key, one in self.absent.items()),
             ],
+            decoding=decoding_of(vars(configs[0]), self.draws),
             n_shot=self.shots,
             harness=HARNESS,
             harness_version=str(__version__),
@@ -286,6 +287,7 @@ class Benchmark(Suite):
                 "limit": asked_items if asked_items < all_items else None,
                 "chat": self.chat,
                 "said": said,
+                "backend": " ".join(str(self.common.backend.identity()[key]) for key in ("backend", "version")),
             },
         )
 

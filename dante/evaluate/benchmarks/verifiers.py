@@ -23,7 +23,7 @@ class Verifier(ABC):
         return find_spec(self.package) is not None
 
     @abstractmethod
-    def metric(self, decoding: str) -> Metric:
+    def metric(self) -> Metric:
         """How its verdict reads."""
 
     @abstractmethod
@@ -44,8 +44,8 @@ class MathVerify(Verifier):
 
     package, install = "math_verify", "pip install 'dante[benchmarks]'"
 
-    def metric(self, decoding: str) -> Metric:
-        return Metric("math-verify", True, "higher", "the last expression of the answer has the right value", decoding)
+    def metric(self) -> Metric:
+        return Metric("math-verify", True, "higher", "the last expression of the answer has the right value")
 
     def right(self, answer: str, target: str) -> bool:
         from math_verify import parse, verify

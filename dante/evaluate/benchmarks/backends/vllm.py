@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -20,20 +21,19 @@ class VllmBackend(Backend):
     Args:
         tensor_parallel: GPUs that a model is split over.
         max_context: tokens of a prompt with its answer; None: what the model allows.
-        options: of vLLM's engine.
+        enforce_eager: without compiled graphs; a CPU needs it.
+        options: further ones of vLLM's engine.
     """
 
-    def __init__(self, tensor_parallel: int, max_context: int | None, options: dict[str, Any]) -> None:
-        self.tensor_parallel, self.max_context, self.options = tensor_parallel, max_context, options
+    def __init__(
+        self, tensor_parallel: int, max_context: int | None, enforce_eager: bool, options: dict[str, Any]
+    ) -> None:
+        self.tensor_parallel, self.max_context = tensor_parallel, max_context
+        self.enforce_eager, self.options = enforce_eager, options
 
     def open(self, subject: Subject) -> Any:
-        if find_spec("vllm") is None:
-            raise DanteError(
-                "vLLM is not installed in this environment",
-                where="eval/backend",
-                allowed="transformers, or vllm where it is installed",
-                fix="pip install 'dante[vllm]', or leave eval/backend=vllm out",
-            )
+        _check_installed()
+        os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"  # its workers log beside our bars
         with _found_by_name():
             from lm_eval.models.vllm_causallms import VLLM
 
@@ -42,15 +42,27 @@ class VllmBackend(Backend):
                 dtype=str(dtype_of(subject.precision)).removeprefix("torch."),
                 tensor_parallel_size=self.tensor_parallel,
                 max_model_len=self.max_context,
+                enforce_eager=self.enforce_eager,
                 batch_size="auto",
                 chat_template_args={"strftime_now": fixed_date} | subject.chat,
                 **self.options,
             )
 
     def identity(self) -> dict[str, Any]:
+        _check_installed()
         from vllm import __version__
 
         return {"backend": "vllm", "version": __version__, "max_context": self.max_context, **self.options}
+
+
+def _check_installed() -> None:
+    if find_spec("vllm") is None:
+        raise DanteError(
+            "vLLM is not installed in this environment",
+            where="eval/backend",
+            allowed="transformers, or vllm where it is installed",
+            fix="pip install 'dante[vllm]', or leave eval/backend=vllm out",
+        )
 
 
 @contextlib.contextmanager
@@ -59,9 +71,14 @@ def _found_by_name() -> Iterator[None]:
     version = importlib.metadata.version
 
     def known(name: str) -> str:
+        try:
+            return version(name)
+        except importlib.metadata.PackageNotFoundError:
+            if name != "vllm":
+                raise
         import vllm
 
-        return str(vllm.__version__) if name == "vllm" else version(name)
+        return f"{vllm.__version__}+cpu"  # vLLM itself looks for the word, to know what it runs on
 
     with mock.patch.object(importlib.metadata, "version", known):
         yield

@@ -63,19 +63,16 @@ class Programs(Benchmark):
         name: str = "",
     ) -> None:
         super().__init__(task, folder, shots, [], limit, chat, common, changes, sampling, name=name)
-        draws = sampling.draws if sampling else 1
-        if not k or max(k) > draws or min(k) < 1:
+        if not k or max(k) > self.draws or min(k) < 1:
             raise DanteError(
-                f"pass@k for k = {k} needs as many programs per problem, and {draws} are drawn",
+                f"pass@k for k = {k} needs as many programs per problem, and {self.draws} are drawn",
                 where=f"eval.suites.{self.name}.k",
-                allowed=f"numbers from 1 to {draws}",
+                allowed=f"numbers from 1 to {self.draws}",
                 fix="lower k, or give the suite a sampling with more draws",
             )
         self.k, self.problem, self.program, self.allowed, self.limits = k, problem, program, allowed, limits
         self.metrics = {
-            f"pass_at_{one}": Metric(
-                f"pass@{one}", True, "higher", f"one of {one} programs passes all of its tests", self.decoding
-            )
+            f"pass_at_{one}": Metric(f"pass@{one}", True, "higher", f"one of {one} programs passes all of its tests")
             for one in k
         }
 

@@ -33,29 +33,3 @@ class Reader(Protocol):
 def number(value: Any) -> float | None:
     """A JSON number; None for anything else, such as lm-eval's "N/A"."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def decoding_in_words(
-    *,
-    temperature: float | None,
-    top_p: float | None = None,
-    new_tokens: int | None = None,
-    programs: int | None = None,
-    seed: int | None = None,
-) -> str:
-    """How texts were drawn, in words.
-
-    Args:
-        temperature: None or 0: the most likely token.
-        top_p: of the tokens that were drawn from.
-        new_tokens: most tokens of an answer.
-        programs: answers per question.
-        seed: of the draws.
-    """
-    drawn = [f"temperature {temperature:g}"] if temperature else ["greedy"]
-    if temperature:
-        drawn += [f"top-p {top_p:g}"] if top_p is not None and top_p < 1 else []
-        drawn += [f"seed {seed}"] if seed is not None else []
-    drawn += [f"at most {new_tokens:,} new tokens"] if new_tokens else []
-    drawn += [f"{programs} programs per problem"] if programs is not None and programs > 1 else []
-    return ", ".join(drawn)

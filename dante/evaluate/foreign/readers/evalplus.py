@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from dante.errors import DanteError
-from dante.evaluate.foreign.readers.base import decoding_in_words
 from dante.evaluate.foreign.readers.problems import Problem, items_of, scores_of
 from dante.evaluate.foreign.result import Harness, Result
+from dante.evaluate.harness.decoding import decoding_in_words
 
 PASS = "pass"
 KS = (1, 10, 100)  # that evalplus prints

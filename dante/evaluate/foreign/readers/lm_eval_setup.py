@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dante.evaluate.foreign.readers.base import PRECISIONS, decoding_in_words, number
+from dante.evaluate.foreign.readers.base import PRECISIONS
 from dante.evaluate.foreign.readers.lm_eval_tasks import leaves
+from dante.evaluate.harness.decoding import decoding_of
 
 
 def shared(by_task: Mapping[str, Any], tasks: Sequence[str]) -> Any:
@@ -72,24 +73,8 @@ def limit(content: Mapping[str, Any], task: str) -> int | None:
 
 def decoding(content: Mapping[str, Any], task: str) -> str:
     """How the model was asked; empty where its tasks were not asked alike."""
-    configs = {leaf: _decoding(config) for leaf, config in content.get("configs", {}).items()}
+    configs = {leaf: decoding_of(config) for leaf, config in content.get("configs", {}).items()}
     return shared(configs, leaves(content, task)) or ""
-
-
-def _decoding(config: Mapping[str, Any]) -> str:
-    kind = config.get("output_type")
-    if kind != "generate_until":
-        return {"multiple_choice": "log-likelihood of the answers", "loglikelihood": "log-likelihood of the answer",
-                "loglikelihood_rolling": "log-likelihood of the text"}.get(str(kind), "")  # fmt: skip
-    given = config.get("generation_kwargs") or {}
-    temperature = number(given.get("temperature"))
-    sampled = given.get("do_sample", bool(temperature))
-    return decoding_in_words(
-        temperature=(1.0 if temperature is None else temperature) if sampled else None,
-        top_p=number(given.get("top_p")),
-        new_tokens=given.get("max_gen_toks") or given.get("max_new_tokens"),
-        programs=config.get("repeats"),
-    )
 
 
 def _arguments(content: Mapping[str, Any]) -> dict[str, Any]:
