@@ -1,4 +1,7 @@
-"""`measure`: suites of any model, without a run; by default real benchmarks."""
+"""`measure`: suites of any model, without a run; by default real benchmarks.
+
+What was measured before into the same folder stays, but for the suites that are measured again.
+"""
 
 import argparse
 import shutil
@@ -14,10 +17,12 @@ from rich.table import Table
 from dante.console import info, note, screen
 from dante.errors import DanteError
 from dante.look.metric import Metric
+from dante.models.outside import model_identity
 from dante.run.config.check import check
 from dante.run.config.hydra_errors import as_dante_error
-from dante.system.files import read_json
+from dante.system.files import read_json, write_json
 
+IDENTITY, SCORES = "measured.json", "scores.json"
 CONF = Path(__file__).parents[2] / "conf"
 # What is not about the evaluation comes from an experiment that is at hand; nothing of it runs.
 _BASE = ("+experiment=sft", "suite=[pocket_real]")
@@ -65,14 +70,53 @@ def run(args: argparse.Namespace) -> int:
         chat=cfg["chat"],
         kept=Path("runs") / ".answers",
     )
+    identity = {"model": model_identity(subject.folder) or args.model, "precision": subject.precision, "name": name}
+    _check_alike(out, identity)
     work = out.with_name(f"{out.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
     measure(subject, build_suites(cfg["eval"]["suites"]), work / name, cfg["trainer"]["threads"])
+    _keep_earlier(out / name, work / name)
+    write_json(work / IDENTITY, identity)
     interval = {k: cfg["eval"][k] for k in ("confidence", "seed")} | {"resamples": cfg["eval"]["bootstrap"]}
     write_joined(work, {name: work / name}, None, subject.precision, interval)
     shutil.rmtree(out, ignore_errors=True)
     work.rename(out)
     return _told(read_json(out / "eval.json"), out)
+
+
+def _check_alike(out: Path, identity: dict[str, Any]) -> None:
+    """Refuses to put two models, or two precisions, into one folder.
+
+    Raises:
+        DanteError: the folder is another model's, or none of this command's.
+    """
+    if not out.exists():
+        return
+    if not (out / IDENTITY).is_file():
+        raise DanteError(f"{out} is there, and not of this command", where="--out", fix=f"--out {out}-benchmarks")
+    before = read_json(out / IDENTITY)
+    if before != identity:
+        unlike = ", ".join(key for key in identity if before.get(key) != identity[key])
+        raise DanteError(
+            f"{out} holds measurements of another {unlike}",
+            where="--out",
+            allowed="a folder of its own for every model and precision",
+            fix=f"--out {out}-{identity['precision']}, or another name",
+        )
+
+
+def _keep_earlier(before: Path, now: Path) -> None:
+    """Takes over the suites that were measured earlier and not now."""
+    if not (before / SCORES).is_file():
+        return
+    earlier, scores = read_json(before / SCORES), read_json(now / SCORES)
+    kept = [suite for suite in earlier["suites"] if suite not in scores["suites"]]
+    for suite in kept:
+        shutil.copytree(before / suite, now / suite, dirs_exist_ok=True)
+    rows = [row for row in earlier["rows"] if row["task"].split("/")[0] in kept]
+    notes = [text for text in earlier["notes"] if text.split(":")[0].split()[0] in kept]
+    merged = {"suites": kept + scores["suites"], "rows": rows + scores["rows"], "notes": notes + scores["notes"]}
+    write_json(now / SCORES, scores | merged)
 
 
 def _told(evaluation: dict[str, Any], out: Path) -> int:

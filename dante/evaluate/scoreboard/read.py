@@ -68,8 +68,10 @@ class Model:
 
     @property
     def label(self) -> str:
-        """`student of my_run`; of several runs the first, and how many others."""
+        """`student of my_run`; of several runs the first, and how many others; of no run its name alone."""
         first, *others = self.runs
+        if self.runs == (self.name,):
+            return self.name
         more = {0: "", 1: f" and {others[0] if others else ''}"}.get(len(others), f" and {len(others)} others")
         return f"{self.name} of {first}{more}"
 
