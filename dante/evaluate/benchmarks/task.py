@@ -5,7 +5,7 @@ suite's items stands `samples.jsonl`: per item the prompt's hash, what the model
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,12 @@ class Benchmark(Suite):
         items = list(self.items(samples, subject))
         write_lines(out / "samples.jsonl", [dict(self.kept_of(sample)) for sample in samples])
         configs = [one.config for one in tasks.values()]
-        return self.measurement(items, configs, chosen, said, sum(sizes.values()))
+        found = self.measurement(items, configs, chosen, said, sum(sizes.values()))
+        return replace(found, details={**found.details, **self.template(subject)})
+
+    def template(self, subject: Subject) -> dict[str, Any]:
+        """Which chat template has written the prompts."""
+        return {"chat_template": fingerprint(subject.renderer.tokenizer.chat_template)} if self.chat else {}
 
     def tasks(self) -> tuple[dict[str, Any], str]:
         """The harness's task objects by name, and what has to be said of their items.
