@@ -12,6 +12,7 @@ from dante.cache import Record, read_records
 from dante.cache.records.reader import first_answers
 from dante.cache.records.record import Split
 from dante.evaluate import items
+from dante.models.pretrained import Source, read_config
 from dante.run.precision import dtype_of
 from dante.students.load import load_student
 from dante.text.chat import ChatRenderer
@@ -64,6 +65,13 @@ class Subject:
     @property
     def dtype(self) -> torch.dtype:
         return dtype_of(self.precision)
+
+    @cached_property
+    def context(self) -> int | None:
+        """Tokens that it reads at most, where its config says so; no weights are loaded."""
+        config = read_config(Source(str(self.folder), "model")).get_text_config()
+        limit: int | None = getattr(config, "max_position_embeddings", None)
+        return limit
 
     @cached_property
     def model(self) -> PreTrainedModel:

@@ -122,6 +122,7 @@ class Benchmark(Suite):
                 sizes = {name: len(list(one.eval_docs)) for name, one in tasks.items()}
         except Exception as error:  # of a set that is not here, of a server that is not reached: the others go on
             raise NotMeasured(_reason(self.name, error)) from error
+        self.check_room(subject, tasks)
         chosen = drawn(sizes, self.limit, self.common.seed)
         some = {name: tasks[name] for name in chosen}
         samples = self.answered(subject, some, chosen, bars)
@@ -130,6 +131,15 @@ class Benchmark(Suite):
         configs = [one.config for one in tasks.values()]
         found = self.measurement(items, configs, chosen, said, sum(sizes.values()))
         return replace(found, details={**found.details, **self.template(subject)})
+
+    def check_room(self, subject: Subject, tasks: Mapping[str, Any]) -> None:
+        """Refuses to ask for answers that a model's context has no room for."""
+        asked_for = [(one.config.generation_kwargs or {}).get("max_gen_toks", 0) for one in tasks.values()]
+        if subject.context is not None and max(asked_for) >= subject.context:
+            raise NotMeasured(
+                f"{self.name} was not measured: it asks for up to {max(asked_for):,} new tokens, and {subject.name} "
+                f"reads {subject.context:,} in all."
+            )
 
     def template(self, subject: Subject) -> dict[str, Any]:
         """Which chat template has written the prompts."""
