@@ -61,16 +61,22 @@ def change(pair: Json) -> str:
     return f"{metric.signed(pair['difference'])} [{metric.signed(pair['low'])}, {metric.signed(pair['high'])}]"
 
 
-def pair_sentence(pair: Json) -> str:
-    """A paired difference in words, with its interval, and plainly when it is not distinguishable from none."""
+def pair_sentence(pair: Json, of: str = "") -> str:
+    """A paired difference in words, with its interval, and plainly when it is not distinguishable from none.
+
+    Args:
+        pair: of `eval.json`.
+        of: what was measured, where the metric's name alone does not tell.
+    """
     metric, a, b = how(pair), the(pair["a"]), the(pair["b"])
+    label = metric.label + (f" of {of}" if of else "")
     if not distinct(pair):
-        return sentence(f"{a} and {b} are not distinguishable in {metric.label} ({interval(pair)})")
+        return sentence(f"{a} and {b} are not distinguishable in {label} ({interval(pair)})")
     if pair["metric"] == "bits_per_byte":
         less = "less" if pair["difference"] < 0 else "more"
         return sentence(f"{a} needs {metric.gap(pair['difference'])} bits per byte {less} than {b} ({interval(pair)})")
     side = "below" if pair["difference"] < 0 else "above"
-    return sentence(f"{a} is {metric.gap(pair['difference'])} {side} {b} in {metric.label} ({interval(pair)})")
+    return sentence(f"{a} is {metric.gap(pair['difference'])} {side} {b} in {label} ({interval(pair)})")
 
 
 def duration(seconds: int | float) -> str:

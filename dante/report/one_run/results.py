@@ -132,7 +132,11 @@ def scored(run: Run) -> Json:
 
 def pair_sentences(run: Run) -> list[str]:
     """Paired differences on whole tasks, in words."""
-    return [pair_sentence(pair) for pair in _pairs(run) if "/" not in pair["task"] and pair["task"] != RETENTION]
+    pairs = [pair for pair in _pairs(run) if "/" not in pair["task"] and pair["task"] != RETENTION]
+    tasks: dict[str, set[str]] = {}
+    for pair in pairs:
+        tasks.setdefault(how(pair).label, set()).add(pair["task"])
+    return [pair_sentence(pair, pair["task"] if len(tasks[how(pair).label]) > 1 else "") for pair in pairs]
 
 
 def confidence_note(run: Run) -> str:
