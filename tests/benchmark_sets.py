@@ -74,7 +74,7 @@ def mmlu(count: int, subject: str) -> list[Row]:
     ]
 
 
-def mmlu_pro(count: int) -> list[Row]:
+def mmlu_pro(count: int, first: int = 0) -> list[Row]:
     return [
         {
             "question_id": number,
@@ -86,7 +86,7 @@ def mmlu_pro(count: int) -> list[Row]:
             "cot_content": f"A: Let's think step by step. It is so. The answer is ({'ABCDEFGHIJ'[number % 10]}).",
         }
         for category in CATEGORIES
-        for number, thing in _things(count)
+        for number, thing in _things(count, first)
     ]
 
 
@@ -127,7 +127,7 @@ def write_sets(folder: Path, items: int = 3) -> Path:
         "allenai/ai2_arc/ARC-Challenge": {"train": arc(30, 100), "validation": arc(4, 200), "test": arc(items)},
         "baber/piqa": {"train": piqa(12), "validation": piqa(items)},
         "openai/gsm8k/main": {"train": gsm8k(12, 50), "test": gsm8k(items)},
-        "TIGER-Lab/MMLU-Pro": {"validation": mmlu_pro(5), "test": mmlu_pro(items)},
+        "TIGER-Lab/MMLU-Pro": {"validation": mmlu_pro(5, 50), "test": mmlu_pro(items)},
         "openai/openai_humaneval": {"test": humaneval(items)},
         "google-research-datasets/mbpp/full": {"test": mbpp(items)},
     } | {f"cais/mmlu/{subject}": {"dev": mmlu(5, subject), "test": mmlu(items, subject)} for subject in subjects}

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from dante.evaluate.benchmarks.code.suite import Programs
-from dante.evaluate.benchmarks.task import Benchmark
+from dante.evaluate.benchmarks.task import Benchmark, Said
 from dante.evaluate.harness.definitions import Definitions, hub_set
 from dante.evaluate.harness.quiet import contained
 from dante.run.parts import build
@@ -46,6 +46,12 @@ def suites(sets: Path) -> dict[str, Benchmark]:
     }
 
 
+def made(suite: Benchmark, leaf: str) -> Any:
+    """A task object of the harness's, as the suite asks it."""
+    known = suite.definition(leaf)
+    return suite.task_of(known, suite.found(known, {}), Said())
+
+
 def first_requests(task: Any) -> list[Any]:
     """What a model is asked of a task's first item."""
     with contained():
@@ -70,7 +76,7 @@ def test_first_prompts_are_the_committed_ones(suites: dict[str, Benchmark]) -> N
     for name, suite in suites.items():
         with contained():
             leaf = suite.definitions.leaves(suite.task)[0]
-            task, _ = suite.fitted(leaf)
+            task = made(suite, leaf)
         found[name] = {"task": leaf, "requests": shown(task)}
     if os.environ.get("DANTE_GOLDEN") == "write":
         GOLDEN.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -120,6 +126,14 @@ def test_prompts_are_what_the_harness_renders(
     assert own_rendering(suites[name], sets, tmp_path) == committed[name]["requests"]
 
 
+def test_the_card_s_mmlu_pro_is_what_its_harness_rendered(suites: dict[str, Benchmark]) -> None:
+    """`mmlu_pro_0_4_5.txt` is what lm-eval 0.4.5's own `utils.py` and `samplers.py` make of the same items."""
+    with contained():
+        task = made(suites["mmlu_pro_5shot_v1"], "mmlu_pro_biology")
+    ((prompt, _),) = first_requests(task)
+    assert prompt == GOLDEN.with_name("mmlu_pro_0_4_5.txt").read_text(encoding="utf-8")
+
+
 def test_every_benchmark_of_the_cards_is_compared(suites: dict[str, Benchmark]) -> None:
     compared = set(json.loads(GOLDEN.read_text(encoding="utf-8")))
     assert compared == set(suites)
@@ -136,7 +150,7 @@ def test_programs_are_asked_for_as_the_harness_does(name: str, suites: dict[str,
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
     doc = json.loads((sets / hub_set(known) / "test.jsonl").read_text().splitlines()[0])
     with contained():
-        task, _ = suite.fitted(suite.task)
+        task = made(suite, suite.task)
     ((prompt, how),) = first_requests(task)
     shots = task.fewshot_cfg.samples if suite.shots else []
     rendered = [
@@ -153,7 +167,7 @@ def test_a_changed_definition_is_noticed(suites: dict[str, Benchmark]) -> None:
     """The committed prompts are no copy of what is rendered: another number of examples is another prompt."""
     suite = suites["hellaswag_10shot"]
     with contained():
-        task, _ = suite.fitted("hellaswag")
+        task = made(suite, "hellaswag")
     task.set_config(key="num_fewshot", value=9)
     assert first_requests(task) != json.loads(GOLDEN.read_text(encoding="utf-8"))["hellaswag_10shot"]["requests"]
 

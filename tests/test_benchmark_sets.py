@@ -10,7 +10,7 @@ from dante.evaluate.benchmarks.backends.transformers import TransformersBackend
 from dante.evaluate.benchmarks.sets import FolderSets, Found, HubSets, PackageSets, Sets, sets
 from dante.evaluate.benchmarks.sets import package as package_module
 from dante.evaluate.benchmarks.splits import fitted
-from dante.evaluate.benchmarks.task import Benchmark, Common
+from dante.evaluate.benchmarks.task import Benchmark, Common, Said
 from dante.evaluate.harness.definitions import Definitions, hub_set
 from dante.evaluate.harness.quiet import contained
 from dante.evaluate.progress import Bars
@@ -112,10 +112,11 @@ def prompts(splits: dict[str, list[dict[str, Any]]], task: str, folder: str, sho
     """What is asked of every item, in its order, and what stands in for worked examples."""
     suite = Benchmark(task, folder, shots, ["acc"], None, False, Common(Some(splits), TransformersBackend(2), 0, 2))
     with contained():
-        made, said = suite.fitted(task)
+        known, said = suite.definition(task), Said()
+        made = suite.task_of(known, suite.found(known, {}), said)
         made.build_all_requests()
     first = {request.doc_id: request.args[0] for request in reversed(made.instances)}
-    return [first[place] for place in sorted(first)], "; ".join(said)
+    return [first[place] for place in sorted(first)], "; ".join(said.stand_ins)
 
 
 def test_an_item_is_never_a_worked_example_of_itself() -> None:
@@ -131,6 +132,31 @@ def test_an_item_is_never_a_worked_example_of_itself() -> None:
         numbers = {int(line.split("number ")[1].split()[0]) for line in examples.split("\n\n")}
         assert numbers == set(range(11)) - {place}
         assert question.endswith(f"number {place}")
+
+
+def test_options_that_are_shuffled_are_asked_and_scored_in_one_order() -> None:
+    """GPQA's definition shuffles whenever its items are looked at: an oracle that reads the prompt is right."""
+    rows = [
+        {"Question": f"q{n}", "Correct Answer": f"right{n}"}
+        | {f"Incorrect Answer {k}": f"wrong{n}.{k}" for k in (1, 2, 3)}
+        for n in range(40)
+    ]
+    suite = Benchmark(
+        "gpqa_diamond_cot_zeroshot", "gpqa/cot_zeroshot", 0, ["exact_match_flexible"], None, False,
+        Common(Some({"train": rows}), TransformersBackend(2), 7, 2),
+    )  # fmt: skip
+    (first,), _ = (list(part.values()) if isinstance(part, dict) else part for part in suite.tasks())
+    (again,), _ = (list(part.values()) if isinstance(part, dict) else part for part in suite.tasks())
+    with contained():
+        first.build_all_requests()
+    prompts = {request.doc_id: request.args[0] for request in first.instances}
+    letters = set()
+    for place, doc in enumerate(first.eval_docs):
+        letter = prompts[place].split(f") right{place}")[0][-1]
+        assert doc["answer"] == f"({letter})"
+        letters.add(letter)
+    assert letters == set("ABCD")
+    assert list(first.eval_docs) == list(again.eval_docs)
 
 
 def test_another_split_stands_in_before_the_one_that_is_asked() -> None:

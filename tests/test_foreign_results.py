@@ -200,7 +200,7 @@ def test_items_give_the_rows_and_their_standard_errors(imported: Path, lm_eval_o
                     assert row["stderr"] == pytest.approx(above.std(ddof=1) / math.sqrt(len(above)))
     first = lines(imported / "mmlu_5shot" / "items.jsonl")[0]
     sample = lines(next(lm_eval_out.rglob("samples_mmlu_anatomy_*.jsonl")))[0]
-    assert (first["id"], first["text"]) == ("mmlu_anatomy/0", sample["doc_hash"][:16])
+    assert (first["id"], first["text"]) == ("mmlu_anatomy/0", sample["prompt_hash"][:16])
     assert first["slices"] == ["subtask=mmlu_stem", "subtask=mmlu_anatomy"]
 
 
@@ -366,7 +366,7 @@ def test_bigcode_without_programs_or_with_those_of_another_run(tmp_path: Path) -
         ("humaneval", "pass_at_10", 0.2, None, None),
         ("mbpp", "pass_at_1", 0.426, None, None),
     ]
-    assert alone["rows"][0]["decoding"] == "temperature 0.2, top-p 0.95, seed 0, 20 programs per problem"
+    assert alone["rows"][0]["decoding"] == "temperature 0.2, top-p 0.95, seed 0, 20 answers per question"
     assert sum("does not say of how many problems" in note for note in alone["notes"]) == 2
     other = ask(bigcode(tmp_path / "o", {"humaneval": {"pass@1": 0.5}}, [["x"]] * 3))
     assert other["rows"][0]["n"] is None
@@ -433,7 +433,7 @@ def test_evalplus_base_and_plus(tmp_path: Path) -> None:
     row = found["humaneval", "pass_at_1"]
     assert row["stderr"] == pytest.approx(0.5 / math.sqrt(3))  # of 0.5, 1, 0
     assert (row["n"], row["model"], row["harness"]) == (3, "my/model", "evalplus")
-    assert row["decoding"] == "temperature 0.8, 4 programs per problem"
+    assert row["decoding"] == "temperature 0.8, 4 answers per question"
     assert [note for note in content["notes"] if "says pass@2 = 0.9000 of humaneval_plus, its programs 0.5000" in note]
     main(["import", str(path), "--out", str(tmp_path / "out")])
     items = lines(tmp_path / "out" / "humaneval_plus" / "items.jsonl")
@@ -483,7 +483,7 @@ def test_livecodebench_with_difficulty_and_window(tmp_path: Path) -> None:
         ("livecodebench/difficulty=hard", "pass_at_1"): (0.0, 1),
     }
     assert content["rows"][0]["task_version"] == "contests 2024-08-03 to 2025-01-04"
-    assert content["rows"][0]["decoding"] == "temperature 0.2, 4 programs per problem"
+    assert content["rows"][0]["decoding"] == "temperature 0.2, 4 answers per question"
     assert content["rows"][0]["model"] == "MyModel"
     assert content["suites"]["livecodebench"]["slices"] == ["difficulty=easy", "difficulty=hard"]
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from dante.cache import Record, read_records
 from dante.cache.records.reader import first_answers
 from dante.cache.records.record import Split
 from dante.evaluate import items
+from dante.models.outside import model_identity
 from dante.models.pretrained import Source, read_config
 from dante.run.precision import dtype_of
 from dante.students.load import load_student
@@ -67,11 +68,32 @@ class Subject:
         return dtype_of(self.precision)
 
     @cached_property
+    def config(self) -> PreTrainedConfig:
+        """Its config; no weights are loaded."""
+        return read_config(Source(str(self.folder), "model"))
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What it is, wherever it lies: its files, or of a hub id the commit that is read."""
+        if self.folder.is_dir():
+            return model_identity(self.folder)
+        return {"id": str(self.folder), "commit": getattr(self.config, "_commit_hash", None)}
+
+    @property
     def context(self) -> int | None:
-        """Tokens that it reads at most, where its config says so; no weights are loaded."""
-        config = read_config(Source(str(self.folder), "model")).get_text_config()
-        limit: int | None = getattr(config, "max_position_embeddings", None)
+        """Tokens that it reads at most, where its config says so."""
+        limit: int | None = getattr(self.config.get_text_config(), "max_position_embeddings", None)
         return limit
+
+    @cached_property
+    def opened(self) -> dict[str, Any]:
+        """Models of other programs that have been opened of it, by what runs them."""
+        return {}
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Its tokenizer; a base model has no chat template, and needs none."""
+        return load_tokenizer(self.folder)
 
     @cached_property
     def model(self) -> PreTrainedModel:
@@ -81,7 +103,7 @@ class Subject:
     @cached_property
     def renderer(self) -> ChatRenderer:
         """Its tokenizer and chat template."""
-        return ChatRenderer(load_tokenizer(self.folder), **self.chat)
+        return ChatRenderer(self.tokenizer, **self.chat)
 
     @cached_property
     def records(self) -> list[Record]:

@@ -1,8 +1,8 @@
-"""MMLU-Pro as the harness asked it until September 2024: its version 1.0, which the DANTE card's number is of [C].
+"""MMLU-Pro as lm-eval 0.4.5 asked it, whose number the DANTE card has [C].
 
-What has changed since, and moves scores: answers end at 256 new tokens and at `Q:` (today 2,048, `Question:`), worked
-examples stand as text behind one another with two empty lines between, options keep their white space, and the
-description ends without a new line. A number of this version is no number of today's.
+Its template calls itself version 1.0 and its group 2.0. What has changed since, and moves scores: answers end at 256
+new tokens and at `Q:` (today 2,048, `Question:`), a worked example is one text with its answer in it, in chats as
+well, and options keep their white space. A number of this version is no number of today's.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,6 @@ class MmluProV1(Benchmark):
     def definition(self, name: str) -> Definition:
         known = super().definition(name)
         return known | {
-            "description": str(known["description"]).removesuffix("\n"),
             "doc_to_text": question,
             "fewshot_config": {"sampler": "first_n", "doc_to_text": worked_example, "doc_to_target": ""},
             "generation_kwargs": {
@@ -41,8 +40,8 @@ def question(doc: Mapping[str, Any]) -> str:
 
 
 def worked_example(doc: Mapping[str, Any]) -> str:
-    """A question with its answer, and the two empty lines in front of the next one."""
-    return f"{_options(doc)}{doc['cot_content'].replace(f'A: {_THINK}', f'Answer: {_THINK}')}\n\n\n\n"
+    """A question with its answer, and the empty line in front of the next one."""
+    return f"{_options(doc)}{doc['cot_content'].replace(f'A: {_THINK}', f'Answer: {_THINK}')}\n\n"
 
 
 def _options(doc: Mapping[str, Any]) -> str:

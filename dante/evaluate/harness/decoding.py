@@ -27,7 +27,7 @@ def decoding_of(config: Mapping[str, Any], draws: int | None = None) -> str:
         temperature=(1.0 if temperature is None else temperature) if sampled else None,
         top_p=_number(given.get("top_p")),
         new_tokens=given.get("max_gen_toks") or given.get("max_new_tokens"),
-        programs=config.get("repeats") if draws is None else draws,
+        answers=config.get("repeats") if draws is None else draws,
     )
 
 
@@ -40,7 +40,7 @@ def decoding_in_words(
     temperature: float | None,
     top_p: float | None = None,
     new_tokens: int | None = None,
-    programs: int | None = None,
+    answers: int | None = None,
     seed: int | None = None,
 ) -> str:
     """How texts were drawn, in words.
@@ -49,7 +49,7 @@ def decoding_in_words(
         temperature: None or 0: the most likely token.
         top_p: of the tokens that were drawn from.
         new_tokens: most tokens of an answer.
-        programs: answers per question.
+        answers: answers per question.
         seed: of the draws.
     """
     drawn = [f"temperature {temperature:g}"] if temperature else ["greedy"]
@@ -57,5 +57,5 @@ def decoding_in_words(
         drawn += [f"top-p {top_p:g}"] if top_p is not None and top_p < 1 else []
         drawn += [f"seed {seed}"] if seed is not None else []
     drawn += [f"at most {new_tokens:,} new tokens"] if new_tokens else []
-    drawn += [f"{programs} programs per problem"] if programs is not None and programs > 1 else []
+    drawn += [f"{answers} answers per question"] if answers is not None and answers > 1 else []
     return ", ".join(drawn)

@@ -57,11 +57,16 @@ class Definitions:
             functions: import what its YAML names with `!function`; else their places as text (`FILE.NAME`), for tasks
                 whose modules ask a server for something as soon as they are imported.
         """
-        # The harness has no public function that reads a definition without loading its items.
-        from lm_eval.tasks._yaml_loader import load_yaml
+        return dict(_read(self.folder, name, functions))
 
-        known: Definition = load_yaml(_index(self.folder)[name].yaml_path, resolve_func=functions)
-        return known
+
+@functools.cache
+def _read(folder: str | None, name: str, functions: bool) -> Definition:
+    # The harness has no public function that reads a definition without loading its items.
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    known: Definition = load_yaml(_index(folder)[name].yaml_path, resolve_func=functions)
+    return known
 
 
 @functools.cache
@@ -97,6 +102,10 @@ def task(known: Definition, splits: Mapping[str, Any] | None, *, shots: int, see
     made = ConfigurableTask(config=config)
     made.set_config(key="num_fewshot", value=shots)
     made.set_fewshot_seed(seed=seed)
+    # The harness would make its items anew at every look, and some by chance: asked in one order, scored in another.
+    split = made.config.test_split or made.config.validation_split
+    made.dataset = {**made.dataset, split: made.eval_docs}
+    made.config.process_docs = None
     return made
 
 

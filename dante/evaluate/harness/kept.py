@@ -4,13 +4,17 @@ Which requests are asked together follows from all of them, never from what is a
 on its neighbours, and the one that is asked again has the same ones.
 """
 
+import contextlib
 import functools
+import os
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from dante.errors import DanteError
 from dante.system.files import fingerprint, read_json, write_json
 
 Request = Any  # lm_eval.api.instance.Instance
@@ -33,11 +37,15 @@ class Kept:
             asked: plain content that identifies the batch.
         """
         path = self.folder / f"{fingerprint(asked)}.json"
-        if not path.is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(path, answer())
-        answers: list[Any] = read_json(path)
-        return answers
+        if path.is_file():
+            with contextlib.suppress(DanteError):  # a damaged one is made again
+                return list(read_json(path))
+        answers = answer()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        own = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")  # another process may write the same answers
+        write_json(own, answers)
+        own.replace(path)
+        return list(read_json(path))
 
 
 class KeptModel:
@@ -48,11 +56,21 @@ class KeptModel:
         kept: where answers lie.
         items: asked together.
         advance: called with the number of items finished, for a progress bar.
+        look: called with every prompt and what is asked behind it: an option, or how an answer is generated.
         draw: which sample of several this is; 0 for greedy answers.
     """
 
-    def __init__(self, model: Any, kept: Kept, items: int, advance: Callable[[int], object], draw: int = 0) -> None:
-        self.model, self.kept, self.items, self.advance, self.draw = model, kept, items, advance, draw
+    def __init__(
+        self,
+        model: Any,
+        kept: Kept,
+        items: int,
+        advance: Callable[[int], object],
+        look: Callable[[str, Any], object],
+        draw: int,
+    ) -> None:
+        self.model, self.kept, self.items, self.advance = model, kept, items, advance
+        self.look, self.draw = look, draw
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
@@ -67,6 +85,8 @@ class KeptModel:
         answers: dict[int, Any] = {}
         for batch in self._batches(requests):
             chosen = [requests[place] for items in batch for place in items]
+            for request in chosen:
+                self.look(*request.args)
             asked = [kind, self.draw, [list(request.args) for request in chosen]]
             given = self.kept.get(asked, functools.partial(self._ask, kind, chosen, int(fingerprint(asked), 16)))
             answers |= dict(zip((place for items in batch for place in items), given, strict=True))

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from dante.losses.vocabulary.head import Head
 from dante.losses.vocabulary.scoring import token_scores
@@ -58,6 +60,7 @@ def _rows(requests: Sequence[Request], context: int) -> list[Row]:
     """The different rows behind requests, truncated from the left as the harness does."""
     rows: dict[tuple[int, ...], Row] = {}
     for index, (_, before, continuation) in enumerate(requests):
+        assert 0 < len(continuation) <= context  # as the harness has it
         ids = tuple((before + continuation)[-(context + 1) :][:-1])
         rows.setdefault(ids, Row(ids)).asked[index] = continuation
     return sorted(rows.values(), key=lambda row: row.ids)
@@ -94,14 +97,20 @@ def _shared(group: Sequence[Row]) -> int:
     return max(0, min(shared, *(row.behind for row in group)))
 
 
+def _beginning(model: Any, ids: Sequence[int], rows: int) -> Any:
+    """Keys and values of what rows share, a copy for each; None of a model that keeps more than those."""
+    past = model.base_model(input_ids=torch.tensor([ids], device=model.device), use_cache=True).past_key_values
+    if not isinstance(past, DynamicCache) or any(type(layer) is not DynamicLayer for layer in past.layers):
+        return None
+    past.batch_repeat_interleave(rows)
+    return past
+
+
 def _read(model: Any, shared: int, rows: Sequence[Row]) -> dict[int, tuple[float, bool]]:
     """Request → log-likelihood of its continuation in nats, and whether every token of it is the most likely one."""
     device = model.device
-    past = None
-    if shared:
-        beginning = torch.tensor([rows[0].ids[:shared]], device=device)
-        past = model.base_model(input_ids=beginning, use_cache=True).past_key_values
-        past.batch_repeat_interleave(len(rows))
+    past = _beginning(model, rows[0].ids[:shared], len(rows)) if shared else None
+    shared = shared if past is not None else 0
     longest = max(len(row.ids) for row in rows) - shared
     ids_BT = torch.zeros(len(rows), longest, dtype=torch.long)
     for place, row in enumerate(rows):

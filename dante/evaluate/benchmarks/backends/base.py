@@ -19,4 +19,16 @@ class Backend(ABC):
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """What its answers depend on besides the model and its precision."""
+        """What its answers depend on besides the model and its precision: `backend`, `version`, …
+
+        Raises:
+            DanteError: it cannot run here.
+        """
+
+    def context(self, subject: Subject) -> int | None:
+        """Tokens that a model reads at most, its answer included; None: nobody knows."""
+        return subject.context
+
+    def sampling(self, seed: int) -> dict[str, Any]:
+        """What a sampled answer is asked with, so that it follows from a seed wherever it is drawn."""
+        return {}

@@ -26,7 +26,7 @@ class TransformersBackend(Backend):
         # A loaded model, not a path: with a path the harness would set up a process group of its own under torchrun.
         return PrefixSharingLM(
             pretrained=subject.model,
-            tokenizer=subject.renderer.tokenizer,
+            tokenizer=subject.tokenizer,
             batch_size=self.batch,
             softmax_dtype=torch.float32,
             chat_template_args={"strftime_now": fixed_date} | subject.chat,

@@ -54,6 +54,12 @@ class VllmBackend(Backend):
 
         return {"backend": "vllm", "version": __version__, "max_context": self.max_context, **self.options}
 
+    def context(self, subject: Subject) -> int | None:
+        return subject.context if self.max_context is None else self.max_context
+
+    def sampling(self, seed: int) -> dict[str, Any]:
+        return {"seed": seed}  # its engine is another process, with a generator of its own
+
 
 def _check_installed() -> None:
     if find_spec("vllm") is None:

@@ -5,11 +5,12 @@ definition is read without what it names, and prompts, worked examples, delimite
 the items stands `samples.jsonl`: every answer, the program in it, and its verdict.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from dante.errors import DanteError
+from dante.evaluate.benchmarks.asking import AskedModel
 from dante.evaluate.benchmarks.code.judged import verdicts
 from dante.evaluate.benchmarks.code.problems import Problem
 from dante.evaluate.benchmarks.code.programs import Program
@@ -98,34 +99,44 @@ class Programs(Benchmark):
         known = {key: value for key, value in known.items() if key not in ("filter_list", "unsafe_code")}
         return self.sampled(known | {"metric_list": [{"metric": "bypass"}]})
 
-    def answered(
-        self, subject: Subject, tasks: Mapping[str, Any], chosen: Mapping[str, list[int]], bars: Bars
-    ) -> list[Sample]:
-        samples = super().answered(subject, tasks, chosen, bars)
-        programs = [self.program_of(sample) for sample in samples]
-        judged_by = [self.problem.judged_by(sample["doc"]) for sample in samples]
-        advance = bars.add(f"{self.name}: programs", len(samples))
-        found = verdicts(list(zip(programs, judged_by, strict=True)), self.limits, self.kept(subject), advance)
+    def judged(self, samples: Sequence[Sample], subject: Subject, bars: Bars) -> list[Sample]:
+        model = AskedModel(self.common.backend, subject, self.common.batch, self.common.seed, self.chat)
+        programs = [(self.program_of(sample), self.problem.judged_by(sample["doc"])) for sample in samples]
+        found = verdicts(programs, self.limits, model.kept, bars.add(f"{self.name}: programs", len(samples)))
         return [
-            {**sample, "program": program, "verdict": verdict}
-            for sample, program, verdict in zip(samples, programs, found, strict=True)
+            {**sample, "program": program, "verdict": verdict, "values": {"passed": float(verdict.passed)}}
+            for sample, (program, _), verdict in zip(samples, programs, found, strict=True)
         ]
+
+    def check_metrics(self, samples: Sequence[Sample]) -> None:
+        """They are ours."""
+
+    def notes_of(self, samples: Sequence[Sample]) -> list[str]:
+        unfit = [sample for sample in samples if sample["verdict"].outcome == "unfit"]
+        return (
+            [
+                f"{self.name}: the tests of {len(unfit)} of {len(samples)} programs cannot be run in the sandbox "
+                f"({unfit[0]['verdict'].why}); these count as wrong."
+            ]
+            if unfit
+            else []
+        )
 
     def program_of(self, sample: Sample) -> str:
         """The program in an answer."""
         doc = sample["doc"]
         return self.program.read(str(sample["resps"][0][0]), self.problem.beginning(doc), self.problem.entry(doc))
 
-    def items(self, samples: Sequence[Sample], subject: Subject) -> Iterator[Item]:
+    def items(self, samples: Sequence[Sample]) -> Iterator[Item]:
         by_item: dict[tuple[str, int], list[Sample]] = {}
         for sample in samples:
             by_item.setdefault((str(sample["task"]), int(sample["doc_id"])), []).append(sample)
         for (name, number), found in by_item.items():
             right = sum(sample["verdict"].passed for sample in found)
             values = {f"pass_at_{k}": (pass_at_k(len(found), right, k), 1.0) for k in self.k}
-            yield Item(f"{name}/{number}", str(found[0]["doc_hash"])[:16], values)
+            yield Item(f"{name}/{number}", self.identity_of(found[0]), values)
 
-    def kept_of(self, sample: Sample) -> Sample:
+    def line_of(self, sample: Sample) -> Sample:
         named = ("task", "doc_id", "draw", "doc_hash", "prompt_hash", "resps", "program")
         verdict: Verdict = sample["verdict"]
         return {name: sample[name] for name in named} | {"outcome": verdict.outcome, "why": verdict.why}

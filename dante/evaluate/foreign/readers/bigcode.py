@@ -104,6 +104,6 @@ def _decoding(config: Mapping[str, Any]) -> str:
     return decoding_in_words(
         temperature=number(config.get("temperature")) if sampled else None,
         top_p=number(config.get("top_p")),
-        programs=config.get("n_samples"),
+        answers=config.get("n_samples"),
         seed=config.get("seed"),
     )

@@ -71,7 +71,7 @@ class EvalPlus:
             items=items,
             counts="problems",
             decoding=decoding_in_words(
-                temperature=float(name["temperature"]), programs=max(len(found) for found in passed.values())
+                temperature=float(name["temperature"]), answers=max(len(found) for found in passed.values())
             )
             if name
             else "",

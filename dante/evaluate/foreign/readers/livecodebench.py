@@ -59,7 +59,7 @@ class LiveCodeBench:
                 items=items,
                 slices=slices,
                 counts="problems",
-                decoding=decoding_in_words(temperature=float(name["temperature"]), programs=int(name["n"]))
+                decoding=decoding_in_words(temperature=float(name["temperature"]), answers=int(name["n"]))
                 if name
                 else "",
                 task_version=window,

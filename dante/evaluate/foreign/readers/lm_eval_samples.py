@@ -77,7 +77,9 @@ def _items(
     texts: dict[Any, str] = {}
     for sample, kind in zip(samples, _filters(leaf, samples, content), strict=True):
         of_sample = values.setdefault(sample["doc_id"], {})
-        texts[sample["doc_id"]] = str(sample.get("doc_hash") or "")[:16]
+        # The prompt, worked examples included, as our own items have it; a chat's depends on the model's template.
+        asked = None if content.get("chat_template") else sample.get("prompt_hash")
+        texts[sample["doc_id"]] = str(asked or sample.get("doc_hash") or "")[:16]
         for key, name in names.items():
             metric, _, of_kind = key.partition(",")
             value = number(sample.get(metric))

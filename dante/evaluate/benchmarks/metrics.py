@@ -7,7 +7,7 @@ from dante.look.metric import Metric
 
 
 @dataclass(frozen=True)
-class Asked:
+class HarnessMetric:
     """A metric of the harness's.
 
     Attributes:
@@ -28,33 +28,33 @@ class Asked:
         return Metric(self.label, True, "higher", self.meaning)
 
 
-ASKED = {
-    "acc": Asked("acc", "none", "accuracy", "the right option has the highest likelihood"),
-    "acc_norm": Asked(
+METRICS = {
+    "acc": HarnessMetric("acc", "none", "accuracy", "the right option has the highest likelihood"),
+    "acc_norm": HarnessMetric(
         "acc_norm", "none", "length-normalised accuracy", "the right option has the highest likelihood per character"
     ),
-    "exact_match_strict": Asked(
+    "exact_match_strict": HarnessMetric(
         "exact_match", "strict-match", "exact match, strict", "what stands behind the agreed words is right"
     ),
-    "exact_match_flexible": Asked(
+    "exact_match_flexible": HarnessMetric(
         "exact_match", "flexible-extract", "exact match, flexible", "what stands last in the answer is right"
     ),
-    "exact_match": Asked("exact_match", None, "exact match", "what is read out of the answer is right"),
+    "exact_match": HarnessMetric("exact_match", None, "exact match", "what is read out of the answer is right"),
 }
 
 
-def asked(names: list[str]) -> dict[str, Asked]:
+def metrics(names: list[str]) -> dict[str, HarnessMetric]:
     """Metrics by name, the main one first.
 
     Raises:
         DanteError: a name that stands for none.
     """
     for name in names:
-        if name not in ASKED:
+        if name not in METRICS:
             raise DanteError(
                 f"benchmarks have no metric {name!r}",
                 where="metrics",
-                allowed=", ".join(ASKED),
-                fix=did_you_mean(name, list(ASKED)) or "correct the name",
+                allowed=", ".join(METRICS),
+                fix=did_you_mean(name, list(METRICS)) or "correct the name",
             )
-    return {name: ASKED[name] for name in names}
+    return {name: METRICS[name] for name in names}
