@@ -1,6 +1,7 @@
 """Programs that nobody has read: none leaves its jail, none outlives its limits, none passes without being right."""
 
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -38,6 +39,49 @@ def test_what_is_right_passes_and_what_is_wrong_does_not() -> None:
     assert judged("def twice(x):\n    return x + x\n").why == "it has no double"
     assert judged("def double(x:\n").outcome == "failed"
     assert "raise" in judged("def double(x):\n    raise KeyError('raise')\n").why
+
+
+@jailed
+def test_a_program_sees_nothing_of_the_machine(tmp_path: Path) -> None:
+    """Neither files nor sockets that lie in the file system: a network namespace does not stop those."""
+    (tmp_path / "secret").write_text("42")
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(tmp_path / "s"))
+    server.listen()
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder != Path("/") and os.geteuid() == 0:
+            os.chmod(folder, os.stat(folder).st_mode | 0o755)
+    os.chmod(tmp_path / "s", 0o777)
+    look = (
+        "import os, socket\ndef look(what, place):\n"
+        "    if what == 'list': return sorted(os.listdir(place))\n"
+        "    try:\n        socket.socket(socket.AF_UNIX).connect(place) if what == 'connect' else open(place)\n"
+        "    except OSError as error: return error.errno\n    return 0\n"
+    )
+    tests = (
+        f"def check(look):\n    assert look('open', {str(tmp_path / 'secret')!r}) == 2\n"
+        f"    assert look('connect', {str(tmp_path / 's')!r}) == 2\n"
+        "    assert look('open', '/etc/passwd') == 2\n    assert look('list', '/old') == []\n"
+        "    known = 'bin dev etc lib lib32 lib64 libx32 old packages proc python sbin tmp usr'\n"
+        "    assert set(look('list', '/')) <= set(known.split())\n"
+    )
+    found = run(look, Task("", tests, "look"), LIMITS)
+    server.close()
+    assert found.passed, found
+
+
+@jailed
+def test_numpy_is_lent_to_programs_and_tests() -> None:
+    program = "import numpy as np\ndef double(x):\n    return (np.array([x]) * 2).tolist()[0]\n"
+    task = Task("", "import numpy as np\ndef check(f):\n    assert np.allclose(f(1.5), 3.0)\n", "double")
+    assert run(program, task, Limits()).passed
+
+
+@jailed
+def test_half_a_character_in_an_exception_is_a_failure_like_any_other() -> None:
+    found = judged("def double(x):\n    raise ValueError('\\ud800')\n")
+    assert found.outcome == "failed"
+    found.why.encode()
 
 
 HOSTILE = {

@@ -6,7 +6,9 @@ run it. In order:
 
 1. namespaces of its own: network (no interface is up), processes, mounts, System V objects, host name; where the user
    is not root, a user namespace first, in which it is nobody of consequence outside;
-2. every mount becomes read-only, and a small memory file system is put over each place that anybody may write to;
+2. a file system of its own, read-only: the interpreter, the system's libraries and programs, packages that are lent, a
+   few devices. Besides these nothing of the machine can be named, no home, no socket, nobody's files. What can be
+   written to are small memory file systems;
 3. a first process of the process namespace waits for the program and ends with it: the kernel then kills what is left,
    daemons included;
 4. the program's user, no privileges and no way to get new ones, limits, an empty environment.
@@ -24,12 +26,17 @@ import sys
 from typing import Any, NoReturn
 
 FAILED = 97
-SCRATCH = "/tmp"
-WRITABLE = ("/tmp", "/var/tmp", "/dev/shm", "/run/lock", "/var/lock", "/dev/mqueue")
+SCRATCH, PYTHON, PACKAGES = "/tmp", "/python", "/packages"
+# Where the new file system is put together; and below it, where the old one goes before it is let go of.
+_NEW, _OLD = "/tmp", "old"
+# Libraries and programs of the system, without anybody's data.
+_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin")
+_DEVICES = ("null", "zero", "full", "random", "urandom")
 _CLONE = {"NEWNS": 0x20000, "NEWUTS": 0x4000000, "NEWIPC": 0x8000000, "NEWUSER": 0x10000000, "NEWPID": 0x20000000,
           "NEWNET": 0x40000000}  # fmt: skip
-LENT = ("/mnt", "/media", "/srv", "/opt")
+_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _MS_BIND, _MS_NOSUID, _MS_NODEV, _MS_REC, _MS_PRIVATE = 4096, 2, 4, 16384, 1 << 18
+_MNT_DETACH = 2
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
 
@@ -51,19 +58,15 @@ def main(spec: dict[str, Any]) -> None:
         _write("/proc/self/uid_map", f"{own[0]} {own[0]} 1")
         _write("/proc/self/gid_map", f"{own[1]} {own[1]} 1")
     _do(_libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None), "make mounts private")
-    _read_only()
-    for place in WRITABLE:
-        if os.path.isdir(place) and not os.path.islink(place):
-            options = f"size={spec['limits']['file_mib']}m,mode=1777,nr_inodes=4096".encode()
-            flags = _MS_NOSUID | _MS_NODEV
-            _do(_libc.mount(b"tmpfs", place.encode(), b"tmpfs", flags, options), f"cover {place}")
-    python = _lend(spec["prefix"], spec["python"])
+    _enter_new_root(spec)
+    python = os.path.join(PYTHON, os.path.relpath(spec["python"], spec["prefix"]))
     first = os.fork()  # into the process namespace, as its first process
     if first:
         _, status = os.waitpid(first, 0)
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     _do(_libc.mount(b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV, None), "mount /proc")
+    _do(_libc.umount2(f"/{_OLD}".encode(), _MNT_DETACH), "let go of the machine's file system")
     _do(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "give up new privileges")
     program = os.fork()
     if not program:
@@ -74,16 +77,45 @@ def main(spec: dict[str, Any]) -> None:
             os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 
 
-def _lend(prefix: str, python: str) -> str:
-    """The interpreter at a place that everybody may look into: its own may lie in a home."""
-    place = next((place for place in LENT if os.path.isdir(place) and not os.path.islink(place)), None)
-    if place is None:
-        _fail(f"find one of {', '.join(LENT)} to put the interpreter at")
-    _do(_libc.mount(b"tmpfs", place.encode(), b"tmpfs", _MS_NOSUID | _MS_NODEV, b"size=1m,mode=755"), f"cover {place}")
-    home = os.path.join(place, "python")
-    os.mkdir(home)
-    _do(_libc.mount(prefix.encode(), home.encode(), None, _MS_BIND, None), f"put {prefix} at {home}")
-    return os.path.join(home, os.path.relpath(python, prefix))
+def _enter_new_root(spec: dict[str, Any]) -> None:
+    """A file system of its own, with the old one below it until processes can be seen."""
+    _memory(_NEW, "size=4m,mode=755")
+    for place in _SYSTEM:
+        if os.path.islink(place):
+            os.symlink(os.readlink(place), _NEW + place)
+        elif os.path.isdir(place):
+            _bind(place, _NEW + place)
+    _bind(spec["prefix"], _NEW + PYTHON)
+    for package in spec["packages"]:
+        _bind(package, os.path.join(_NEW + PACKAGES, os.path.basename(package)))
+    for name in _DEVICES:
+        _bind(f"/dev/{name}", f"{_NEW}/dev/{name}")
+    if os.path.isfile("/etc/ld.so.cache"):
+        _bind("/etc/ld.so.cache", f"{_NEW}/etc/ld.so.cache")
+    for place in ("/proc", "/dev/shm", SCRATCH, f"/{_OLD}"):
+        os.makedirs(_NEW + place, exist_ok=True)
+    _read_only(_NEW)
+    for place in (SCRATCH, "/dev/shm"):
+        _memory(_NEW + place, f"size={spec['limits']['file_mib']}m,mode=1777,nr_inodes=4096")
+    number = _PIVOT_ROOT.get(os.uname().machine)
+    if number is None:
+        _fail(f"change the root on {os.uname().machine}")
+    _do(_libc.syscall(number, _NEW.encode(), f"{_NEW}/{_OLD}".encode()), "change the root")
+    os.chdir("/")
+
+
+def _memory(place: str, options: str) -> None:
+    _do(_libc.mount(b"tmpfs", place.encode(), b"tmpfs", _MS_NOSUID | _MS_NODEV, options.encode()), f"cover {place}")
+
+
+def _bind(source: str, place: str) -> None:
+    """A file or a folder of the machine at another place, with what is mounted below it."""
+    if os.path.isdir(source):
+        os.makedirs(place, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        open(place, "w").close()
+    _do(_libc.mount(source.encode(), place.encode(), None, _MS_BIND | _MS_REC, None), f"put {source} at {place}")
 
 
 def _become(spec: dict[str, Any], python: str) -> None:
@@ -117,11 +149,11 @@ def _limit(limits: dict[str, Any]) -> None:
         resource.setrlimit(what, (most, most))
 
 
-def _read_only() -> None:
+def _read_only(place: str) -> None:
     attributes = _MountAttributes(_MOUNT_ATTR_RDONLY, 0, 0, 0)
     size = ctypes.sizeof(attributes)
-    result = _libc.syscall(_MOUNT_SETATTR, _AT_FDCWD, b"/", _AT_RECURSIVE, ctypes.byref(attributes), size)
-    _do(result, "make every mount read-only (Linux 5.12)")
+    result = _libc.syscall(_MOUNT_SETATTR, _AT_FDCWD, place.encode(), _AT_RECURSIVE, ctypes.byref(attributes), size)
+    _do(result, f"make {place} read-only (Linux 5.12)")
 
 
 def _write(path: str, text: str) -> None:

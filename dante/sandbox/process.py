@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib.util
 import json
 import os
 import secrets
@@ -39,6 +40,7 @@ class Jailed:
         spec = {
             "python": python,
             "prefix": os.path.realpath(sys.base_prefix),
+            "packages": packages(),
             "arguments": ["-I", "-S", "-X", "utf8", "-c", source, *arguments],
             "uid": _FIRST_UID + secrets.randbelow(_UIDS) if os.geteuid() == 0 else None,
             "limits": asdict(limits),
@@ -88,6 +90,16 @@ class Jailed:
         self.process.wait()
 
 
+@functools.cache
+def packages() -> list[str]:
+    """What is lent besides the interpreter: numpy, which programs and the tests of some sets import."""
+    found = importlib.util.find_spec("numpy")
+    if found is None or found.origin is None:
+        return []
+    package = os.path.dirname(os.path.realpath(found.origin))
+    return [place for place in (package, f"{package}.libs") if os.path.isdir(place)]
+
+
 def interpreter() -> str:
     """The Python that this one's environment was made from: it needs nothing of that environment."""
     return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
@@ -103,12 +115,15 @@ except OSError as error:
         problems.append(f"a network: {error}")
 else:
     problems.append("a network")
-for place in ("/", "/etc", os.path.expanduser("~"), "/var", "/usr", "/home", "/root", "/mnt", "/opt"):
+for place in ("/", "/etc", "/var", "/usr", "/home", "/root", "/mnt", "/opt", "/run", "/python", "/dev"):
     try:
         open(os.path.join(place, "dante-probe"), "w")
     except OSError:
         continue
     problems.append(f"{place} can be written")
+seen = set(os.listdir("/")) - set("usr lib lib32 lib64 libx32 bin sbin python packages dev etc proc tmp old".split())
+if seen or os.listdir("/old") or os.listdir("/etc") not in ([], ["ld.so.cache"]):
+    problems.append(f"more of the machine's files than it needs: {sorted(seen)}")
 open("scratch", "w").write("x")
 if os.environ and set(os.environ) != {"LC_CTYPE"}:
     problems.append(f"an environment: {sorted(os.environ)}")
@@ -129,14 +144,15 @@ def check_sandbox() -> None:
         DanteError: something that a sandbox has to guarantee cannot be guaranteed here; says what.
     """
     if not sys.platform.startswith("linux"):
-        raise _refused(f"this is {sys.platform}, and namespaces are Linux's")
+        raise refused(f"this is {sys.platform}, and namespaces are Linux's")
     with Jailed(PROBE, [], [], Limits()) as probe:
         code, said = probe.wait(20.0), probe.said().strip()
     if code != 0:
-        raise _refused(said.splitlines()[-1] if said else f"a program that looks around ended with {code}")
+        raise refused(said.splitlines()[-1] if said else f"a program that looks around ended with {code}")
 
 
-def _refused(what: str) -> DanteError:
+def refused(what: str) -> DanteError:
+    """Programs cannot be shut in here."""
     return DanteError(
         f"programs cannot be shut in on this machine: {what}",
         where="eval.allow_code_execution",

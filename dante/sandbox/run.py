@@ -1,17 +1,20 @@
 """A program and a task's tests → a verdict."""
 
+import hashlib
 import json
 import os
 import re
 import select
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from dante.sandbox import judge, solution, wire
+from dante.sandbox.jail import FAILED, PACKAGES
 from dante.sandbox.limits import MIB, Limits
-from dante.sandbox.process import Jailed, check_sandbox
+from dante.sandbox.process import JAIL, Jailed, check_sandbox, refused
 
 Outcome = Literal["passed", "failed", "timeout", "unfit"]
 # Without what they import of this lab: there the sources stand one behind the other.
@@ -19,9 +22,15 @@ _SOURCES = {
     one.__name__: re.sub(r"(?m)^from dante\..*$", "", Path(str(one.__file__)).read_text(encoding="utf-8"))
     for one in (judge, solution, wire)
 }
+# One thread of its own is all that a library of a jail may start: it sees the machine's cores, and may not use them.
+_LENT = f"""
+sys.path.append({PACKAGES!r})
+os.putenv("OPENBLAS_NUM_THREADS", "1")  # for libraries; the environment that Python shows stays empty
+"""
 # What a jailed interpreter is given: the sources themselves, because their files may lie in somebody's home.
 _SOLUTION = f"""
-import json, sys
+import json, os, sys
+{_LENT}
 {_SOURCES[wire.__name__]}
 {_SOURCES[solution.__name__]}
 spec = json.loads(sys.argv[1])
@@ -30,6 +39,7 @@ serve(source, Wire(spec["read"], spec["write"], spec["most"]))
 """
 _JUDGE = f"""
 import json, os, sys
+{_LENT}
 {_SOURCES[wire.__name__]}
 {_SOURCES[judge.__name__]}
 spec = json.loads(sys.argv[1])
@@ -39,6 +49,9 @@ os.write(spec["verdict"], json.dumps(said).encode())
 os._exit(0)
 """
 _VERDICT_BYTES = 65536
+_END_S = 1.0
+# What a verdict depends on besides program, tests and limits.
+JUDGED_BY = hashlib.sha256("".join([*_SOURCES.values(), JAIL, sys.version]).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -117,14 +130,32 @@ def run(program: str, task: Task, limits: Limits) -> Verdict:
             seconds = time.monotonic() - began_s
             if said is None:
                 return Verdict("timeout", f"no verdict within {limits.wall_s:g} s", seconds)
+            for one in (accused, bench_process):
+                if not said and one.wait(_END_S) == FAILED:
+                    raise refused(one.said().strip() or "a jail could not be set up")
             if not said:
                 end = (accused.said() + bench_process.said()).strip()[-300:]
-                return Verdict("failed", f"the tests ended without a verdict: {end}", seconds)
+                return Verdict("failed", f"the tests ended without a verdict: {_plain(end)}", seconds)
     finally:
         for fd in fds:
             os.close(fd)
-    outcome, why = json.loads(said)
-    return Verdict(outcome, str(why), seconds)
+    return _verdict(said, seconds)
+
+
+def _verdict(said: bytes, seconds: float) -> Verdict:
+    """What the judge wrote; anything else than that is no success."""
+    try:
+        outcome, why = json.loads(said)
+    except ValueError:
+        outcome, why = "failed", "the judge wrote no verdict"
+    if outcome not in ("passed", "failed", "unfit"):
+        outcome, why = "failed", f"the judge wrote {outcome!r}"
+    return Verdict(outcome, _plain(str(why)), seconds)
+
+
+def _plain(text: str) -> str:
+    """A text that any file holds: a program may raise with half a character."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _write_all(fd: int, text: str) -> None:

@@ -37,6 +37,7 @@ class Protocol:
         limit: items asked when fewer than all; None: all.
         n: items that the number is over: "all" is not always the same.
         items: fingerprint of a subset's items, where they are known: two subsets of one size may differ.
+        stand_in: what stood in for a part of the set, such as another split for worked examples; empty: nothing.
     """
 
     task: str
@@ -51,6 +52,7 @@ class Protocol:
     limit: int | None
     n: int
     items: str = ""
+    stand_in: str = ""
 
     def line(self, used: str) -> str:
         """`lm-eval 0.4.13, task version 1, 25-shot, test split, no chat template, greedy, exact_match, all 9 items`.
@@ -62,7 +64,8 @@ class Protocol:
         chat = "chat template" if self.chat else "no chat template"
         variant = [f"{self.variant} variant"] if self.variant else []
         parts = [used, f"task version {self.task_version}", f"{self.n_shot}-shot", f"{self.split} split", chat]
-        return ", ".join([*parts, *variant, self.decoding, self.metric, asked])
+        instead = [self.stand_in] if self.stand_in else []
+        return ", ".join([*parts, *variant, self.decoding, self.metric, asked, *instead])
 
 
 def of_row(row: Mapping[str, Any], items: str) -> Protocol:
@@ -86,12 +89,13 @@ def of_row(row: Mapping[str, Any], items: str) -> Protocol:
         limit=limit,
         n=row["n"],
         items="" if limit is None else items,
+        stand_in=row.get("stand_in") or "",
     )
 
 
 def fits(stated: Mapping[str, Any], protocol: Protocol) -> bool:
     """Whether what a card states makes its number one of this protocol; anything left open: no."""
-    if protocol.limit is not None or any(name not in stated for name in STATED):
+    if protocol.limit is not None or protocol.stand_in or any(name not in stated for name in STATED):
         return False
     said = dict(stated) | {"harness": harness_of(stated["task"], stated["harness"], stated.get("harness_version", ""))}
     return all(getattr(protocol, name) in _accepted(name, said[name]) for name in STATED)

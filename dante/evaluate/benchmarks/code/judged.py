@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from dante.evaluate.harness.kept import Kept
 from dante.sandbox.limits import Limits
-from dante.sandbox.run import Task, Verdict, run
+from dante.sandbox.run import JUDGED_BY, Task, Verdict, run
 
 BATCH = 16
 
@@ -33,7 +33,7 @@ def verdicts(
     found: list[Verdict] = []
     for start in range(0, len(programs), BATCH):
         batch = programs[start : start + BATCH]
-        asked = ["judged", asdict(limits), [[program, asdict(task)] for program, task in batch]]
+        asked = ["judged", JUDGED_BY, asdict(limits), [[program, asdict(task)] for program, task in batch]]
         found += [Verdict(**line) for line in kept.get(asked, functools.partial(_judged, batch, limits))]
         advance(len(batch))
     return found
@@ -41,4 +41,9 @@ def verdicts(
 
 def _judged(batch: Sequence[tuple[str, Task]], limits: Limits) -> list[dict[str, object]]:
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        return [asdict(verdict) for verdict in pool.map(lambda one: run(one[0], one[1], limits), batch)]
+        found = list(pool.map(lambda one: run(one[0], one[1], limits), batch))
+    # A machine that was busy is no fault of a program's: it is tried once more, alone.
+    return [
+        asdict(run(program, task, limits) if verdict.outcome == "timeout" else verdict)
+        for (program, task), verdict in zip(batch, found, strict=True)
+    ]
