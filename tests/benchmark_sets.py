@@ -90,6 +90,18 @@ def mmlu_pro(count: int, first: int = 0) -> list[Row]:
     ]
 
 
+def aime(count: int, problem: str, answer: str) -> list[Row]:
+    return [{problem: f"What is {number} + {number + 1}?", answer: 2 * number + 1} for number in range(count)]
+
+
+def gpqa(count: int) -> list[Row]:
+    wrong = ("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
+    return [
+        {"Question": f"q{n}", "Correct Answer": f"right{n}"} | {key: f"wrong{n}.{key[-1]}" for key in wrong}
+        for n in range(count)
+    ]
+
+
 def humaneval(count: int) -> list[Row]:
     return [
         {
@@ -128,6 +140,9 @@ def write_sets(folder: Path, items: int = 3) -> Path:
         "baber/piqa": {"train": piqa(12), "validation": piqa(items)},
         "openai/gsm8k/main": {"train": gsm8k(12, 50), "test": gsm8k(items)},
         "TIGER-Lab/MMLU-Pro": {"validation": mmlu_pro(5, 50), "test": mmlu_pro(items)},
+        "Maxwell-Jia/AIME_2024": {"train": aime(items, "Problem", "Answer")},
+        "math-ai/aime25": {"test": aime(items, "problem", "answer")},
+        "Idavidrein/gpqa/gpqa_diamond": {"train": gpqa(items)},
         "openai/openai_humaneval": {"test": humaneval(items)},
         "google-research-datasets/mbpp/full": {"test": mbpp(items)},
     } | {f"cais/mmlu/{subject}": {"dev": mmlu(5, subject), "test": mmlu(items, subject)} for subject in subjects}

@@ -17,7 +17,7 @@ from dante.evaluate.progress import Bars
 from dante.evaluate.subject import Subject
 from dante.evaluate.suite import NotMeasured
 from dante.system.jsonl import write_lines
-from tests.benchmark_sets import arc, hellaswag
+from tests.benchmark_sets import arc, gpqa, hellaswag
 
 REAL = {
     "Rowan/hellaswag": {"validation": 10042},
@@ -136,11 +136,7 @@ def test_an_item_is_never_a_worked_example_of_itself() -> None:
 
 def test_options_that_are_shuffled_are_asked_and_scored_in_one_order() -> None:
     """GPQA's definition shuffles whenever its items are looked at: an oracle that reads the prompt is right."""
-    rows = [
-        {"Question": f"q{n}", "Correct Answer": f"right{n}"}
-        | {f"Incorrect Answer {k}": f"wrong{n}.{k}" for k in (1, 2, 3)}
-        for n in range(40)
-    ]
+    rows = gpqa(40)
     suite = Benchmark(
         "gpqa_diamond_cot_zeroshot", "gpqa/cot_zeroshot", 0, ["exact_match_flexible"], None, False,
         Common(Some({"train": rows}), TransformersBackend(2), 7, 2),

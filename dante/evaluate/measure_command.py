@@ -17,9 +17,9 @@ from rich.table import Table
 from dante.console import info, note, screen
 from dante.errors import DanteError
 from dante.look.metric import Metric
-from dante.models.outside import model_identity
 from dante.run.config.check import check
 from dante.run.config.hydra_errors import as_dante_error
+from dante.system import locks
 from dante.system.files import read_json, write_json
 
 IDENTITY, SCORES = "measured.json", "scores.json"
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or Path("runs") / "measured" / name
     subject = Subject(
         name=name,
-        folder=Path(args.model),
+        folder=Path(args.model).expanduser(),
         seed=cfg["seed"],
         cache=Path("no cache: suites of a run's answers need a run"),
         precision=cfg["eval"]["precision"],
@@ -70,17 +70,24 @@ def run(args: argparse.Namespace) -> int:
         chat=cfg["chat"],
         kept=Path("runs") / ".answers",
     )
-    identity = {"model": model_identity(subject.folder) or args.model, "precision": subject.precision, "name": name}
-    _check_alike(out, identity)
-    work = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(work, ignore_errors=True)
-    measure(subject, build_suites(cfg["eval"]["suites"]), work / name, cfg["trainer"]["threads"])
-    _keep_earlier(out / name, work / name)
-    write_json(work / IDENTITY, identity)
-    interval = {k: cfg["eval"][k] for k in ("confidence", "seed")} | {"resamples": cfg["eval"]["bootstrap"]}
-    write_joined(work, {name: work / name}, None, subject.precision, interval)
-    shutil.rmtree(out, ignore_errors=True)
-    work.rename(out)
+    identity = {"model": subject.identity, "precision": subject.precision, "name": name}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with locks.hold(out.with_name(f".{out.name}.lock"), waiting=lambda owner: note(f"waiting for {owner}")):
+        work, before = out.with_name(f"{out.name}.partial"), out.with_name(f"{out.name}.old")
+        if before.exists() and not out.exists():  # killed between the two renames below
+            before.rename(out)
+        _check_alike(out, identity)
+        shutil.rmtree(work, ignore_errors=True)
+        measure(subject, build_suites(cfg["eval"]["suites"]), work / name, cfg["trainer"]["threads"])
+        _keep_earlier(out / name, work / name)
+        write_json(work / IDENTITY, identity)
+        interval = {k: cfg["eval"][k] for k in ("confidence", "seed")} | {"resamples": cfg["eval"]["bootstrap"]}
+        write_joined(work, {name: work / name}, None, subject.precision, interval)
+        shutil.rmtree(before, ignore_errors=True)
+        if out.exists():
+            out.rename(before)
+        work.rename(out)
+        shutil.rmtree(before, ignore_errors=True)
     return _told(read_json(out / "eval.json"), out)
 
 
@@ -113,9 +120,21 @@ def _keep_earlier(before: Path, now: Path) -> None:
     kept = [suite for suite in earlier["suites"] if suite not in scores["suites"]]
     for suite in kept:
         shutil.copytree(before / suite, now / suite, dirs_exist_ok=True)
-    rows = [row for row in earlier["rows"] if row["task"].split("/")[0] in kept]
-    notes = [text for text in earlier["notes"] if text.split(":")[0].split()[0] in kept]
-    merged = {"suites": kept + scores["suites"], "rows": rows + scores["rows"], "notes": notes + scores["notes"]}
+
+    def of_kept(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [row for row in rows if row["task"].split("/")[0] in kept]
+
+    def about_kept(text: str) -> bool:
+        return text.partition(":")[0].partition(" ")[0] in kept
+
+    merged = {
+        "suites": kept + scores["suites"],
+        "rows": of_kept(earlier["rows"]) + scores["rows"],
+        "others": of_kept(earlier["others"]) + scores["others"],
+        "notes": [text for text in earlier["notes"] if about_kept(text)]
+        + [text for text in scores["notes"] if not about_kept(text)],
+        "commands": {key: text for key, text in earlier["commands"].items() if key in kept} | scores["commands"],
+    }
     write_json(now / SCORES, scores | merged)
 
 

@@ -57,3 +57,11 @@ class MBPP(Problem):
         called = re.search(r"assert\s+(?:not\s+)?(?:\w+\()*?(\w+)\(", doc["test_list"][0])
         names = re.findall(r"^def (\w+)", doc["code"], re.MULTILINE)
         return called[1] if called and called[1] in names else (names[-1] if names else None)
+
+
+class MBPPPlus(MBPP):
+    """MBPP of EvalPlus: its own tests, which compare with results on many inputs, instead of the three assertions."""
+
+    def judged_by(self, doc: Doc) -> Task:
+        shown = super().judged_by(doc)
+        return Task("\n".join(doc.get("test_imports") or []), doc["test"], None, shown.defines)
