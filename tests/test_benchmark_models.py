@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,16 +11,20 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from transformers import DynamicCache, LlamaConfig
+from transformers.cache_utils import DynamicLayer
 
+from dante.errors import DanteError
 from dante.evaluate.benchmarks.backends.transformers import TransformersBackend
 from dante.evaluate.benchmarks.draw import drawn
 from dante.evaluate.benchmarks.sets import FolderSets
 from dante.evaluate.benchmarks.task import Benchmark, Common
 from dante.evaluate.harness.definitions import hub_set
-from dante.evaluate.harness.prefixes import PrefixSharingLM
+from dante.evaluate.harness.prefixes import PrefixSharingLM, _beginning
 from dante.evaluate.harness.quiet import contained
 from dante.evaluate.progress import Bars
 from dante.evaluate.subject import Subject
+from dante.evaluate.suite import NotMeasured
 from dante.statistics.ratio import mean
 from dante.teachers.smoke import SmokeTeacher
 from tests.benchmark_sets import write_sets
@@ -235,3 +240,69 @@ def measured_group(model: Path, sets: Path, tmp_path: Path) -> Any:
     suite = benchmark("mmlu", sets, folder="mmlu/default", shots=5, metrics=["acc"], limit=20)
     with Bars("student") as bars:
         return suite.measure(subject(model, tmp_path / "kept"), tmp_path / "out", bars)
+
+
+def test_a_base_model_needs_no_chat_template(model: Path, sets: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(model, base)
+    (base / "chat_template.jinja").unlink()
+    assert measured("piqa", sets, subject(base, tmp_path / "kept"), tmp_path / "out").items
+    suite = benchmark("piqa", sets, **TASKS["piqa"])
+    suite.chat = True
+    with Bars("student") as bars, pytest.raises(NotMeasured, match="has no chat template"):
+        suite.measure(subject(base, tmp_path / "kept"), tmp_path, bars)
+
+
+def test_a_metric_that_a_task_has_not_is_an_error(model: Path, sets: Path, tmp_path: Path) -> None:
+    with pytest.raises(DanteError, match="no metric 'acc_norm'") as caught:
+        measured("mmlu_virology", sets, subject(model, tmp_path), tmp_path / "out", metrics=["acc", "acc_norm"])
+    assert "acc (none)" in str(caught.value.allowed)
+
+
+def test_prompts_that_a_model_has_no_room_for_are_counted(model: Path, sets: Path, tmp_path: Path) -> None:
+    short = tmp_path / "short"
+    shutil.copytree(model, short)
+    config = json.loads((short / "config.json").read_text())
+    (short / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 200}))
+    found = measured("arc_challenge", sets, subject(short, tmp_path / "kept"), tmp_path / "out", limit=3)
+    assert any("3 prompts are longer than student reads" in note for note in found.notes)
+    whole = measured("arc_challenge", sets, subject(model, tmp_path / "kept"), tmp_path / "whole", limit=3)
+    assert not any("longer" in note for note in whole.notes)
+
+
+def test_a_model_is_opened_once_for_all_benchmarks(model: Path, sets: Path, tmp_path: Path) -> None:
+    one = subject(model, tmp_path / "kept")
+    measured("piqa", sets, one, tmp_path / "a", limit=2)
+    measured("arc_challenge", sets, one, tmp_path / "b", limit=2)
+    assert len(one.opened) == 1
+
+
+def test_models_of_the_hub_have_answers_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have no files to be told apart by: name and commit do it."""
+
+    def config(source: Any) -> LlamaConfig:
+        found = LlamaConfig()
+        found._commit_hash = f"commit of {source.name}"
+        return found
+
+    monkeypatch.setattr("dante.evaluate.subject.read_config", config)
+    ours, theirs = (subject(Path(name), tmp_path).identity for name in ("somebody/one", "somebody/other"))
+    assert ours == {"id": "somebody/one", "commit": "commit of somebody/one"}
+    assert theirs != ours
+
+
+def test_a_beginning_is_only_shared_where_keys_and_values_are_all_that_is_kept() -> None:
+    """A recurrent state cannot be copied row by row like those."""
+
+    class Recurrent(DynamicLayer):
+        pass
+
+    class Model:
+        device = torch.device("cpu")
+
+        def base_model(self, **kwargs: Any) -> Any:
+            cache = DynamicCache()
+            cache.layers = [Recurrent()]
+            return type("Output", (), {"past_key_values": cache})
+
+    assert _beginning(Model(), [1, 2, 3], 2) is None
