@@ -263,10 +263,10 @@ def test_prompts_that_a_model_has_no_room_for_are_counted(model: Path, sets: Pat
     short = tmp_path / "short"
     shutil.copytree(model, short)
     config = json.loads((short / "config.json").read_text())
-    (short / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 200}))
-    found = measured("arc_challenge", sets, subject(short, tmp_path / "kept"), tmp_path / "out", limit=3)
+    (short / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 60}))
+    found = measured("piqa", sets, subject(short, tmp_path / "kept"), tmp_path / "out", limit=3)
     assert any("3 prompts were longer than student reads" in note for note in found.notes)
-    whole = measured("arc_challenge", sets, subject(model, tmp_path / "kept"), tmp_path / "whole", limit=3)
+    whole = measured("piqa", sets, subject(model, tmp_path / "kept"), tmp_path / "whole", limit=3)
     assert not any("longer" in note for note in whole.notes)
 
 
