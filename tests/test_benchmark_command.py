@@ -18,7 +18,7 @@ from dante.teachers.smoke import SmokeTeacher
 from tests.benchmark_sets import write_sets
 
 ROOT = Path(__file__).parents[1]
-SUITES = ("arc_challenge_25shot", "gsm8k_cot_8shot", "mmlu_pro_5shot")
+SUITES = ("arc_challenge_25shot", "gsm8k_cot_8shot", "mmlu_pro_5shot_v1")
 ASKED = [
     f"suite=[{','.join(f'benchmark/{name}' for name in SUITES)}]",
     *("eval.limit=24", "data.benchmarks=folder", "trainer.precision=fp32"),
@@ -93,7 +93,7 @@ def test_sigkill_costs_one_batch(model: Path, sets: Path, tmp_path: Path) -> Non
     rows = results(killed)["eval"]["rows"]
     whole = [row for row in rows if "/" not in row["task"]]
     assert {(row["task"], row["n"], row["limit"]) for row in whole} == {
-        ("arc_challenge_25shot", 24, None), ("gsm8k_cot_8shot", 24, None), ("mmlu_pro_5shot", 24, 24),
+        ("arc_challenge_25shot", 24, None), ("gsm8k_cot_8shot", 24, None), ("mmlu_pro_5shot_v1", 24, 24),
     }  # fmt: skip
 
 
