@@ -13,7 +13,7 @@ import pytest
 
 from dante.errors import DanteError
 from dante.evaluate.__main__ import main
-from dante.evaluate.measure_command import settings
+from dante.evaluate.measure_command import _run_of, settings
 from dante.teachers.smoke import SmokeTeacher
 from tests.benchmark_sets import write_sets
 
@@ -122,6 +122,17 @@ def test_vllm_gives_the_same_numbers(model: Path, sets: Path, tmp_path: Path) ->
     theirs = {key: value for key, value in theirs.items() if key[1] != "math_verified"}  # a package of one of them
     assert {key: value for key, value in ours.items() if key[1] != "math_verified"} == theirs
     assert len(theirs) == 4
+
+
+def test_a_run_s_release_knows_what_its_training_took(tmp_path: Path) -> None:
+    """`measure runs/NAME/release`: the scoreboard finds its hours."""
+    release = tmp_path / "runs" / "mine" / "release"
+    release.mkdir(parents=True)
+    assert _run_of(release) is None
+    (release.parent / "fit").mkdir()
+    (release.parent / "fit" / "summary.json").write_text("{}")
+    assert _run_of(release) == str(release.parent)
+    assert _run_of(release.parent / "fit") is None
 
 
 def test_what_is_no_setting_of_an_evaluation_is_refused() -> None:

@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         shutil.rmtree(work, ignore_errors=True)
         measure(subject, build_suites(cfg["eval"]["suites"]), work / name, cfg["trainer"]["threads"])
         _keep_earlier(out / name, work / name)
-        write_json(work / IDENTITY, identity)
+        write_json(work / IDENTITY, identity | {"run": _run_of(subject.folder)})
         interval = {k: cfg["eval"][k] for k in ("confidence", "seed")} | {"resamples": cfg["eval"]["bootstrap"]}
         write_joined(work, {name: work / name}, None, subject.precision, interval)
         shutil.rmtree(before, ignore_errors=True)
@@ -89,6 +89,12 @@ def run(args: argparse.Namespace) -> int:
         work.rename(out)
         shutil.rmtree(before, ignore_errors=True)
     return _told(read_json(out / "eval.json"), out)
+
+
+def _run_of(folder: Path) -> str | None:
+    """The run whose release a folder is: it knows what training took."""
+    run = folder.absolute().parent
+    return str(run) if folder.name == "release" and any(run.glob("fit*/summary.json")) else None
 
 
 def _check_alike(out: Path, identity: dict[str, Any]) -> None:
@@ -102,7 +108,7 @@ def _check_alike(out: Path, identity: dict[str, Any]) -> None:
     if not (out / IDENTITY).is_file():
         raise DanteError(f"{out} is there, and not of this command", where="--out", fix=f"--out {out}-benchmarks")
     before = read_json(out / IDENTITY)
-    if before != identity:
+    if any(before.get(key) != identity[key] for key in identity):
         unlike = ", ".join(key for key in identity if before.get(key) != identity[key])
         raise DanteError(
             f"{out} holds measurements of another {unlike}",

@@ -144,9 +144,19 @@ def _of_run(run: Path, folder: Path, label: str) -> list[Model]:
             allowed="rows with a task_version: those of benchmark suites",
             fix="leave it out, or measure benchmarks of it: its own command with their suites, suite=[…] only=eval",
         )
-    cost = hours.of_run(run)
+    trained_in = _trained_in(run)
+    cost = hours.of_run(trained_in or run)
     unknown = Hours(None, None, "only a student has the hours of its run")
-    return [Model(name, (label,), own, cost if name == STUDENT else unknown) for name, own in scores.items()]
+    return [
+        Model(name, (label,), own, cost if trained_in or name == STUDENT else unknown) for name, own in scores.items()
+    ]
+
+
+def _trained_in(folder: Path) -> Path | None:
+    """The run that has trained what was measured without a run, where `measure` was given a run's release."""
+    file = folder / "measured.json"
+    run = read_json(file).get("run") if file.is_file() else None
+    return None if run is None else Path(run)
 
 
 def _score(row: Json, said: Json, lines: Sequence[Json], file: Path) -> Score:
