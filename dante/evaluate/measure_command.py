@@ -17,6 +17,7 @@ from rich.table import Table
 from dante.console import info, note, screen
 from dante.errors import DanteError
 from dante.look.metric import Metric
+from dante.run import store
 from dante.run.config.check import check
 from dante.run.config.hydra_errors import as_dante_error
 from dante.system import locks
@@ -26,18 +27,7 @@ IDENTITY, SCORES = "measured.json", "scores.json"
 CONF = Path(__file__).parents[2] / "conf"
 # What is not about the evaluation comes from an experiment that is at hand; nothing of it runs.
 _BASE = ("+experiment=sft", "suite=[pocket_real]")
-_TAKEN = (
-    "eval.",
-    "eval/",
-    "suite=",
-    "data.",
-    "chat",
-    "+chat",
-    "trainer.precision",
-    "trainer.threads",
-    "seed=",
-    "scale=",
-)
+_TAKEN = ("eval.", "eval/", "suite=", "data.", "chat", "trainer.precision", "trainer.threads", "seed=", "scale=")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -72,22 +62,17 @@ def run(args: argparse.Namespace) -> int:
     )
     identity = {"model": subject.identity, "precision": subject.precision, "name": name}
     out.parent.mkdir(parents=True, exist_ok=True)
-    with locks.hold(out.with_name(f".{out.name}.lock"), waiting=lambda owner: note(f"waiting for {owner}")):
-        work, before = out.with_name(f"{out.name}.partial"), out.with_name(f"{out.name}.old")
-        if before.exists() and not out.exists():  # killed between the two renames below
-            before.rename(out)
+    with locks.hold(store.lock_of(out), waiting=lambda owner: note(f"waiting for {owner}")):
+        store.settle(out)
         _check_alike(out, identity)
+        work = store.partial_of(out)
         shutil.rmtree(work, ignore_errors=True)
         measure(subject, build_suites(cfg["eval"]["suites"]), work / name, cfg["trainer"]["threads"])
         _keep_earlier(out / name, work / name)
         write_json(work / IDENTITY, identity | {"run": _run_of(subject.folder)})
         interval = {k: cfg["eval"][k] for k in ("confidence", "seed")} | {"resamples": cfg["eval"]["bootstrap"]}
         write_joined(work, {name: work / name}, None, subject.precision, interval)
-        shutil.rmtree(before, ignore_errors=True)
-        if out.exists():
-            out.rename(before)
-        work.rename(out)
-        shutil.rmtree(before, ignore_errors=True)
+        store.take_the_place(out)
     return _told(read_json(out / "eval.json"), out)
 
 
@@ -108,8 +93,8 @@ def _check_alike(out: Path, identity: dict[str, Any]) -> None:
     if not (out / IDENTITY).is_file():
         raise DanteError(f"{out} is there, and not of this command", where="--out", fix=f"--out {out}-benchmarks")
     before = read_json(out / IDENTITY)
-    if any(before.get(key) != identity[key] for key in identity):
-        unlike = ", ".join(key for key in identity if before.get(key) != identity[key])
+    unlike = ", ".join(key for key in identity if before.get(key) != identity[key])
+    if unlike:
         raise DanteError(
             f"{out} holds measurements of another {unlike}",
             where="--out",

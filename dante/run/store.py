@@ -88,7 +88,7 @@ def publish(directory: Path, description: dict[str, Any]) -> None:
     for name in files:
         flush(partial / name)
     write_json(partial / STEP_FILE, {**description, "files": files})
-    _take_the_place(directory)
+    take_the_place(directory)
 
 
 def settle(directory: Path) -> None:
@@ -98,7 +98,7 @@ def settle(directory: Path) -> None:
         if damage(partial, thorough=True):
             (partial / STEP_FILE).unlink()  # so that the stage continues, or begins anew
         else:
-            _take_the_place(directory)
+            take_the_place(directory)
     if old.exists():
         if directory.exists():
             shutil.rmtree(old)
@@ -119,7 +119,8 @@ def put_aside(directory: Path) -> Path:
     return aside
 
 
-def _take_the_place(directory: Path) -> None:
+def take_the_place(directory: Path) -> None:
+    """Make the `.partial` neighbour the directory; killed in between, `settle` puts back what was there before."""
     old = _old_of(directory)
     if directory.exists():
         shutil.rmtree(old, ignore_errors=True)

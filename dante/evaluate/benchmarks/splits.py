@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dante.errors import DanteError
-from dante.evaluate.harness.definitions import Definition
+from dante.evaluate.harness.definitions import Definition, asked_split
 
 
 def fitted(known: Definition, found: Mapping[str, Sequence[Any]], shots: int) -> tuple[Definition, str]:
@@ -17,7 +17,7 @@ def fitted(known: Definition, found: Mapping[str, Sequence[Any]], shots: int) ->
     Raises:
         DanteError: the split that is asked is not here.
     """
-    asked = known.get("test_split") or known.get("validation_split")
+    asked = asked_split(known)
     if asked not in found:
         raise DanteError(
             f"the set has no split {asked!r}", where=str(known.get("task")), allowed=", ".join(found) or "none is here"
@@ -31,8 +31,3 @@ def fitted(known: Definition, found: Mapping[str, Sequence[Any]], shots: int) ->
         {**known, "test_split": asked, "training_split": None, "validation_split": None, "fewshot_split": other},
         f"its worked examples are from {where}, since the split {own} is not here",
     )
-
-
-def split_of(known: Definition) -> str:
-    """The split that is asked."""
-    return str(known.get("test_split") or known.get("validation_split"))

@@ -6,21 +6,21 @@ suite's items stands `samples.jsonl`: per item the prompt's hash, what the model
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dante.errors import DanteError
-from dante.evaluate.benchmarks.asking import AskedModel
+from dante.evaluate.benchmarks.asking import AskedModel, Sample
 from dante.evaluate.benchmarks.backends.base import Backend
 from dante.evaluate.benchmarks.draw import drawn
 from dante.evaluate.benchmarks.metrics import metrics as harness_metrics
 from dante.evaluate.benchmarks.sets.base import Found, Sets
 from dante.evaluate.benchmarks.sets.licences import licence_of
-from dante.evaluate.benchmarks.splits import fitted, split_of
+from dante.evaluate.benchmarks.splits import fitted
 from dante.evaluate.benchmarks.verifiers import Verifier
 from dante.evaluate.harness.decoding import decoding_of
-from dante.evaluate.harness.definitions import Definition, Definitions, hub_set, task
+from dante.evaluate.harness.definitions import Definition, Definitions, asked_split, hub_set, task
 from dante.evaluate.harness.quiet import contained
 from dante.evaluate.progress import Bars
 from dante.evaluate.subject import Subject
@@ -29,7 +29,6 @@ from dante.system.files import fingerprint
 from dante.system.jsonl import write_lines
 
 HARNESS = "lm-eval"
-Sample = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class Benchmark(Suite):
         task: its name in the harness.
         folder: that its definition lies in, below the harness's tasks; None: looked for in all of them.
         shots: worked examples.
-        metrics: names of `asked.ASKED`, the main one first.
+        metrics: names of `metrics.METRICS`, the main one first.
         limit: items that are drawn; None: all.
         chat: whether prompts are put into the model's chat template, worked examples as turns.
         common: see `Common`.
@@ -98,7 +97,7 @@ class Benchmark(Suite):
         name: str = "",
     ) -> None:
         super().__init__(name or task)
-        self.task, self.folder, self.shots, self.limit, self.chat = task, folder, shots, limit, chat
+        self.task, self.shots, self.limit, self.chat = task, shots, limit, chat
         self.common, self.changes, self.sampling = common, changes or {}, sampling
         self.asked = harness_metrics(metrics)
         self.definitions = Definitions(folder)
@@ -121,18 +120,11 @@ class Benchmark(Suite):
         sizes = {name: len(one.eval_docs) for name, one in tasks.items()}
         chosen = drawn(sizes, self.limit, self.common.seed)
         model = AskedModel(self.common.backend, subject, self.common.batch, self.common.seed, self.chat)
-        samples = self.judged(self.answered(model, {name: tasks[name] for name in chosen}, chosen, bars), subject, bars)
+        samples = self.judged(self.answered(model, {name: tasks[name] for name in chosen}, chosen, bars), model, bars)
         self.check_metrics(samples)
         write_lines(out / "samples.jsonl", [dict(self.line_of(sample)) for sample in samples])
-        configs = [one.config for one in tasks.values()]
-        found = self.measurement(list(self.items(samples)), configs, chosen, said, sum(sizes.values()))
-        lost = (
-            f"{self.name}: {len(model.cut):,} prompts were longer than {subject.name} reads, and lost their beginning."
-        )
-        return replace(
-            found,
-            notes=[*found.notes, *([lost] if model.cut else []), *self.notes_of(samples)],
-            protocol={**found.protocol, "precision": subject.precision, **self.template(subject)},
+        return self.measurement(
+            samples, model, [one.config for one in tasks.values()], chosen, said, sum(sizes.values())
         )
 
     def check_answerable(self, subject: Subject, tasks: Mapping[str, Any]) -> None:
@@ -166,10 +158,6 @@ class Benchmark(Suite):
                     allowed=f"what stands for one of {', '.join(there)}",
                     fix=f"take {key} out of the list",
                 )
-
-    def template(self, subject: Subject) -> dict[str, Any]:
-        """Which chat template has written the prompts."""
-        return {"chat_template": fingerprint(subject.tokenizer.chat_template) if self.chat else ""}
 
     def tasks(self) -> tuple[dict[str, Any], "Said"]:
         """The harness's task objects by name, and what has to be said of their items.
@@ -245,7 +233,7 @@ class Benchmark(Suite):
         advance = bars.add(self.name, self.draws * sum(len(places) for places in chosen.values()))
         return model.samples(tasks, chosen, self.draws, advance)
 
-    def judged(self, samples: Sequence[Sample], subject: Subject, bars: Bars) -> list[Sample]:
+    def judged(self, samples: Sequence[Sample], model: AskedModel, bars: Bars) -> list[Sample]:
         """The samples with their `values`: metric → what one answer is worth."""
         return [{**sample, "values": self.values(sample)} for sample in samples]
 
@@ -292,17 +280,23 @@ class Benchmark(Suite):
 
     def line_of(self, sample: Sample) -> Sample:
         """The line of an answer in `samples.jsonl`."""
-        named = ("task", "doc_id", "draw", "filter", "doc_hash", "prompt_hash", "resps", "filtered_resps",
-                 "values")  # fmt: skip
-        return {name: sample[name] for name in named}
+        named = "task doc_id draw filter doc_hash prompt_hash resps filtered_resps values"
+        return {name: sample[name] for name in named.split()}
 
     def measurement(
-        self, items: list[Item], configs: list[Any], chosen: Mapping[str, list[int]], said: "Said", all_items: int
+        self,
+        samples: Sequence[Sample],
+        model: AskedModel,
+        configs: Sequence[Any],
+        chosen: Mapping[str, list[int]],
+        said: "Said",
+        all_items: int,
     ) -> Measurement:
         """Items with what is to be said of them.
 
         Args:
-            items: what was measured.
+            samples: what was answered, and what that is worth.
+            model: that was asked.
             configs: the harness's, of the tasks.
             chosen: places of the items that were asked.
             said: of where they come from.
@@ -310,9 +304,15 @@ class Benchmark(Suite):
         """
         from lm_eval import __version__
 
+        subject, items = model.subject, list(self.items(samples))
         asked_items = sum(len(places) for places in chosen.values())
         if asked_items < all_items:
             self.heading = f"{self.task}, {self.shots}-shot, {asked_items:,} drawn of {all_items:,} items"
+        notes = [f"{self.name}: {text}." for text in (*said.where, *said.stand_ins)]
+        notes += [f"{self.name} without {key}: {one.install}." for key, one in self.absent.items()]
+        if model.cut:
+            lost = f"{len(model.cut):,} prompts were longer than {subject.name} reads, and lost their beginning"
+            notes.append(f"{self.name}: {lost}.")
         return Measurement(
             items=items,
             slices=sorted({part for item in items for part in item.slices}),
@@ -321,22 +321,21 @@ class Benchmark(Suite):
                 "licences": {name: licence_of(name) for name in sorted({hub_set(vars(config)) for config in configs})},
                 "items": chosen,
             },
-            notes=[
-                *(f"{self.name}: {text}." for text in (*said.where, *said.stand_ins)),
-                *(f"{self.name} without {key}: {one.install}." for key, one in self.absent.items()),
-            ],
+            notes=[*notes, *self.notes_of(samples)],
             decoding=decoding_of(vars(configs[0]), self.draws),
             n_shot=self.shots,
             harness=HARNESS,
             harness_version=str(__version__),
             protocol={
                 "task_version": str((configs[0].metadata or {}).get("version", "")),
-                "split": split_of(vars(configs[0])),
+                "split": asked_split(vars(configs[0])),
                 "limit": asked_items if asked_items < all_items else None,
                 "chat": self.chat,
                 "said": "; ".join(said.where),
                 "stand_in": "; ".join(said.stand_ins),
                 "backend": " ".join(str(self.common.backend.identity()[key]) for key in ("backend", "version")),
+                "precision": subject.precision,
+                "chat_template": fingerprint(subject.tokenizer.chat_template) if self.chat else "",
             },
         )
 

@@ -85,6 +85,11 @@ def hub_set(known: Mapping[str, Any]) -> str:
     return f"{path}/{part}" if part else str(path)
 
 
+def asked_split(known: Mapping[str, Any]) -> str:
+    """The split that a task's items are asked of."""
+    return str(known.get("test_split") or known.get("validation_split"))
+
+
 def task(known: Definition, splits: Mapping[str, Any] | None, *, shots: int, seed: int) -> Any:
     """A task object of the harness's.
 
@@ -103,7 +108,7 @@ def task(known: Definition, splits: Mapping[str, Any] | None, *, shots: int, see
     made.set_config(key="num_fewshot", value=shots)
     made.set_fewshot_seed(seed=seed)
     # The harness would make its items anew at every look, and some by chance: asked in one order, scored in another.
-    split = made.config.test_split or made.config.validation_split
+    split = asked_split(vars(made.config))
     made.dataset = {**made.dataset, split: made.eval_docs}
     made.config.process_docs = None
     return made

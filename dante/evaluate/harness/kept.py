@@ -45,7 +45,7 @@ class Kept:
         own = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")  # another process may write the same answers
         write_json(own, answers)
         own.replace(path)
-        return list(read_json(path))
+        return answers
 
 
 class KeptModel:

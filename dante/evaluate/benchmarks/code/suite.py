@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from dante.errors import DanteError
-from dante.evaluate.benchmarks.asking import AskedModel
+from dante.evaluate.benchmarks.asking import AskedModel, Sample
 from dante.evaluate.benchmarks.code.judged import verdicts
 from dante.evaluate.benchmarks.code.problems import Problem
 from dante.evaluate.benchmarks.code.programs import Program
-from dante.evaluate.benchmarks.task import Benchmark, Common, Sample, Sampling
+from dante.evaluate.benchmarks.task import Benchmark, Common, Sampling
 from dante.evaluate.harness.definitions import Definition, pure_function
 from dante.evaluate.progress import Bars
 from dante.evaluate.subject import Subject
@@ -99,28 +99,22 @@ class Programs(Benchmark):
         known = {key: value for key, value in known.items() if key not in ("filter_list", "unsafe_code")}
         return self.sampled(known | {"metric_list": [{"metric": "bypass"}]})
 
-    def judged(self, samples: Sequence[Sample], subject: Subject, bars: Bars) -> list[Sample]:
-        model = AskedModel(self.common.backend, subject, self.common.batch, self.common.seed, self.chat)
+    def judged(self, samples: Sequence[Sample], model: AskedModel, bars: Bars) -> list[Sample]:
         programs = [(self.program_of(sample), self.problem.judged_by(sample["doc"])) for sample in samples]
         found = verdicts(programs, self.limits, model.kept, bars.add(f"{self.name}: programs", len(samples)))
         return [
-            {**sample, "program": program, "verdict": verdict, "values": {"passed": float(verdict.passed)}}
+            {**sample, "program": program, "verdict": verdict}
             for sample, (program, _), verdict in zip(samples, programs, found, strict=True)
         ]
 
-    def check_metrics(self, samples: Sequence[Sample]) -> None:
-        """They are ours."""
-
     def notes_of(self, samples: Sequence[Sample]) -> list[str]:
-        unfit = [sample for sample in samples if sample["verdict"].outcome == "unfit"]
-        return (
-            [
-                f"{self.name}: the tests of {len(unfit)} of {len(samples)} programs cannot be run in the sandbox "
-                f"({unfit[0]['verdict'].why}); these count as wrong."
-            ]
-            if unfit
-            else []
-        )
+        unfit = [sample["verdict"] for sample in samples if sample["verdict"].outcome == "unfit"]
+        if not unfit:
+            return []
+        return [
+            f"{self.name}: the tests of {len(unfit)} of {len(samples)} programs cannot be run in the sandbox "
+            f"({unfit[0].why}); these count as wrong."
+        ]
 
     def program_of(self, sample: Sample) -> str:
         """The program in an answer."""
