@@ -16,6 +16,7 @@ from dante.models.outside import model_identity
 from dante.models.pretrained import Source, read_config
 from dante.run.precision import dtype_of
 from dante.students.load import load_student
+from dante.students.scoring import context_of
 from dante.text.chat import ChatRenderer
 from dante.text.tokenizer import load_tokenizer
 
@@ -82,8 +83,7 @@ class Subject:
     @property
     def context(self) -> int | None:
         """Tokens that it reads at most, where its config says so."""
-        limit: int | None = getattr(self.config.get_text_config(), "max_position_embeddings", None)
-        return limit
+        return context_of(self.config)
 
     @cached_property
     def opened(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from dante.errors import DanteError
 from dante.losses.vocabulary.head import Head
@@ -204,14 +204,14 @@ def _length_sorted_batches(lengths: Sequence[int], tokens: int) -> Iterator[list
         order = order[rows:]
 
 
-def context_of(model: PreTrainedModel) -> int | None:
+def context_of(config: PreTrainedConfig) -> int | None:
     """Tokens that a model reads at most; None where its config does not say."""
-    limit: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
     return limit
 
 
 def _check_lengths(model: PreTrainedModel, rendered: Sequence[Rendered]) -> None:
-    limit = context_of(model)
+    limit = context_of(model.config)
     for row, item in enumerate(rendered):
         if limit is not None and len(item.input_ids) > limit:
             raise DanteError(

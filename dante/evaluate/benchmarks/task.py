@@ -14,13 +14,13 @@ from dante.errors import DanteError
 from dante.evaluate.benchmarks.asking import AskedModel, Sample
 from dante.evaluate.benchmarks.backends.base import Backend
 from dante.evaluate.benchmarks.draw import drawn
-from dante.evaluate.benchmarks.metrics import metrics as harness_metrics
 from dante.evaluate.benchmarks.sets.base import Found, Sets
 from dante.evaluate.benchmarks.sets.licences import licence_of
 from dante.evaluate.benchmarks.splits import fitted
 from dante.evaluate.benchmarks.verifiers import Verifier
 from dante.evaluate.harness.decoding import decoding_of
 from dante.evaluate.harness.definitions import Definition, Definitions, asked_split, hub_set, task
+from dante.evaluate.harness.metrics import metrics as harness_metrics
 from dante.evaluate.harness.quiet import contained
 from dante.evaluate.progress import Bars
 from dante.evaluate.subject import Subject
@@ -72,7 +72,7 @@ class Benchmark(Suite):
         task: its name in the harness.
         folder: that its definition lies in, below the harness's tasks; None: looked for in all of them.
         shots: worked examples.
-        metrics: names of `metrics.METRICS`, the main one first.
+        metrics: names of `dante.evaluate.harness.metrics.METRICS`, the main one first.
         limit: items that are drawn; None: all.
         chat: whether prompts are put into the model's chat template, worked examples as turns.
         common: see `Common`.

@@ -7,15 +7,9 @@ from dataclasses import replace
 
 from dante.errors import DanteError
 from dante.evaluate.foreign.result import Result, Score
+from dante.evaluate.harness.metrics import METRICS
 from dante.look.metric import Metric
 
-LABELS = {
-    "acc": ("accuracy", "the right answer has the highest likelihood"),
-    "acc_norm": ("length-normalised accuracy", "the same, per character of the answer"),
-    "exact_match": ("exact match", "the answer that was written is the right one"),
-    "exact_match_strict": ("exact match, strict", "the answer, in the form that was asked for, is the right one"),
-    "exact_match_flexible": ("exact match, flexible", "the last number that was written is the right one"),
-}
 # The names of what counts questions, with whatever stands around them: `prompt_level_strict_acc`, `acc_norm`.
 _SHARE = re.compile(r"(^|_)(acc|accuracy|exact_match|em|f1|mc1|mc2|pass_at_\d+)(_|$)")
 _PASS = re.compile(r"pass_at_(\d+)$")
@@ -23,7 +17,8 @@ _PASS = re.compile(r"pass_at_(\d+)$")
 
 def described(score: Score, decoding: str) -> Metric:
     """A score's metric, as tables and figures write it."""
-    label, meaning = LABELS.get(score.metric, (score.metric, ""))
+    known = METRICS.get(score.metric)
+    label, meaning = (known.label, known.meaning) if known else (score.metric, "")
     passed = _PASS.match(score.metric)
     if passed:
         k = passed[1]

@@ -21,17 +21,18 @@ def decoding_of(config: Mapping[str, Any], draws: int | None = None) -> str:
     if kind != "generate_until":
         return _READ.get(str(kind), "")
     given = config.get("generation_kwargs") or {}
-    temperature = _number(given.get("temperature"))
+    temperature = number(given.get("temperature"))
     sampled = given.get("do_sample", bool(temperature))
     return decoding_in_words(
         temperature=(1.0 if temperature is None else temperature) if sampled else None,
-        top_p=_number(given.get("top_p")),
+        top_p=number(given.get("top_p")),
         new_tokens=given.get("max_gen_toks") or given.get("max_new_tokens"),
         answers=config.get("repeats") if draws is None else draws,
     )
 
 
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
+    """A JSON number; None for anything else, such as the harness's "N/A"."""
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 

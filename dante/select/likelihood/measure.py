@@ -65,7 +65,7 @@ def _places(renderer: ChatRenderer, rendered: Rendered, record: Record) -> list[
 
 
 def _check_lengths(model: PreTrainedModel, records: Sequence[Record], rendered: Sequence[Rendered]) -> None:
-    limit = context_of(model)
+    limit = context_of(model.config)
     for record, one in zip(records, rendered, strict=True):
         if limit is not None and len(one.input_ids) > limit:
             raise DanteError(

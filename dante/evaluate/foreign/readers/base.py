@@ -28,8 +28,3 @@ class Reader(Protocol):
         Raises:
             DanteError: the file lacks what the harness writes.
         """
-
-
-def number(value: Any) -> float | None:
-    """A JSON number; None for anything else, such as lm-eval's "N/A"."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dante.evaluate.foreign.readers.base import number
 from dante.evaluate.foreign.result import Harness, Result, Score
-from dante.evaluate.harness.decoding import decoding_in_words
+from dante.evaluate.harness.decoding import decoding_in_words, number
 from dante.system.files import read_json
 
 

@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dante.evaluate.foreign.readers.base import number
 from dante.evaluate.foreign.readers.lm_eval_samples import items_of
 from dante.evaluate.foreign.readers.lm_eval_setup import (
     chat,
@@ -23,6 +22,7 @@ from dante.evaluate.foreign.readers.lm_eval_setup import (
 )
 from dante.evaluate.foreign.readers.lm_eval_tasks import below, leaves, metric_names, roots
 from dante.evaluate.foreign.result import Harness, Result, Score
+from dante.evaluate.harness.decoding import number
 
 _BETTER = {True: "higher", False: "lower", None: ""}
 

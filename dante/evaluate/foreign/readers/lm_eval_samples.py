@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from dante.errors import DanteError
-from dante.evaluate.foreign.readers.base import number
 from dante.evaluate.foreign.readers.lm_eval_tasks import leaves, metric_names
 from dante.evaluate.foreign.result import Score
+from dante.evaluate.harness.decoding import number
 from dante.statistics.item import Item
 from dante.system.jsonl import read_lines
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from dante.evaluate.foreign.readers.base import number
+from dante.evaluate.harness.decoding import number
 
 # Filters that are the task's only way of reading an answer add nothing to a metric's name.
 _FILTERS = {
