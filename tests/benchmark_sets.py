@@ -3,7 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from dante.evaluate.harness.definitions import Definitions
+import lm_eval.tasks
+import yaml
+
+from dante.evaluate.benchmarks.task import Benchmark
+from dante.evaluate.harness.definitions import Definitions, hub_set
 from dante.system.jsonl import write_lines
 
 Row = dict[str, Any]
@@ -155,3 +159,27 @@ def write_sets(folder: Path, items: int = 3) -> Path:
 
 def _things(count: int, first: int = 0) -> list[tuple[int, str]]:
     return [(number, THINGS[number % len(THINGS)]) for number in range(first, first + count)]
+
+
+def own_task(folder: Path, suite: Benchmark, leaf: str, sets: Path, name: str) -> Path:
+    """A task for the harness itself, as its users write one: its own definition included, items from files.
+
+    Args:
+        folder: to write the YAML, and what `datasets` makes of the items, into.
+        suite: says where the definition lies, and how many worked examples there are.
+        leaf: the harness's name of the task.
+        sets: written by `write_sets`.
+        name: of the new task.
+    """
+    place = Path(lm_eval.tasks.__file__).parent / str(suite.definitions.folder)
+    original = next(
+        path
+        for path in sorted(place.glob("*.yaml"))
+        if f"task: {leaf}" in path.read_text(encoding="utf-8").replace('"', "").splitlines()
+    )
+    files = {path.stem: str(path) for path in (sets / hub_set(suite.definitions.read(leaf))).glob("*.jsonl")}
+    own = {"include": str(original), "task": name, "dataset_path": "json", "dataset_name": None}
+    own |= {"dataset_kwargs": {"data_files": files, "cache_dir": str(folder / "cache")}, "num_fewshot": suite.shots}
+    written = folder / f"{name}.yaml"
+    written.write_text(yaml.safe_dump(own), encoding="utf-8")
+    return written

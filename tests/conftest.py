@@ -1,6 +1,7 @@
 """Shape and dtype annotations are executed: every function of the lab is checked by beartype while the tests run."""
 
 import os
+from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
@@ -40,3 +41,16 @@ def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         pytest.skip("this torch carries no MKL with bf16 products")
     monkeypatch.setenv(mkl.CHOICE, "mkl" if request.param == "mkl" else "torch")
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with SmolLM2's traps: a default system message, `<|im_start|>` as BOS, pad == end of turn.
+
+    Whoever changes it copies it first: it is everybody's.
+    """
+    from dante.teachers.smoke import SmokeTeacher
+
+    root = tmp_path_factory.mktemp("model")
+    SmokeTeacher(seed=0, train_steps=20).make(root)
+    return root / "model"

@@ -14,7 +14,6 @@ import pytest
 from dante.errors import DanteError
 from dante.evaluate.__main__ import main
 from dante.evaluate.measure_command import _run_of, settings
-from dante.teachers.smoke import SmokeTeacher
 from tests.benchmark_sets import write_sets
 
 ROOT = Path(__file__).parents[1]
@@ -24,13 +23,6 @@ ASKED = [
     *("eval.limit=24", "data.benchmarks=folder", "trainer.precision=fp32"),
     *("trainer.threads=1", "eval.benchmarks.batch=1"),
 ]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("model")
-    SmokeTeacher(seed=0, train_steps=0).make(root)
-    return root / "model"
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from transformers import DynamicCache, LlamaConfig
 from transformers.cache_utils import DynamicLayer
 
@@ -19,22 +18,13 @@ from dante.evaluate.benchmarks.backends.transformers import TransformersBackend
 from dante.evaluate.benchmarks.draw import drawn
 from dante.evaluate.benchmarks.sets import FolderSets
 from dante.evaluate.benchmarks.task import Benchmark, Common
-from dante.evaluate.harness.definitions import hub_set
 from dante.evaluate.harness.prefixes import PrefixSharingLM, _beginning
 from dante.evaluate.harness.quiet import contained
 from dante.evaluate.progress import Bars
 from dante.evaluate.subject import Subject
 from dante.evaluate.suite import NotMeasured
 from dante.statistics.ratio import mean
-from dante.teachers.smoke import SmokeTeacher
-from tests.benchmark_sets import write_sets
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("model")
-    SmokeTeacher(seed=0, train_steps=20).make(root)
-    return root / "model"
+from tests.benchmark_sets import own_task, write_sets
 
 
 @pytest.fixture(scope="module")
@@ -137,21 +127,8 @@ def values(found: Any) -> dict[str, float]:
 
 def command_line(names: list[str], sets: Path, model: Path, chosen: dict[str, list[int]], out: Path) -> dict[str, Any]:
     """What `lm_eval` prints of the same items of the same model: its own definitions, on files."""
-    import lm_eval.tasks
-
     for name in names:
-        folder = benchmark(name, sets, **TASKS[name]).definitions
-        place = Path(lm_eval.tasks.__file__).parent / str(folder.folder)
-        original = next(
-            path
-            for path in sorted(place.glob("*.yaml"))
-            if f"task: {name}" in path.read_text(encoding="utf-8").replace('"', "").splitlines()
-        )
-        files = {path.stem: str(path) for path in (sets / hub_set(folder.read(name))).glob("*.jsonl")}
-        kwargs = {"data_files": files, "cache_dir": str(out / "cache")}
-        own = {"include": str(original), "task": f"own_{name}", "dataset_path": "json", "dataset_name": None}
-        own |= {"dataset_kwargs": kwargs, "num_fewshot": TASKS[name]["shots"]}
-        (out / f"{name}.yaml").write_text(yaml.safe_dump(own), encoding="utf-8")
+        own_task(out, benchmark(name, sets, **TASKS[name]), name, sets, f"own_{name}")
     arguments = {"pretrained": str(model), "dtype": "float32", "softmax_dtype": "float32"}
     command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--model_args", json.dumps(arguments)]
     command += ["--tasks", ",".join(f"own_{name}" for name in names), "--include_path", str(out), "--device", "cpu"]

@@ -22,7 +22,6 @@ from dante.evaluate.subject import Subject
 from dante.evaluate.suite import NotMeasured
 from dante.sandbox.limits import Limits
 from dante.statistics.pass_at_k import pass_at_k
-from dante.teachers.smoke import SmokeTeacher
 from tests.benchmark_sets import humaneval, write_sets
 from tests.test_sandbox import jailed
 
@@ -86,13 +85,6 @@ def test_pass_at_k_is_the_share_of_draws_with_a_right_one() -> None:
     for n, c, k in ((2, 1, 3), (2, 3, 1), (2, 1, 0)):
         with pytest.raises(ValueError, match="pass@"):
             pass_at_k(n, c, k)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("model")
-    SmokeTeacher(seed=0, train_steps=20).make(root)
-    return root / "model"
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from dante.evaluate.benchmarks.code.suite import Programs
 from dante.evaluate.benchmarks.task import Benchmark, Said
 from dante.evaluate.harness.definitions import Definitions, hub_set
 from dante.evaluate.harness.quiet import contained
 from dante.run.parts import build
-from tests.benchmark_sets import write_sets
+from tests.benchmark_sets import own_task, write_sets
 from tests.test_config import composed
 
 GOLDEN = Path(__file__).parent / "fixtures" / "benchmark_prompts.json"
@@ -87,32 +86,12 @@ def test_first_prompts_are_the_committed_ones(suites: dict[str, Benchmark]) -> N
 
 def own_rendering(suite: Benchmark, sets: Path, tmp_path: Path) -> list[Any]:
     """The harness's own: a YAML that includes its definition and names files of items."""
-    import lm_eval.tasks
+    from lm_eval.tasks import TaskManager
 
-    folder = suite.definitions
-    leaf = folder.leaves(suite.task)[0]
-    known = folder.read(leaf, functions=False)
-    files = {path.stem: str(path) for path in (sets / hub_set(known)).glob("*.jsonl")}
-    place = Path(lm_eval.tasks.__file__).parent / str(folder.folder)
-    original = next(
-        path
-        for path in sorted(place.glob("*.yaml"))
-        if f"task: {leaf}" in path.read_text(encoding="utf-8").replace('"', "").splitlines()
-    )
-    (tmp_path / "own.yaml").write_text(
-        yaml.safe_dump(
-            {
-                "include": str(original),
-                "task": leaf,
-                "dataset_path": "json",
-                "dataset_name": None,
-                "dataset_kwargs": {"data_files": files, "cache_dir": str(tmp_path / "cache")},
-                "num_fewshot": suite.shots,
-            }
-        )
-    )
+    leaf = suite.definitions.leaves(suite.task)[0]
+    written = own_task(tmp_path, suite, leaf, sets, leaf)
     with contained():
-        loaded = lm_eval.tasks.TaskManager(include_defaults=False).load([str(tmp_path / "own.yaml")])
+        loaded = TaskManager(include_defaults=False).load([str(written)])
     return shown(loaded["tasks"][leaf])
 
 

@@ -18,7 +18,6 @@ from dante.evaluate.suites.continuation import harness
 from dante.evaluate.suites.continuation.choices import ChoiceItem
 from dante.evaluate.suites.continuation.harness import ChoiceResult, check_tokens, read_items, run_choices, write_task
 from dante.students.load import load_pretrained
-from dante.teachers.smoke import SmokeTeacher
 from dante.text.chat import ChatRenderer
 from dante.text.tokenizer import load_tokenizer
 
@@ -35,14 +34,6 @@ ITEMS = [
     # Two options that differ in their last token only.
     item("four", "Hello?", ["I am a.", "I am a?", "Hello! How are you?", "No."], 2),
 ]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model with SmolLM2's traps: a default system message, `<|im_start|>` as BOS, pad == end of turn."""
-    root = tmp_path_factory.mktemp("model")
-    SmokeTeacher(seed=0, train_steps=20).make(root)
-    return root / "model"
 
 
 @pytest.fixture(scope="module")
