@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from dante.cache.prompts.dataset import DatasetPrompts
 from dante.cache.prompts.pocket import Prompt, build_prompts
+from dante.cache.prompts.reasoning_gym import puzzles_of
 from dante.cache.prompts.rows import check_column, check_count, check_file, check_licence, row_of, to_prompts
 from dante.cache.records.reader import read_rows
 from dante.errors import DanteError
@@ -112,35 +113,14 @@ class ReasoningGymPrompts:
     def __init__(self, tasks: list[str] | dict[str, dict[str, Any]], count: int, seed: int, licence: str) -> None:
         self.tasks = tasks if isinstance(tasks, dict) else {task: dict[str, Any]() for task in tasks}
         self.seed, self.licence = seed, check_licence(licence)
-        self.count = check_count(count)
+        check_count(count)
+        self.count = count
 
     def load(self) -> list[Prompt]:
         return to_prompts(self._rows(), None, f"reasoning-gym: {', '.join(self.tasks)}")
 
     def _rows(self) -> Iterator[tuple[str, Any]]:
-        try:
-            import reasoning_gym
-            from reasoning_gym.factory import DATASETS
-        except ModuleNotFoundError as error:
-            raise DanteError(
-                f"the package reasoning-gym is not installed ({error})",
-                where="prompts",
-                fix="pip install 'dante[puzzles]'",
-            ) from None
         for task, told in self.tasks.items():
-            if task not in DATASETS:
-                raise DanteError(
-                    f"reasoning-gym has no task {task!r}",
-                    where="prompts.tasks",
-                    allowed=", ".join(sorted(DATASETS)),
-                )
-            try:
-                puzzles = reasoning_gym.create_dataset(task, size=self.count, seed=self.seed, **told)
-            except (TypeError, AssertionError) as error:
-                raise DanteError(
-                    f"reasoning-gym's task {task!r} cannot be told that: {error}", where=f"prompts.tasks.{task}",
-                    fix="see the configuration class of the task in the package",
-                ) from None  # fmt: skip
-            for item in puzzles:
+            for item in puzzles_of(task, told, self.count, self.seed, "prompts"):
                 yield f"reasoning-gym, {task}", {"prompt": item["question"], "domain": "reasoning", "family": task,
                                                      "reference": str(item["answer"])}  # fmt: skip

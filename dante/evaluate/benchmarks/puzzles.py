@@ -11,6 +11,7 @@ from typing import Any
 
 import transformers
 
+from dante.cache.prompts.reasoning_gym import package, puzzles_of
 from dante.errors import DanteError
 from dante.evaluate.harness.kept import Kept
 from dante.evaluate.progress import Bars
@@ -62,12 +63,14 @@ class Puzzles(Suite):
     def measure(self, subject: Subject, out: Path, bars: Bars) -> Measurement | None:
         if not self.count:
             return None
+        where = f"eval.suites.{self.name}"
         try:
-            import reasoning_gym
-            from reasoning_gym.utils import SYSTEM_PROMPTS, extract_answer
-        except ModuleNotFoundError as error:
-            raise NotMeasured(f"{self.name} was not measured: {error}. pip install 'dante[puzzles]'.") from error
-        made = {task: self._made(reasoning_gym, task, told) for task, told in self.tasks.items()}
+            version = str(package(where).__version__)
+        except DanteError as error:
+            raise NotMeasured(f"{self.name} was not measured: {error.what}. {error.fix}.") from error
+        from reasoning_gym.utils import SYSTEM_PROMPTS, extract_answer
+
+        made = {task: puzzles_of(task, told, self.count, self.seed, where) for task, told in self.tasks.items()}
         asked = [(task, place, entry) for task, puzzles in made.items() for place, entry in enumerate(puzzles)]
         system = {"role": "system", "content": SYSTEM_PROMPTS[self.prompt]}
         prompts = [[system, {"role": "user", "content": entry["question"]}] for _, _, entry in asked]
@@ -92,21 +95,10 @@ class Puzzles(Suite):
             slices=[f"task={task}" for task in made] if len(made) > 1 else [],
             details={"tasks": self.tasks, "seed": self.seed},
             harness=HARNESS,
-            harness_version=str(reasoning_gym.__version__),
-            protocol={"task_version": str(reasoning_gym.__version__), "split": f"seed {self.seed}", "limit": None,
+            harness_version=version,
+            protocol={"task_version": version, "split": f"seed {self.seed}", "limit": None,
                       "chat": True, "said": "made by reasoning-gym"},
         )  # fmt: skip
-
-    def _made(self, package: Any, task: str, told: dict[str, Any]) -> Any:
-        try:
-            return package.create_dataset(task, size=self.count, seed=self.seed, **told)
-        except (TypeError, AssertionError, ValueError) as error:
-            raise DanteError(
-                f"reasoning-gym cannot make {task!r}: {error}",
-                where=f"eval.suites.{self.name}.tasks",
-                allowed="names of its tasks, with keys of their configuration classes",
-                fix="correct the name or the keys",
-            ) from None
 
     def _answers(self, subject: Subject, prompts: Sequence[Any], bars: Bars) -> list[dict[str, Any]]:
         advance = bars.add(self.name, len(prompts))
