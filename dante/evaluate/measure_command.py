@@ -19,12 +19,12 @@ from dante.errors import DanteError
 from dante.look.metric import Metric
 from dante.run import store
 from dante.run.config.check import check
+from dante.run.config.folder import CONF, check_folder
 from dante.run.config.hydra_errors import as_dante_error
 from dante.system import locks
 from dante.system.files import read_json, write_json
 
 IDENTITY, SCORES = "measured.json", "scores.json"
-CONF = Path(__file__).parents[2] / "conf"
 # What is not about the evaluation comes from an experiment that is at hand; nothing of it runs.
 _BASE = ("+experiment=sft", "suite=[pocket_real]")
 _TAKEN = ("eval.", "eval/", "suite=", "data.", "chat", "trainer.precision", "trainer.threads", "seed=", "scale=")
@@ -161,6 +161,7 @@ def settings(overrides: Sequence[str]) -> dict[str, Any]:
                 "trainer.precision=…, trainer.threads=…",
                 fix=f"leave {word} out",
             )
+    check_folder()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return check(compose("train", [*_BASE, *overrides]))

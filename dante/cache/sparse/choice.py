@@ -1,7 +1,6 @@
 """`--engine NAME engine.KEY=VALUE …` → an engine: the files of conf/engine/, and Hydra's words on top of them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -12,12 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dante.errors import DanteError, did_you_mean
+from dante.run.config.folder import CONF, check_folder
 from dante.run.config.hydra_errors import as_dante_error
 from dante.run.parts import build, walk_targets
 from dante.run.precision import AUTO, dtype_keys
 from dante.teachers.engines.base import Engine
 
-CONF = Path(__file__).resolve().parents[3] / "conf"
 GROUP = "engine"
 WHERE = "command line"
 # What `auto` means where no trainer decides it: bfloat16 moves single log-probabilities by tenths of a nat.
@@ -34,8 +33,7 @@ def choose_engine(name: str, words: Sequence[str]) -> Engine:
     Raises:
         DanteError: there is no such engine, key or value; what is allowed is named.
     """
-    if not (CONF / GROUP).is_dir():
-        raise DanteError("the lab's conf/ is not beside it", where=str(CONF), fix="install it from its repository")
+    check_folder()
     names = sorted(path.stem for path in (CONF / GROUP).glob("*.yaml"))
     if name not in names:
         raise DanteError(

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from dante.evaluate.benchmarks.backends.base import Backend
-from dante.evaluate.harness.kept import Kept, KeptModel
+from dante.evaluate.harness.kept import Kept, KeptModel, kept_of
 from dante.evaluate.harness.quiet import contained
 from dante.evaluate.subject import Subject
 from dante.system.files import fingerprint
@@ -52,12 +52,10 @@ class AskedModel:
 
     @property
     def kept(self) -> Kept:
-        """Where its answers are kept: by model, precision, backend, harness and variables of the template."""
+        """Where its answers are kept: by backend and harness, too."""
         from lm_eval import __version__
 
-        subject = self.subject
-        what = [subject.identity, subject.precision, self.backend.identity(), __version__, subject.chat]
-        return Kept(subject.kept / f"benchmarks-{fingerprint(what)}")
+        return kept_of(self.subject, self.backend.identity(), __version__)
 
     def samples(
         self,

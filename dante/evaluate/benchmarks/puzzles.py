@@ -13,7 +13,7 @@ import transformers
 
 from dante.cache.prompts.reasoning_gym import package, puzzles_of
 from dante.errors import DanteError
-from dante.evaluate.harness.kept import Kept
+from dante.evaluate.harness.kept import kept_of
 from dante.evaluate.progress import Bars
 from dante.evaluate.subject import Subject
 from dante.evaluate.suite import Item, Measurement, Metric, NotMeasured, Suite
@@ -102,8 +102,7 @@ class Puzzles(Suite):
 
     def _answers(self, subject: Subject, prompts: Sequence[Any], bars: Bars) -> list[dict[str, Any]]:
         advance = bars.add(self.name, len(prompts))
-        what = [subject.identity, subject.precision, transformers.__version__, subject.chat]
-        kept = Kept(subject.kept / f"benchmarks-{fingerprint(what)}")
+        kept = kept_of(subject, transformers.__version__)
         answers: list[dict[str, Any]] = []
         for start in range(0, len(prompts), BATCH_PROMPTS):
             batch = prompts[start : start + BATCH_PROMPTS]

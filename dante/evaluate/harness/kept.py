@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from dante.errors import DanteError
+from dante.evaluate.subject import Subject
 from dante.system.files import fingerprint, read_json, write_json
 
 Request = Any  # lm_eval.api.instance.Instance
@@ -46,6 +47,17 @@ class Kept:
         write_json(own, answers)
         own.replace(path)
         return answers
+
+
+def kept_of(subject: Subject, *by: Any) -> Kept:
+    """Where a model's answers are kept: by what it is, its precision, the variables of its template, and who asks.
+
+    Args:
+        subject: the model.
+        by: plain content that tells apart what else answers depend on: a backend, versions.
+    """
+    what = [subject.identity, subject.precision, subject.chat, *by]
+    return Kept(subject.kept / f"benchmarks-{fingerprint(what)}")
 
 
 class KeptModel:
