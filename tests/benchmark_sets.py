@@ -148,6 +148,7 @@ def write_sets(folder: Path, items: int = 3) -> Path:
         "math-ai/aime25": {"test": aime(items, "problem", "answer")},
         "Idavidrein/gpqa/gpqa_diamond": {"train": gpqa(items)},
         "openai/openai_humaneval": {"test": humaneval(items)},
+        "evalplus/humanevalplus": {"test": humaneval(items)},
         "google-research-datasets/mbpp/full": {"test": mbpp(items)},
     } | {f"cais/mmlu/{subject}": {"dev": mmlu(5, subject), "test": mmlu(items, subject)} for subject in subjects}
     for name, splits in sets.items():

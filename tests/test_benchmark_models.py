@@ -51,6 +51,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "piqa": {"folder": "piqa", "shots": 5, "metrics": CHOICE},
     "mmlu_virology": {"folder": "mmlu/default", "shots": 5, "metrics": ["acc"]},
     "gsm8k_cot": {"folder": "gsm8k", "shots": 8, "metrics": NUMBER},
+    "gsm8k": {"folder": "gsm8k", "shots": 8, "metrics": NUMBER},
 }
 
 
