@@ -23,3 +23,10 @@ def number(value: int | float) -> str:
         return f"{value:,.0f}"
     mantissa, exponent = flops(value).split("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{exponent}"
+
+
+def probability(p: float | None) -> str:
+    """`0.12`, `0.006`, `<0.001`."""
+    if p is None:
+        return "–"
+    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.0995 else f"{p:.2f}"

@@ -11,15 +11,22 @@ def environment(package: str, folder: str = "templates", *, autoescape: bool = F
     Args:
         package: dotted name of the package that the templates lie in.
         folder: where in it.
-        autoescape: for HTML; Markdown is not escaped.
+        autoescape: for HTML; Markdown is not escaped, and has the filter `cell`.
     """
-    return Environment(
+    made = Environment(
         loader=ChoiceLoader([PackageLoader(package, folder), PackageLoader("dante.look", ".")]),
         autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["cell"] = cell
+    return made
+
+
+def cell(text: str) -> str:
+    """Text as one cell of a Markdown table."""
+    return str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
 def render(package: str, template: str, **values: Any) -> str:

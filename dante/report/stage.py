@@ -81,11 +81,6 @@ def fenced(text: str) -> str:
     return f"{fence}text\n{text}\n{fence}"
 
 
-def cell(text: str) -> str:
-    """Text as one cell of a Markdown table."""
-    return str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-
-
 def breakable(text: str) -> Markup:
     """A name that may be broken after its marks."""
     return Markup(re.sub(r"([-_./])", r"\1<wbr>", str(escape(text))))
@@ -94,5 +89,5 @@ def breakable(text: str) -> Markup:
 def templates(autoescape: bool) -> Environment:
     """Where pages and Markdown are laid out."""
     jinja_environment = environment("dante.report", autoescape=autoescape)
-    jinja_environment.filters |= {"fenced": fenced, "cell": cell, "breakable": breakable}
+    jinja_environment.filters |= {"fenced": fenced, "breakable": breakable}
     return jinja_environment

@@ -9,7 +9,7 @@ from dante.evaluate.scoreboard.compute.hours import CONVERSION, Hours
 from dante.evaluate.scoreboard.pairs import CONFIDENCE, LEVEL, LOSS, RESAMPLES, TIE, WIN, Comparison
 from dante.evaluate.scoreboard.protocol import BENCHMARKS
 from dante.evaluate.scoreboard.references import CAVEATS, COMPUTE
-from dante.look.numbers import number
+from dante.look.numbers import number, probability
 from dante.look.page import environment
 
 PACKAGE = "dante.evaluate.scoreboard"
@@ -93,7 +93,7 @@ def _line(one: Comparison, name: str) -> dict[str, str]:
         "difference": how.signed(paired.difference),
         "interval": f"{how.signed(paired.low)} to {how.signed(paired.high)}",
         "n": f"{paired.n:,}",
-        "p": "–" if one.p_corrected is None else probability(one.p_corrected),
+        "p": probability(one.p_corrected),
         "verdict": one.verdict,
     }
 
@@ -111,11 +111,6 @@ def judged(comparisons: Sequence[Comparison]) -> str:
     )
 
 
-def probability(p: float) -> str:
-    """`0.12`, `0.006`, `<0.001`."""
-    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.0995 else f"{p:.2f}"
-
-
 def _elsewhere(hours: Hours) -> bool:
     return hours.training is None and hours.why_not.startswith("only a student")
 
@@ -128,16 +123,9 @@ def _hours(hours: Hours) -> tuple[str, str]:
 
 def markdown(values: dict[str, Any]) -> str:
     """The scoreboard as Markdown."""
-    jinja = environment(PACKAGE)
-    jinja.filters["cell"] = cell
-    return jinja.get_template("scoreboard.md.jinja").render(values)
+    return environment(PACKAGE).get_template("scoreboard.md.jinja").render(values)
 
 
 def html(values: dict[str, Any]) -> str:
     """The scoreboard as one self-contained page."""
     return environment(PACKAGE, autoescape=True).get_template("scoreboard.html.jinja").render(values)
-
-
-def cell(text: str) -> str:
-    """Text as one cell of a Markdown table."""
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")

@@ -8,6 +8,7 @@ from rich.progress import track
 from rich.table import Table
 
 from dante import console
+from dante.look.numbers import probability
 from dante.look.theme import editions
 from dante.report.comparison.export import csv_text, json_text
 from dante.report.comparison.factors import FactorEffect, effects
@@ -18,7 +19,7 @@ from dante.report.comparison.runs.arms import group
 from dante.report.comparison.runs.find import Found, Json, find
 from dante.report.comparison.runs.read import read_trained
 from dante.report.comparison.tables import separate
-from dante.report.comparison.words import digits, probability, signed
+from dante.report.comparison.words import digits, signed
 from dante.report.stage import templates
 from dante.system.files import write_text
 

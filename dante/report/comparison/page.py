@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dante.look.numbers import flops
+from dante.look.numbers import flops, probability
 from dante.report.comparison import cost, recipe, verdict
 from dante.report.comparison.cost import PARTS, Cost
 from dante.report.comparison.factors import FactorEffect
@@ -14,7 +14,7 @@ from dante.report.comparison.runs.arms import Arm, differences, short_names
 from dante.report.comparison.runs.find import Found, Json
 from dante.report.comparison.tables import Group
 from dante.report.comparison.tuning import edges
-from dante.report.comparison.words import digits, direction, made, probability, signed, span, title, unit
+from dante.report.comparison.words import digits, direction, made, signed, span, title, unit
 from dante.report.words import MODELS, compact, duration, hours, task_name
 
 Judged = tuple[Group, list[Result]]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from dante.look.numbers import probability
 from dante.report.comparison.factors import FactorEffect
 from dante.report.comparison.judge import (
     BETTER,
@@ -16,7 +17,7 @@ from dante.report.comparison.judge import (
     Result,
 )
 from dante.report.comparison.tables import Group
-from dante.report.comparison.words import digits, probability, signed, span, unit
+from dante.report.comparison.words import digits, signed, span, unit
 from dante.report.words import Metric
 from dante.statistics.crossed import Effect
 

@@ -29,13 +29,6 @@ def span(how: Metric, low: float, high: float, decimals: int) -> str:
     return f"{signed(how, low, decimals)} to {signed(how, high, decimals)}"
 
 
-def probability(p: float | None) -> str:
-    """`0.12`, `0.006`, `<0.001`."""
-    if p is None:
-        return "–"
-    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.0995 else f"{p:.2f}"
-
-
 def title(result: Result) -> str:
     """`bits per byte, held-out answers`; with the part for a slice."""
     part = f": {task_name(result.task)}" if "/" in result.task else ""
