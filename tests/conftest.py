@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 import dante  # noqa: F401  before torch: it says how OpenMP's threads wait
@@ -15,6 +16,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("WANDB_MODE", "offline")
 
 install_import_hook("dante", "beartype.beartype")
+
+# The same examples every time, so that a commit passes or fails; `--hypothesis-profile=explore` looks for new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("explore", derandomize=False, deadline=None)
+settings.load_profile("repeatable")
 
 # Files that hold whole runs, longest first: begun last, one worker would finish them alone.
 LONG = (

@@ -61,8 +61,19 @@ PIECES = st.sampled_from(
         *(" ", "  ", "\n", "\t", "<0x41>", "er ", "."),
     ]
 )
-# U+2581 is a space in SentencePiece's vocabularies and comes back as one.
-TEXTS = st.lists(PIECES | st.text(max_size=4), max_size=24).map("".join).map(lambda text: text.replace("▁", " "))
+SPECIAL = [*LEVEL.all_special_tokens, *FALLBACK.all_special_tokens]
+
+
+def written_out(pieces: list[str]) -> str:
+    """A text of plain words: U+2581 is a space in SentencePiece's vocabularies and comes back as one; a special token
+    that a text spells out is one token, and decoding leaves it out as it leaves out all others."""
+    text = "".join(pieces).replace("▁", " ")
+    while found := next((special for special in SPECIAL if special in text), None):
+        text = text.replace(found, "")
+    return text
+
+
+TEXTS = st.lists(PIECES | st.text(max_size=4), max_size=24).map(written_out)
 
 
 def reference(pieces: list[bytes], dropped: int) -> list[int]:
@@ -121,6 +132,18 @@ def test_an_answer_cut_off_keeps_the_ends_of_what_is_complete(kind: str, text: s
         assert ends[:-1] == reference(pieces, dropped)[:-1]
     if ids:
         assert ends[-1] == len(decoded.encode("utf-8"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_special_token_that_a_text_spells_out_is_no_part_of_what_is_decoded(kind: str) -> None:
+    tokenizer = KINDS[kind][0]
+    ids = tokenizer.encode(f"the{tokenizer.eos_token}in", add_special_tokens=False)
+    plain, ends = token_ends(tokenizer, ids)
+    whole, all_ends = token_ends(tokenizer, ids, special=True)
+    place = ids.index(tokenizer.eos_token_id)
+    assert (plain.replace(" ", ""), whole.replace(" ", "")) == ("thein", f"the{tokenizer.eos_token}in")
+    assert ends[place] == ends[place - 1]
+    assert all_ends[place] - all_ends[place - 1] == len(tokenizer.eos_token)
 
 
 def test_the_fallback_tokenizer_falls_back() -> None:
