@@ -97,7 +97,7 @@ def test_vllm_gives_the_same_numbers(model: Path, sets: Path, tmp_path: Path) ->
         pytest.skip("the environment of vLLM has not the lab in it: pip install -c constraints.txt -e . there")
     asked = ["suite=[benchmark/arc_challenge_5shot,benchmark/gsm8k_0shot]", "eval.limit=12", "data.benchmarks=folder",
              f"data.folder={sets}", "trainer.precision=fp32"]  # fmt: skip
-    vllm = ["eval/backend=vllm", "eval.benchmarks.backend.max_context=2048",
+    vllm = ["eval/backend=vllm", "eval.benchmarks.backend.max_context=1024",
             "eval.benchmarks.backend.enforce_eager=true"]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
     for name, interpreter, more in (("ours", sys.executable, []), ("theirs", python, vllm)):

@@ -15,6 +15,7 @@ from transformers.cache_utils import DynamicLayer
 
 from dante.errors import DanteError
 from dante.evaluate.benchmarks.backends.transformers import TransformersBackend
+from dante.evaluate.benchmarks.backends.vllm import VllmBackend
 from dante.evaluate.benchmarks.draw import drawn
 from dante.evaluate.benchmarks.sets import FolderSets
 from dante.evaluate.benchmarks.task import Benchmark, Common
@@ -284,3 +285,8 @@ def test_a_beginning_is_only_shared_where_keys_and_values_are_all_that_is_kept()
             return type("Output", (), {"past_key_values": cache})
 
     assert _beginning(Model(), [1, 2, 3], 2) is None
+
+
+def test_a_context_longer_than_the_model_s_is_refused(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(DanteError, match="max_context=2048 is longer.*max_context=1024"):
+        VllmBackend(1, 2048, True, {}).open(subject(model, tmp_path))

@@ -32,6 +32,13 @@ class VllmBackend(Backend):
         self.enforce_eager, self.options = enforce_eager, options
 
     def open(self, subject: Subject) -> Any:
+        if self.max_context is not None and subject.context is not None and self.max_context > subject.context:
+            raise DanteError(
+                f"max_context={self.max_context} is longer than {subject.folder} was made for",
+                where="eval.benchmarks.backend.max_context",
+                allowed=f"up to {subject.context} tokens, or null: what the model allows",
+                fix=f"eval.benchmarks.backend.max_context={subject.context}",
+            )
         _check_installed()
         os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"  # its workers log beside our bars
         with _found_by_name():
