@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tempfile
 import time
 from pathlib import Path
 
@@ -75,6 +76,36 @@ def test_numpy_is_lent_to_programs_and_tests() -> None:
     program = "import numpy as np\ndef double(x):\n    return (np.array([x]) * 2).tolist()[0]\n"
     task = Task("", "import numpy as np\ndef check(f):\n    assert np.allclose(f(1.5), 3.0)\n", "double")
     assert run(program, task, Limits()).passed
+
+
+@jailed
+def test_what_is_lent_may_lie_where_the_jail_is_built_and_is_no_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment below /tmp, which the jail covers: nothing that was held open for it stays open."""
+    look = """
+import os
+def look(x):
+    import lent
+    ways = []
+    for pid in ("1", "self"):
+        try:
+            names = os.listdir(f"/proc/{pid}/fd")
+        except OSError:
+            continue
+        for name in names:
+            try:
+                ways.append(os.listdir(f"/proc/{pid}/fd/{name}/.."))
+            except OSError:
+                pass
+    return [lent.VALUE, ways]
+"""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        package = Path(folder) / "lent"
+        package.mkdir()
+        (package / "__init__.py").write_text("VALUE = 7")
+        os.chmod(folder, 0o755)
+        monkeypatch.setattr(process, "packages", lambda: [str(package)])
+        found = run(look, Task("", "def check(look):\n    assert look(0) == [7, []], look(0)\n", "look"), LIMITS)
+    assert found.passed, found
 
 
 @jailed

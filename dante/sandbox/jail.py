@@ -79,15 +79,18 @@ def main(spec: dict[str, Any]) -> None:
 
 def _enter_new_root(spec: dict[str, Any]) -> None:
     """A file system of its own, with the old one below it until processes can be seen."""
+    # Held before it begins: an environment may lie below the folder that is covered now.
+    lent = {PYTHON: _held(spec["prefix"])}
+    lent |= {os.path.join(PACKAGES, os.path.basename(package)): _held(package) for package in spec["packages"]}
     _memory(_NEW, "size=4m,mode=755")
     for place in _SYSTEM:
         if os.path.islink(place):
             os.symlink(os.readlink(place), _NEW + place)
         elif os.path.isdir(place):
             _bind(place, _NEW + place)
-    _bind(spec["prefix"], _NEW + PYTHON)
-    for package in spec["packages"]:
-        _bind(package, os.path.join(_NEW + PACKAGES, os.path.basename(package)))
+    for place, held in lent.items():
+        _bind(f"/proc/self/fd/{held}", _NEW + place)
+        os.close(held)  # from it one could walk up into the machine's file system
     for name in _DEVICES:
         _bind(f"/dev/{name}", f"{_NEW}/dev/{name}")
     if os.path.isfile("/etc/ld.so.cache"):
@@ -106,6 +109,14 @@ def _enter_new_root(spec: dict[str, Any]) -> None:
 
 def _memory(place: str, options: str) -> None:
     _do(_libc.mount(b"tmpfs", place.encode(), b"tmpfs", _MS_NOSUID | _MS_NODEV, options.encode()), f"cover {place}")
+
+
+def _held(path: str) -> int:
+    """A file or folder that can be named by its number when something is mounted over its path."""
+    try:
+        return os.open(path, os.O_PATH)
+    except OSError as error:
+        _fail(f"lend {path}: {error}")
 
 
 def _bind(source: str, place: str) -> None:
