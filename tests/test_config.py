@@ -1,6 +1,7 @@
 """Every experiment composes and is planned at every scale, without weights and without a network."""
 
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -153,7 +154,8 @@ def test_the_cards_cache_is_generated_as_the_card_says() -> None:
 
 @pytest.mark.parametrize("teacher", sorted(p.stem for p in (CONF / "teacher").glob("*.yaml")))
 def test_every_teacher_composes(teacher: str) -> None:
-    cfg = composed("+experiment=sft", f"teacher={teacher}")
+    named = {"gguf": ["teacher.gguf=mine.gguf"], "local": ["teacher.make.model=org/mine"]}.get(teacher, [])
+    cfg = composed("+experiment=sft", f"teacher={teacher}", *named)
     assert cfg["teacher"]["make"]["_target_"].startswith(("dante.teachers.", "dante.densify.mixture."))
 
 
@@ -173,6 +175,22 @@ def test_a_step_s_own_settings_are_checked_like_every_other(typed: str, wrong: s
         composed("+experiment=dante_mosaic", "scale=smoke", typed)
     assert caught.value.what.startswith(wrong)
     assert fix in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("teacher.gguf=mine.gguf", "teacher.gguf belongs to teacher=gguf.*teacher=gguf teacher.gguf=VALUE"),
+        ("student=gguf student.gguf=mine", "student.gguf='mine' is not accepted.*student=local"),
+        ("student=gguf student.gguf=mine.gguf", "there is no file 'mine.gguf'.*package:NAME/FILE"),
+        ("student=gguf", "student.gguf has no value"),
+    ],
+)
+def test_a_file_of_a_model_is_named_where_it_is_read(typed: str, said: str, tmp_path: Path) -> None:
+    command = [sys.executable, "train.py", "+experiment=sft", "scale=smoke", "dry_run=true", f"run.dir={tmp_path}"]
+    done = subprocess.run([*command, *typed.split()], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert re.search(said, " ".join((done.stdout + done.stderr).split()))
 
 
 def test_what_stages_may_be_told_is_known_without_loading_torch() -> None:

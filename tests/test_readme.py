@@ -11,6 +11,7 @@ import train
 from dante.cost.estimate import estimate
 from dante.run import pipeline
 from dante.sweep.arguments import is_sweep
+from tests.gguf_files import tiny_qwen, write_gguf
 from tests.test_config import CONF, composed
 from tests.test_evaluate_fidelity import tiny
 
@@ -59,7 +60,10 @@ def test_every_command_of_the_readme_composes(command: str, tmp_path: Path) -> N
         model, renderer = tiny(270, 0)
         for part in (model, renderer.tokenizer):
             part.save_pretrained(tmp_path / "mine")
-    words = shlex.split(command.replace("FOLDER", str(tmp_path / "mine")), comments=True)
+    if "MODEL.gguf" in command:
+        write_gguf(tmp_path / "mine.gguf", tiny_qwen(tied=True))
+    command = command.replace("FOLDER", str(tmp_path / "mine")).replace("MODEL.gguf", str(tmp_path / "mine.gguf"))
+    words = shlex.split(command, comments=True)
     cfg = composed(*words, f"run.dir={tmp_path}/run")
     assert estimate(cfg, pipeline.plan_steps(cfg)).parameters > 0
 

@@ -20,6 +20,7 @@ from dante.teachers.smoke import SmokeTeacher, smoke_tokenizer
 from dante.teachers.teacher import load_teacher
 from dante.text.offsets import token_ends
 from dante.text.repetition import RepetitionLimit, repeats
+from tests.gguf_files import tiny_qwen, write_gguf
 
 GREEDY = Decoding(
     temperature=0.0, top_p=1.0, top_k=0, max_new_tokens=24, samples=1, logprobs=20, repetition=RepetitionLimit(2, 8, 4)
@@ -191,14 +192,15 @@ def test_missing_teacher_says_what_to_run(tmp_path: Path) -> None:
 
 
 def test_pocket_teacher_refuses_another_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from dante.models import gguf_file
     from dante.teachers import pocket
 
-    (tmp_path / pocket.FILE).write_bytes(b"not the model")
+    write_gguf(tmp_path / pocket.FILE.rpartition("/")[2], tiny_qwen(tied=True))
     spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
-    monkeypatch.setattr(pocket, "find_spec", lambda name: spec)
+    monkeypatch.setattr(gguf_file, "find_spec", lambda name: spec)
     with pytest.raises(DanteError, match="SHA-256"):
         PocketTeacher("0" * 64).make(tmp_path / "out")
-    monkeypatch.setattr(pocket, "find_spec", lambda name: None)
+    monkeypatch.setattr(gguf_file, "find_spec", lambda name: None)
     with pytest.raises(DanteError, match="pip install"):
         PocketTeacher("0" * 64).make(tmp_path / "out")
 

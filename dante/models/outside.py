@@ -43,6 +43,11 @@ def model_identity(folder: Path) -> dict[str, Any]:
     }
 
 
+def file_identity(path: Path) -> dict[str, Any]:
+    """Size and SHA-256 of one file."""
+    return _all([path])[0]
+
+
 def named_files(settings: Any, key: str = "") -> dict[str, Any]:
     """Identity of every file and folder that settings name, at any depth, under a key that names such things.
 

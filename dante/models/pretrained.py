@@ -30,6 +30,7 @@ from transformers import (
 from dante import console
 from dante.errors import DanteError
 from dante.models.folder import check_folder, config_of, local_folder, quantised
+from dante.models.gguf_file import check_installed, facts_of, gguf_path, is_gguf, say_tied, tie_again
 from dante.models.wrapped_names import Wrapping, find_wrapping
 
 NAMED = 5
@@ -52,7 +53,20 @@ class Source:
     gguf: str | None = None
 
     def __str__(self) -> str:
-        return str(self.name)
+        return str(self.name if self.gguf is None else Path(self.name) / self.gguf)
+
+
+def source_of(name: str | Path, where: str, revision: str | None = None) -> Source:
+    """What a config names: a Hugging Face folder, a hub id, or a GGUF file.
+
+    Raises:
+        DanteError: it is to be a GGUF file, and is none that can be read.
+    """
+    if not is_gguf(name):
+        return Source(name, where, revision)
+    check_installed(where)
+    path = gguf_path(name, where)
+    return Source(path.parent, where, gguf=path.name)
 
 
 def load_causal_lm(source: Source, dtype: torch.dtype, attention: str | None = None) -> PreTrainedModel:
@@ -76,6 +90,8 @@ def load_causal_lm(source: Source, dtype: torch.dtype, attention: str | None = N
         model, loading_info = _load(source, dtype, attention, wrapping)
         console.note(f"{source}: its names carry {wrapping.words}, which is stripped")
     _check_complete(source, loading_info)
+    if source.gguf is not None:
+        tie_again(model, Path(source.name) / source.gguf)
     _tell_own_head(model, source)
     return model
 
@@ -87,7 +103,7 @@ def check_config(source: Source) -> PreTrainedConfig:
         DanteError: the folder is damaged or no model, or transformers does not know this kind of model.
     """
     folder = local_folder(source.name)
-    if folder is not None:
+    if folder is not None and source.gguf is None:
         _check_type(source, check_folder(folder, source.where))
     return read_config(source)
 
@@ -99,10 +115,16 @@ def read_config(source: Source) -> PreTrainedConfig:
         DanteError: it is not there, or transformers does not know this kind of model.
     """
     folder = local_folder(source.name)
-    if folder is not None:
+    packed = {} if source.gguf is None else {"gguf_file": source.gguf}
+    if folder is not None and not packed:
         _check_type(source, config_of(folder, source.where))
     with told(f"the config of {str(source)!r} cannot be read", source.name, source.where):
-        return AutoConfig.from_pretrained(_name(source), revision=source.revision or "main", trust_remote_code=False)
+        config = AutoConfig.from_pretrained(
+            _name(source), revision=source.revision or "main", trust_remote_code=False, **packed
+        )
+    if source.gguf is not None and facts_of(Path(source.name) / source.gguf).stored_twice:
+        say_tied(config)
+    return config
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from transformers import (
 
 from dante.errors import DanteError, did_you_mean
 from dante.models.cpu import suit_cpu
-from dante.models.pretrained import STUDENT_SOURCE, Source, load_causal_lm, read_config
+from dante.models.pretrained import STUDENT_SOURCE, Source, load_causal_lm, read_config, source_of
 from dante.students.dense_form import as_dense
 from dante.students.init.base import Init
 
@@ -92,13 +92,13 @@ def meta_of(folder: str | Path, init: Init | None = None) -> PreTrainedModel:
     """The model that a folder holds, on the meta device: its config is read, its weights are not.
 
     Args:
-        folder: Hugging Face folder or hub id.
+        folder: Hugging Face folder, hub id or GGUF file.
         init: how the student begins; None: as it is.
 
     Raises:
         DanteError: it is not on this machine and cannot be fetched, or it cannot be brought into that shape.
     """
-    return _meta(read_config(Source(folder, STUDENT_SOURCE)), init)
+    return _meta(read_config(source_of(folder, STUDENT_SOURCE)), init)
 
 
 def _meta(config: PreTrainedConfig, init: Init | None) -> PreTrainedModel:

@@ -17,7 +17,7 @@ from transformers import (
 
 from dante.errors import DanteError
 from dante.models.folder import refuse_quantised
-from dante.models.pretrained import STUDENT_SOURCE, Source, check_config
+from dante.models.pretrained import STUDENT_SOURCE, check_config, source_of
 from dante.run.config.schema import Student
 from dante.run.parts import build
 from dante.run.step import Step
@@ -32,7 +32,7 @@ from dante.text.tokenizer import load_tokenizer
 def run(step: Step[Student]) -> None:
     """Writes `model/` and `init.json`.
 
-    Settings: `name`; `source` ("teacher", a hub id or a folder) and `revision`; `init`, a part
+    Settings: `name`; `source` ("teacher", a hub id, a folder or a GGUF file) and `revision`; `init`, a part
     (`dante.students.init`); `architecture`: config values of the source before pruning, which the plan is computed
     from, so they must be true; `dtype` of the stored weights; `licence`; optionally `chat`, variables
     that are baked into the stored chat template as defaults.
@@ -46,17 +46,18 @@ def run(step: Step[Student]) -> None:
     step.out.mkdir(parents=True)
     dtype = _choice(settings.dtype, DTYPES, "student.dtype")
     init: Init = build(settings.init)
-    source, revision = _source(settings, step.inputs)
+    name, revision = _source(settings, step.inputs)
+    source = source_of(name, STUDENT_SOURCE, revision)
 
-    refuse_quantised(source, check_config(Source(source, STUDENT_SOURCE, revision)).to_dict(), STUDENT_SOURCE)
-    tokenizer = load_tokenizer(source, revision)
+    refuse_quantised(name, check_config(source).to_dict(), STUDENT_SOURCE)
+    tokenizer = load_tokenizer(name, revision)
     bake_template_variables(tokenizer, settings.chat)
     renderer = ChatRenderer(tokenizer)  # refuses a template that cannot be masked before any weight is read
-    model = init.load(Source(source, STUDENT_SOURCE, revision), dtype)
+    model = init.load(source, dtype)
     check_architecture(settings.architecture or {}, model)
     model = init.begin(model, step.inputs)
     _check_vocabulary(model, tokenizer)
-    check_finite(model, source, "take other weights: a tensor like this turns every loss into NaN")
+    check_finite(model, name, "take other weights: a tensor like this turns every loss into NaN")
     model.generation_config = chat_generation_config(model, renderer)
 
     model.save_pretrained(step.out / "model")
@@ -123,7 +124,7 @@ def _jinja_literal(name: str, value: Any) -> str:
 
 
 def _source(settings: Student, inputs: Mapping[str, Path]) -> tuple[str, str | None]:
-    """Folder or hub id of the weights, and the revision to ask for."""
+    """Folder, file or hub id of the weights, and the revision to ask for."""
     if settings.source != "teacher":
         return settings.source, settings.revision
     teacher = load_teacher(inputs["teacher"])

@@ -20,7 +20,7 @@ from omegaconf.errors import (
 )
 from pydantic import BaseModel, ValidationError
 
-from dante.errors import DanteError, did_you_mean
+from dante.errors import DanteError, causes, did_you_mean
 from dante.run import precision
 from dante.run.config.complaint import complaint
 from dante.run.config.schema import Config
@@ -30,21 +30,21 @@ from dante.run.shares import read_ahead, shared_out
 from dante.run.stages import STAGES
 
 
-# What conf/student/local.yaml says of a folder of the user's.
-def _folder_name(source: str) -> str:
+# What conf/student/local.yaml and its like say of a model of the user's.
+def _model_name(source: str) -> str:
     from dante.models.source import name_of  # not above: reports read configs and know no students
 
     return name_of(source)
 
 
-def _folder_licence(source: str) -> str:
+def _model_licence(source: str) -> str:
     from dante.models.source import licence_of
 
     return licence_of(source)
 
 
-OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
-OmegaConf.register_new_resolver("folder_licence", _folder_licence, replace=True)
+OmegaConf.register_new_resolver("model_name", _model_name, replace=True)
+OmegaConf.register_new_resolver("model_licence", _model_licence, replace=True)
 
 
 def check(cfg: DictConfig) -> dict[str, Any]:
@@ -119,6 +119,9 @@ def _resolve(cfg: DictConfig) -> dict[str, Any]:
             f"a value refers to a key that does not exist ({str(error).splitlines()[0]})", where=str(error.full_key)
         ) from None
     except OmegaConfBaseException as error:
+        told = next((cause for cause in causes(error, lambda _: True) if isinstance(cause, DanteError)), None)
+        if told is not None:  # by a resolver of ours
+            raise told from None
         raise DanteError(str(error).splitlines()[0], where=str(getattr(error, "full_key", ""))) from None
     assert isinstance(plain, dict)
     plain.pop("hydra", None)

@@ -95,6 +95,13 @@ def _cannot_override(message: str, arguments: list[str], conf: Path) -> DanteErr
         return DanteError(
             f"{key} has a short name", where="command line", fix=f"{key.removeprefix('cache.source.')}=VALUE"
         )
+    choices = [path.stem for path in sorted((conf / group).glob("*.yaml")) if parents == group and last in _keys(path)]
+    if choices:
+        return DanteError(
+            f"{key} belongs to {group}={choices[0]}",
+            where="command line",
+            fix=f"add {group}={choices[0]}: {group}={choices[0]} {key}=VALUE",
+        )
     allowed_keys = fields_at(parents.split(".") if parents else [], Config)
     if not allowed_keys and (conf / group).is_dir():
         return DanteError(
@@ -113,6 +120,9 @@ def _cannot_override(message: str, arguments: list[str], conf: Path) -> DanteErr
 
 def _keys_of_choices(folder: Path) -> list[str]:
     """Keys that some choice of a group has."""
-    nodes = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in folder.glob("*.yaml")]
-    keys = {str(key) for node in nodes if isinstance(node, dict) for key in node}
-    return sorted(key for key in keys if key != "defaults" and not key.startswith("_"))
+    return sorted({key for path in folder.glob("*.yaml") for key in _keys(path)})
+
+
+def _keys(path: Path) -> list[str]:
+    node = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return [key for key in map(str, node if isinstance(node, dict) else ()) if key != "defaults" and key[0] != "_"]

@@ -21,6 +21,13 @@ def _is_stage(name: str) -> str:
     return name
 
 
+def _is_gguf(name: str) -> str:
+    if not name.endswith(".gguf"):
+        raise ValueError("a GGUF file ends in .gguf; a folder is named with teacher=local or student=local")
+    return name
+
+
+GgufFile = Annotated[str, AfterValidator(_is_gguf)]
 Target = Annotated[dict[str, Any], AfterValidator(_is_target)]
 StageName = Annotated[str, AfterValidator(_is_stage)]
 
@@ -176,6 +183,7 @@ class Trainer(Strict):
 
 class Teacher(Strict):
     name: Text
+    gguf: GgufFile | None = None  # of teacher=gguf: what `make` refers to
     make: Target
     parameters: Positive | None
     resident: Positive | None
@@ -240,6 +248,7 @@ class Matching(Strict):
 
 class Student(Strict):
     name: Text
+    gguf: GgufFile | None = None  # of student=gguf: what `source` refers to
     source: Text
     revision: str | None
     init: Target
