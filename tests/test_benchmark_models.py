@@ -17,7 +17,6 @@ from dante.errors import DanteError
 from dante.evaluate.benchmarks.backends.transformers import TransformersBackend
 from dante.evaluate.benchmarks.backends.vllm import VllmBackend
 from dante.evaluate.benchmarks.draw import drawn
-from dante.evaluate.benchmarks.sets import FolderSets
 from dante.evaluate.benchmarks.task import Benchmark, Common
 from dante.evaluate.harness.prefixes import PrefixSharingLM, _beginning
 from dante.evaluate.harness.quiet import contained
@@ -25,6 +24,7 @@ from dante.evaluate.progress import Bars
 from dante.evaluate.subject import Subject
 from dante.evaluate.suite import NotMeasured
 from dante.statistics.ratio import mean
+from dante.testsets.benchmarks import FolderSets
 from tests.benchmark_sets import own_task, write_sets
 
 

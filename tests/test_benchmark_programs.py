@@ -13,7 +13,6 @@ from dante.evaluate.benchmarks.code.judged import verdicts
 from dante.evaluate.benchmarks.code.problems import MBPP, HumanEval
 from dante.evaluate.benchmarks.code.programs import Completion, Fenced, FreeAnswer, parsable
 from dante.evaluate.benchmarks.code.suite import Programs
-from dante.evaluate.benchmarks.sets import FolderSets, PackageSets
 from dante.evaluate.benchmarks.task import Common, Sampling
 from dante.evaluate.benchmarks.verifiers import MathVerify
 from dante.evaluate.harness.kept import Kept
@@ -22,6 +21,7 @@ from dante.evaluate.subject import Subject
 from dante.evaluate.suite import NotMeasured
 from dante.sandbox.limits import Limits
 from dante.statistics.pass_at_k import pass_at_k
+from dante.testsets.benchmarks import FolderSets, PackageSets
 from tests.benchmark_sets import humaneval, write_sets
 from tests.test_sandbox import jailed
 

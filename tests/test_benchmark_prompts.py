@@ -39,7 +39,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def suites(sets: Path) -> dict[str, Benchmark]:
-    place = {"_target_": "dante.evaluate.benchmarks.sets.sets", "benchmarks": "folder", "folder": str(sets)}
+    place = {"_target_": "dante.testsets.benchmarks.sets", "benchmarks": "folder", "folder": str(sets)}
     return {
         name: build(node | {"common": node["common"] | {"sets": place}}, name=name)
         for name, node in suite_nodes().items()

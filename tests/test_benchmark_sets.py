@@ -7,8 +7,6 @@ import pytest
 
 from dante.errors import DanteError
 from dante.evaluate.benchmarks.backends.transformers import TransformersBackend
-from dante.evaluate.benchmarks.sets import FolderSets, Found, HubSets, PackageSets, Sets, sets
-from dante.evaluate.benchmarks.sets import package as package_module
 from dante.evaluate.benchmarks.splits import fitted
 from dante.evaluate.benchmarks.task import Benchmark, Common, Said
 from dante.evaluate.harness.definitions import Definitions, hub_set
@@ -17,6 +15,8 @@ from dante.evaluate.progress import Bars
 from dante.evaluate.subject import Subject
 from dante.evaluate.suite import NotMeasured
 from dante.system.jsonl import write_lines
+from dante.testsets.benchmarks import FolderSets, Found, HubSets, PackageSets, Sets, sets
+from dante.testsets.benchmarks import package as package_module
 from tests.benchmark_sets import arc, gpqa, hellaswag
 
 REAL = {

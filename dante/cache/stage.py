@@ -6,6 +6,7 @@ from dante.cache.generate.generated import GeneratedCache
 from dante.cache.prompts.checked import CheckedPrompts
 from dante.cache.prompts.python_texts import PythonTexts
 from dante.cache.prompts.sources import (
+    CoderPrompts,
     DatasetPrompts,
     JsonlPrompts,
     ParquetPrompts,
@@ -21,6 +22,7 @@ from dante.run.step import Step
 
 __all__ = [
     "CheckedPrompts",
+    "CoderPrompts",
     "DatasetPrompts",
     "GeneratedCache",
     "JsonlPrompts",

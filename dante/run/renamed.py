@@ -17,6 +17,7 @@ _FIRST = {
     "dante.teachers.engines.ray_engine.": "dante.teachers.ray_engine.",
     "dante.teachers.engines.server.engine.": "dante.teachers.server_engine.",
     "dante.cache.generate.consistency.": "dante.cache.consistency.",
+    "dante.testsets.benchmarks.": "dante.evaluate.benchmarks.sets.",
 }
 
 

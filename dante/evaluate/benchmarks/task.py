@@ -14,8 +14,6 @@ from dante.errors import DanteError
 from dante.evaluate.benchmarks.asking import AskedModel, Sample
 from dante.evaluate.benchmarks.backends.base import Backend
 from dante.evaluate.benchmarks.draw import drawn
-from dante.evaluate.benchmarks.sets.base import Found, Sets
-from dante.evaluate.benchmarks.sets.licences import licence_of
 from dante.evaluate.benchmarks.splits import fitted
 from dante.evaluate.benchmarks.verifiers import Verifier
 from dante.evaluate.harness.decoding import decoding_of
@@ -27,6 +25,8 @@ from dante.evaluate.subject import Subject
 from dante.evaluate.suite import Item, Measurement, NotMeasured, Suite
 from dante.system.files import fingerprint
 from dante.system.jsonl import write_lines
+from dante.testsets.benchmarks.base import Found, Sets
+from dante.testsets.benchmarks.licences import licence_of
 
 HARNESS = "lm-eval"
 

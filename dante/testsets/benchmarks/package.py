@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from dante.evaluate.benchmarks.sets.base import INSTALL, PACKAGE, Found, Row, Sets, missing
+from dante.testsets.benchmarks.base import INSTALL, PACKAGE, Found, Row, Sets, missing
 
 Split = Callable[[Path], Iterator[Row]]
 

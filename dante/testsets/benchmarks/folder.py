@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from dante.evaluate.benchmarks.sets.base import INSTALL, Found, Sets, missing
 from dante.system.jsonl import read_lines
+from dante.testsets.benchmarks.base import INSTALL, Found, Sets, missing
 
 
 class FolderSets(Sets):

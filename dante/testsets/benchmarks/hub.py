@@ -1,6 +1,6 @@
 """Sets that the harness downloads by itself."""
 
-from dante.evaluate.benchmarks.sets.base import Found, Sets
+from dante.testsets.benchmarks.base import Found, Sets
 
 
 class HubSets(Sets):

@@ -14,10 +14,10 @@ named, and what stands in for it is told in every row that it touches.
 from collections.abc import Callable
 
 from dante.errors import DanteError
-from dante.evaluate.benchmarks.sets.base import Found, Sets
-from dante.evaluate.benchmarks.sets.folder import FolderSets
-from dante.evaluate.benchmarks.sets.hub import HubSets
-from dante.evaluate.benchmarks.sets.package import PackageSets
+from dante.testsets.benchmarks.base import Found, Sets
+from dante.testsets.benchmarks.folder import FolderSets
+from dante.testsets.benchmarks.hub import HubSets
+from dante.testsets.benchmarks.package import PackageSets
 
 __all__ = ["FolderSets", "Found", "HubSets", "PackageSets", "Sets", "sets"]
 
