@@ -168,4 +168,12 @@ def test_another_split_stands_in_before_the_one_that_is_asked() -> None:
 def test_where_all_splits_are_here_nothing_is_changed() -> None:
     known = Definitions("hellaswag").read("hellaswag")
     assert fitted(known, {"train": [], "validation": []}, 10) == (known, "")
-    assert fitted(known, {"validation": []}, 0) == (known, "")
+
+
+@pytest.mark.parametrize(("task", "folder"), [("gsm8k", "gsm8k"), ("hellaswag", "hellaswag")])
+def test_without_worked_examples_no_split_of_theirs_is_missed(task: str, folder: str) -> None:
+    """The harness opens it at every task, even for none."""
+    items = [{"question": f"What is {n} + 1?", "answer": f"It is {n + 1}. #### {n + 1}"} for n in range(3)]
+    splits = {"test": items} if task == "gsm8k" else {"validation": hellaswag(3)}
+    asked, said = prompts(splits, task, folder, 0)
+    assert (len(asked), said) == (3, "")

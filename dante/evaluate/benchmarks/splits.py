@@ -23,11 +23,11 @@ def fitted(known: Definition, found: Mapping[str, Sequence[Any]], shots: int) ->
             f"the set has no split {asked!r}", where=str(known.get("task")), allowed=", ".join(found) or "none is here"
         )
     own = known.get("fewshot_split") or known.get("training_split") or known.get("validation_split")
-    if own in found or not shots or "samples" in (known.get("fewshot_config") or {}):
+    if own in found or "samples" in (known.get("fewshot_config") or {}):
         return known, ""
     other = next((split for split in found if split != asked), asked)
+    fitting = {**known, "test_split": asked, "training_split": None, "validation_split": None, "fewshot_split": other}
+    if not shots:  # the harness opens the split that it would take examples from all the same
+        return fitting, ""
     where = f"the split {other}" if other != asked else f"the other items of the split {other}"
-    return (
-        {**known, "test_split": asked, "training_split": None, "validation_split": None, "fewshot_split": other},
-        f"its worked examples are from {where}, since the split {own} is not here",
-    )
+    return fitting, f"its worked examples are from {where}, since the split {own} is not here"
