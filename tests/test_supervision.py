@@ -155,7 +155,7 @@ def test_a_loss_finds_the_teacher_s_side_of_its_tile(tile_tokens: int) -> None:
 
 
 class Needy(LinearLoss):
-    needs: ClassVar[frozenset[Need]] = frozenset({"spans"})
+    needs: ClassVar[frozenset[Need]] = frozenset({"attention"})  # type: ignore[arg-type]
 
 
 class Other(TailKL):
@@ -163,7 +163,7 @@ class Other(TailKL):
 
 
 def test_what_nobody_provides_is_refused_before_the_first_step(cache: Path, renderer: ChatRenderer) -> None:
-    with pytest.raises(DanteError, match=r"loss 'needy' needs 'spans'.*~losses\.needy"):
+    with pytest.raises(DanteError, match=r"loss 'needy' needs 'attention'.*~losses\.needy"):
         supervision_of([Needy(Constant(1.0))], cache, renderer)
     with pytest.raises(DanteError, match="different kinds: random_sampling, topk_tail"):
         supervision_of([TailKL(Constant(1.0)), Other(Constant(1.0))], cache, renderer)

@@ -17,7 +17,7 @@ from jaxtyping import Int32, Int64
 from torch import Tensor
 
 from dante.data.table import RECORD_FIELDS
-from dante.losses.tokens import TeacherSide
+from dante.losses.tokens import TeacherSide, TeacherSpans
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,27 @@ def assemble(records: Sequence[Mapping[str, Any]]) -> MicroBatch:
         fields=fields,
         record_ids=[str(record["id"]) for record in records],
         **documents(lengths or [1]),
+    )
+
+
+def joined_spans(records: Sequence[Mapping[str, Any]]) -> TeacherSpans:
+    """The spans of a row's records (`span`, `span_likelihood`), numbered through."""
+    spans, ranges, likelihoods, first_token, first_span = [], [], [], 0, 0
+    for record in records:
+        own, likelihood = np.asarray(record["span"], dtype=np.int64), np.asarray(record["span_likelihood"])
+        spans.append(np.where(own >= 0, own + first_span, -1))
+        numbers = np.arange(len(likelihood))
+        # Ascending where a token is in a span; those in none lie between.
+        inside = np.flatnonzero(own >= 0)
+        begins = inside[np.searchsorted(own[inside], numbers, side="left")] + first_token
+        ends = inside[np.searchsorted(own[inside], numbers, side="right") - 1] + first_token + 1
+        ranges += list(zip(begins.tolist(), ends.tolist(), strict=True))
+        likelihoods.append(likelihood.astype(np.float64))
+        first_token, first_span = first_token + len(own), first_span + len(likelihood)
+    return TeacherSpans(
+        torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.int64), *spans])),
+        torch.from_numpy(np.concatenate([np.zeros(0), *likelihoods])),
+        tuple(ranges),
     )
 
 

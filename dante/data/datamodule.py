@@ -15,10 +15,10 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from dante.cache.records.reader import Policy
-from dante.data.batch import MicroBatch, StepBatch, assemble
+from dante.data.batch import MicroBatch, StepBatch, assemble, joined_spans
 from dante.data.curriculum import Curriculum
 from dante.data.packing import Plan, make_plan
-from dante.data.table import column, names_of, rows_of, tokenised_train_records
+from dante.data.table import PLAIN, Wanted, column, names_of, rows_of, tokenised_train_records
 from dante.errors import DanteError
 from dante.supervision.provided import Supervision
 from dante.system.interrupt import ignore_in_worker
@@ -41,8 +41,9 @@ class PlannedSteps(Dataset[StepBatch | DanteError]):
         world_size: int,
         accumulate: int | None,
         supervision: Supervision,
+        spans: bool = False,
     ) -> None:
-        self.table, self.rows, self.plan = table, rows, plan
+        self.table, self.rows, self.plan, self.spans = table, rows, plan, spans
         self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
         self.supervision = supervision
         self._expected = -1  # the step that was announced last
@@ -88,7 +89,8 @@ class PlannedSteps(Dataset[StepBatch | DanteError]):
         """One row, with the teacher's side of its supervised tokens."""
         batch = assemble(records)
         tokens = [int(record["supervised_tokens"]) for record in records]
-        return replace(batch, teacher=self.supervision.of(batch.record_ids, tokens))
+        taught = self.supervision.of(batch.record_ids, tokens)
+        return replace(batch, teacher=replace(taught, maybe_spans=joined_spans(records)) if self.spans else taught)
 
 
 class StepLoader(DataLoader[Any]):
@@ -125,7 +127,7 @@ class DistillData(LightningDataModule):
         policy: what an unreadable record does: `error` or `skip`.
         workers: processes that build batches ahead; 0: none.
         supervision: provides what losses need of the teacher beside its text.
-        mask_prefix: the beginning of an answer that was given to the teacher is no target.
+        wanted: of the table, besides tokens and mask.
     """
 
     def __init__(
@@ -147,7 +149,7 @@ class DistillData(LightningDataModule):
         policy: Policy = "error",
         workers: int = 0,
         supervision: Supervision | None = None,
-        mask_prefix: bool = False,
+        wanted: Wanted = PLAIN,
     ) -> None:
         super().__init__()
         if overlong not in ("error", "drop"):
@@ -156,7 +158,7 @@ class DistillData(LightningDataModule):
         self.curriculum, self.steps, self.batch, self.seed = curriculum, steps, dict(batch), seed
         self.max_tokens, self.accumulate, self.overlong = max_tokens, accumulate, overlong
         self.start_step, self.rank, self.world_size = start_step, rank, world_size
-        self.policy, self.workers, self.mask_prefix = policy, workers, mask_prefix
+        self.policy, self.workers, self.wanted = policy, workers, wanted
         self.supervision = supervision or Supervision()
         self.plan: Plan | None = None
         self.dropped_overlong = 0
@@ -203,7 +205,8 @@ class DistillData(LightningDataModule):
         """Steps `start_step` to the last."""
         assert self.plan is not None, "setup() has not run"
         rank, world_size = self._place()
-        dataset = PlannedSteps(self.table, self.rows, self.plan, rank, world_size, self.accumulate, self.supervision)
+        place = (rank, world_size, self.accumulate)
+        dataset = PlannedSteps(self.table, self.rows, self.plan, *place, self.supervision, self.wanted.spans)
         return StepLoader(
             dataset,
             batch_size=None,
@@ -220,7 +223,7 @@ class DistillData(LightningDataModule):
         return {**self.plan.summary(), "train_records": train_records, "dropped_overlong": self.dropped_overlong}
 
     def _tokenised(self) -> Table:
-        return tokenised_train_records(self.cache, self.renderer, self.tokens_dir, self.policy, self.mask_prefix)
+        return tokenised_train_records(self.cache, self.renderer, self.tokens_dir, self.policy, self.wanted)
 
     def _place(self) -> tuple[int, int]:
         trainer = self.trainer

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dante.data.datamodule import DistillData
+from dante.data.table import Wanted
 from dante.run.config.schema import Batches
 from dante.run.parts import build
 from dante.supervision.provided import Supervision
@@ -17,8 +18,9 @@ def data_of_fit(
     tokens_dir: Path,
     workers: int = 0,
     supervision: Supervision | None = None,
+    spans: bool = False,
 ) -> DistillData:
-    """See `DistillData`; what it is told of batches stands in `fit`."""
+    """See `DistillData`; what it is told of batches stands in `fit`. With `spans`, a loss reads them."""
     return DistillData(
         cache=cache,
         renderer=renderer,
@@ -32,5 +34,5 @@ def data_of_fit(
         seed=seed,
         workers=workers,
         supervision=supervision,
-        mask_prefix=fit.mask_prefix,
+        wanted=Wanted(fit.mask_prefix, spans),
     )

@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,14 @@ from rich.progress import track
 
 from dante.cache import Record, read_records
 from dante.cache.records.reader import Policy, shard_paths
+from dante.data.spans import spans_of
 from dante.errors import DanteError
 from dante.text.answer_ends import answer_token_ends
 from dante.text.chat import FIXED_DATE, Rendered
 from dante.text.rendering import Renderer
 
 # Raised when the meaning of a column changes, so that old tables are not read.
-TABLE_VERSION = 3
+TABLE_VERSION = 4
 # Tokenised in one call: more gain nothing.
 RECORDS_PER_BATCH = 256
 # A record's numbers that losses may ask for; null in the cache becomes NaN here.
@@ -46,13 +47,32 @@ FEATURES = Features(
         "prompt_tokens": Value("int64"),  # before the answer
         "teacher_tokens": Value("int64"),  # the answer in the teacher's tokens; 0: not recorded
         "prefix_bytes": Value("int64"),  # of the answer, given to the teacher
+        # Where a loss reads spans, else empty: the span of each supervised token (-1: none), its likelihood.
+        "span": List(Value("int32")),
+        "span_likelihood": List(Value("float64")),
         **{name: Value("float64") for name in RECORD_FIELDS},
     }
 )
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What a fit wants of its table besides tokens and mask.
+
+    Attributes:
+        mask_prefix: the beginning of an answer that was given to the teacher is no target.
+        spans: the spans of each answer, and the teacher's likelihood of them.
+    """
+
+    mask_prefix: bool = False
+    spans: bool = False
+
+
+PLAIN = Wanted()
+
+
 def tokenised_train_records(
-    cache: Path, renderer: Renderer, directory: Path, policy: Policy, mask_prefix: bool = False
+    cache: Path, renderer: Renderer, directory: Path, policy: Policy, wanted: Wanted = PLAIN
 ) -> Dataset:
     """The table of the cache's training records, made if `directory` does not hold it yet.
 
@@ -63,18 +83,18 @@ def tokenised_train_records(
         renderer: the student's template and form.
         directory: where the table is kept; it appears whole or not at all, so a killed run leaves none that is cut.
         policy: what a bad record does: `error` or `skip`.
-        mask_prefix: the beginning of an answer that was given to the teacher is no target.
+        wanted: besides.
 
     Raises:
         DanteError: a record that cannot be read or rendered exactly, named by its id.
     """
-    path = directory / f"tokens-{table_key(cache, renderer, policy, mask_prefix)[:16]}.arrow"
+    path = directory / f"tokens-{table_key(cache, renderer, policy, wanted)[:16]}.arrow"
     if not path.is_file():
-        write_table(read_records(cache, "train", policy), renderer, path, mask_prefix)
+        write_table(read_records(cache, "train", policy), renderer, path, wanted)
     return Dataset.from_file(str(path))
 
 
-def table_key(cache: Path, renderer: Renderer, policy: Policy, mask_prefix: bool = False) -> str:
+def table_key(cache: Path, renderer: Renderer, policy: Policy, wanted: Wanted = PLAIN) -> str:
     """Hash of everything a table depends on: the shards' bytes, the tokenizer, the template and its variables."""
     digest = hashlib.sha256(json.dumps([TABLE_VERSION, FIXED_DATE, policy], sort_keys=True).encode())
     for shard in shard_paths(cache):
@@ -84,12 +104,13 @@ def table_key(cache: Path, renderer: Renderer, policy: Policy, mask_prefix: bool
     digest.update(tokenizer.backend_tokenizer.to_str().encode())
     digest.update(f"{type(renderer).__name__} {tokenizer.chat_template}".encode())
     digest.update(json.dumps(renderer.template_kwargs, sort_keys=True, default=str).encode())
-    if mask_prefix:
-        digest.update(b"mask_prefix")
+    for name, value in asdict(wanted).items():
+        if value:
+            digest.update(name.encode())
     return digest.hexdigest()
 
 
-def write_table(records: Sequence[Record], renderer: Renderer, path: Path, mask_prefix: bool = False) -> None:
+def write_table(records: Sequence[Record], renderer: Renderer, path: Path, wanted: Wanted = PLAIN) -> None:
     """Renders `records` into an Arrow file; the file appears complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")  # nodes may share the folder
@@ -97,7 +118,7 @@ def write_table(records: Sequence[Record], renderer: Renderer, path: Path, mask_
         with ArrowWriter(path=str(partial), features=FEATURES) as writer:
             starts = range(0, len(records), RECORDS_PER_BATCH)
             for start in track(starts, description="tokenising records", transient=True, disable=len(starts) < 10):
-                batch = rows(records[start : start + RECORDS_PER_BATCH], renderer, mask_prefix)
+                batch = rows(records[start : start + RECORDS_PER_BATCH], renderer, wanted)
                 writer.write_batch({name: [item[name] for item in batch] for name in FEATURES})
             writer.finalize()
         os.replace(partial, path)
@@ -105,7 +126,7 @@ def write_table(records: Sequence[Record], renderer: Renderer, path: Path, mask_
         partial.unlink(missing_ok=True)
 
 
-def rows(records: Sequence[Record], renderer: Renderer, mask_prefix: bool = False) -> list[dict[str, Any]]:
+def rows(records: Sequence[Record], renderer: Renderer, wanted: Wanted = PLAIN) -> list[dict[str, Any]]:
     """Records as rows of the table, tokenised together.
 
     Raises:
@@ -114,28 +135,43 @@ def rows(records: Sequence[Record], renderer: Renderer, mask_prefix: bool = Fals
     try:
         rendered = renderer.render_many([(record.prompt, record.teacher_text) for record in records])
     except DanteError:
-        return [row(record, renderer, mask_prefix) for record in records]  # which raises again, with the name
-    return [_row(record, one, renderer, mask_prefix) for record, one in zip(records, rendered, strict=True)]
+        return [row(record, renderer, wanted) for record in records]  # which raises again, with the name
+    if wanted.spans:  # which a record may lack, and then says so by its name
+        return [row(record, renderer, wanted, one) for record, one in zip(records, rendered, strict=True)]
+    return [_row(record, one, renderer, wanted) for record, one in zip(records, rendered, strict=True)]
 
 
-def row(record: Record, renderer: Renderer, mask_prefix: bool = False) -> dict[str, Any]:
+def row(record: Record, renderer: Renderer, wanted: Wanted = PLAIN, rendered: Rendered | None = None) -> dict[str, Any]:
     """One record as a row of the table.
 
+    Args:
+        record: of the cache.
+        renderer: the student's template and form.
+        wanted: besides tokens and mask.
+        rendered: the record, where it has been rendered before.
+
     Raises:
-        DanteError: the record cannot be rendered exactly; the message names it.
+        DanteError: the record cannot be rendered exactly, or lacks what is wanted; the message names it.
     """
     try:
-        return _row(record, renderer.render(record.prompt, record.teacher_text), renderer, mask_prefix)
+        if rendered is None:
+            rendered = renderer.render(record.prompt, record.teacher_text)
+        return _row(record, rendered, renderer, wanted)
     except DanteError as error:
         where = f"record {record.id}" + (f", {error.where}" if error.where else "")
         raise DanteError(error.what, where=where, allowed=error.allowed, fix=error.fix) from error
 
 
-def _row(record: Record, rendered: Rendered, renderer: Renderer, mask_prefix: bool) -> dict[str, Any]:
+def _row(record: Record, rendered: Rendered, renderer: Renderer, wanted: Wanted) -> dict[str, Any]:
     values = {name: getattr(record, name) for name in RECORD_FIELDS}
     prompt_tokens, answer_tokens = int(np.argmax(rendered.supervised)), sum(rendered.supervised)
-    if mask_prefix and record.prefix_bytes:
+    whole = rendered
+    if wanted.mask_prefix and record.prefix_bytes:
         rendered = _without_prefix(record, rendered, renderer)
+    span, likelihood = np.zeros(0, dtype=np.int64), np.zeros(0)
+    if wanted.spans:
+        targets = [target for target, answer in zip(rendered.supervised, whole.supervised, strict=True) if answer]
+        span, likelihood = spans_of(record, whole, renderer.tokenizer, targets)
     return {
         "id": record.id,
         "input_ids": np.array(rendered.input_ids, dtype=np.int32),
@@ -147,6 +183,8 @@ def _row(record: Record, rendered: Rendered, renderer: Renderer, mask_prefix: bo
         "prompt_tokens": prompt_tokens,
         "teacher_tokens": len(record.token_ends or ()),
         "prefix_bytes": record.prefix_bytes or 0,
+        "span": span.astype(np.int32),
+        "span_likelihood": likelihood,
         **{name: float("nan") if value is None else float(value) for name, value in values.items()},
     }
 

@@ -40,7 +40,7 @@ from dante.students.load import count_parameters
 from dante.students.trained import WEIGHTS, begun
 from dante.students.units import UnitsAlone
 from dante.supervision.asked import Asked
-from dante.supervision.provided import blocks_for, live_teacher_for, sparse_kind, supervision_for
+from dante.supervision.provided import blocks_for, live_teacher_for, needs_spans, sparse_kind, supervision_for
 from dante.system import rank
 from dante.system.files import write_json
 from dante.system.threads import use_threads
@@ -217,7 +217,10 @@ def _data(step: Step[Settings], asked: Asked) -> DistillData:
     losses = list(step.settings.build_losses().values())
     supervision = supervision_for(step.settings.supervision, losses, asked)
     folder, workers = step.out / "tokens", step.resources["trainer"]["workers"]
-    return data_of_fit(step.settings.fit, step.seed, step.inputs["cache"], asked.renderer, folder, workers, supervision)
+    spans = needs_spans(losses, asked.renderer)
+    return data_of_fit(
+        step.settings.fit, step.seed, step.inputs["cache"], asked.renderer, folder, workers, supervision, spans
+    )
 
 
 def _asked(step: Step[Settings], source: Path) -> Asked:

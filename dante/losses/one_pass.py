@@ -27,7 +27,7 @@ from dante.losses.vocabulary.head import Head
 from dante.losses.vocabulary.matmul import Matmul
 from dante.losses.vocabulary.projection import cached_rows, project, softmax_sums
 from dante.losses.vocabulary.rows import rows_to_visit
-from dante.losses.vocabulary.tile import HiddenStates, Tile, auto_tile_tokens
+from dante.losses.vocabulary.tile import HiddenStates, Tile, auto_tile_tokens, tile_rows
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,9 @@ class _Tiles:
         self.narrow_weight = plan.matmul.narrow(self.weight) if wants_gradient else self.weight
         self.bias = bias.to(self.dtype) if bias is not None else None
         tokens, (vocab, width) = hidden.shape[0], weight.shape
-        rows = min(plan.tile_tokens, tokens)
+        spans = plan.tokens.teacher.spans.tokens if plan.needs("spans") else ()
+        self.tiles = tile_rows(tokens, plan.tile_tokens, spans)
+        rows = max((tile.stop - tile.start for tile in self.tiles), default=0)
         options: dict[str, Any] = {"dtype": self.dtype, "device": hidden.device}
         self.logits = torch.empty(rows, vocab, **options)
         # Probabilities overwrite the logits unless somebody still reads them.
@@ -177,8 +179,8 @@ class _Tiles:
 
     def run(self) -> Tensor:
         plan = self.plan
-        for start in range(0, self.hidden.shape[0], plan.tile_tokens):
-            self._run_tile(start)
+        for rows in self.tiles:
+            self._run_tile(rows)
         for loss in plan.losses:
             if loss.needs_hidden and len(self.hidden):
                 self._show_hidden(loss)
@@ -190,10 +192,9 @@ class _Tiles:
             )
         return total
 
-    def _run_tile(self, start: int) -> None:
+    def _run_tile(self, rows: slice) -> None:
         plan = self.plan
-        hidden_TD = self.hidden[start : start + plan.tile_tokens]
-        rows = slice(start, start + hidden_TD.shape[0])
+        hidden_TD = self.hidden[rows]
         logits_TV, p_TV = self.logits[: hidden_TD.shape[0]], self.probabilities[: hidden_TD.shape[0]]
         labels_T = plan.tokens.labels[rows]
 
@@ -207,7 +208,7 @@ class _Tiles:
         sums = softmax_sums(logits_TV, labels_T, out=p_TV, entropy=plan.needs_entropy)
         self.label_log_probability[rows] = sums.label_log_probability
         tile = Tile(
-            start=start,
+            start=rows.start,
             tokens=plan.tokens,
             labels=labels_T,
             log_z=sums.log_z,

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from dante.errors import DanteError
 
 #: What a loss may ask of the teacher beside its text: logits of the live teacher, kept sparse ones, activations of its
-#: blocks, spans of its tokens in the student's. Of these the first three are provided today.
+#: blocks, how likely it found each span of the text that ends where tokens of both end.
 Need = Literal["teacher_logits", "sparse", "blocks", "spans"]
 
 
@@ -36,6 +36,25 @@ class SparseTargets:
     def map(self, function: Callable[[Tensor], Tensor]) -> "SparseTargets":
         """The same with every tensor put through a function: to a device, into pinned memory."""
         return SparseTargets(function(self.ids), function(self.probabilities), function(self.tail))
+
+
+@dataclass(frozen=True)
+class TeacherSpans:
+    """How likely the teacher found the spans of the answers (`dante.text.spans`).
+
+    Attributes:
+        span: number of the span that each supervised token is in; −1: in none, as the end of a turn.
+        log_likelihood: of each span, in nats: a sum over the teacher's tokens, in float64.
+        tokens: first supervised token of each span and the one behind its last, on the host.
+    """
+
+    span: Int64[Tensor, " tokens"]
+    log_likelihood: Float64[Tensor, " spans"]
+    tokens: tuple[tuple[int, int], ...]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "TeacherSpans":
+        """See `SparseTargets.map`."""
+        return replace(self, span=function(self.span), log_likelihood=function(self.log_likelihood))
 
 
 @runtime_checkable
@@ -67,6 +86,7 @@ class TeacherSide:
     maybe_sparse: SparseTargets | None = None
     maybe_logits: TeacherLogits | None = None
     maybe_blocks: TeacherBlocks | None = None
+    maybe_spans: TeacherSpans | None = None
 
     @property
     def blocks(self) -> TeacherBlocks:
@@ -86,10 +106,17 @@ class TeacherSide:
         assert self.maybe_sparse is not None, "a loss that reads sparse targets must declare needs = {'sparse'}"
         return self.maybe_sparse
 
+    @property
+    def spans(self) -> TeacherSpans:
+        """Present when a loss of the fit declares `needs` with `spans`."""
+        assert self.maybe_spans is not None, "a loss that reads spans must declare needs = {'spans'}"
+        return self.maybe_spans
+
     def map(self, function: Callable[[Tensor], Tensor]) -> "TeacherSide":
         """See `SparseTargets.map`; logits and blocks are where they are made."""
         sparse = self.maybe_sparse.map(function) if self.maybe_sparse is not None else None
-        return replace(self, maybe_sparse=sparse)
+        spans = self.maybe_spans.map(function) if self.maybe_spans is not None else None
+        return replace(self, maybe_sparse=sparse, maybe_spans=spans)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,12 @@ from dante.supervision.asked import (
     SparseProvider,
     SparseSource,
 )
+from dante.text.chat import ChatRenderer
+from dante.text.rendering import Renderer
 
+# By a part of `supervision` each; spans are read of the cache itself.
 PROVIDED = ("blocks", "sparse", "teacher_logits")
+FROM_CACHE = "spans"
 
 
 class Supervision:
@@ -58,14 +62,31 @@ def needed(losses: Sequence[Loss]) -> frozenset[str]:
     """
     for loss in losses:
         for need in sorted(loss.needs):
-            if need not in PROVIDED:
+            if need not in (*PROVIDED, FROM_CACHE):
                 raise DanteError(
-                    f"the loss {loss.name!r} needs {need!r} of the teacher, which nothing provides yet",
+                    f"the loss {loss.name!r} needs {need!r} of the teacher, which nothing provides",
                     where=f"losses.{loss.name}",
-                    allowed=", ".join(PROVIDED),
+                    allowed=", ".join((*PROVIDED, FROM_CACHE)),
                     fix=f"take the loss away: ~losses.{loss.name}",
                 )
     return frozenset(need for loss in losses for need in loss.needs)
+
+
+def needs_spans(losses: Sequence[Loss], renderer: Renderer) -> bool:
+    """Whether a loss reads the likelihoods of spans, which lie in the cache.
+
+    Raises:
+        DanteError: it does, and the fit renders plain text.
+    """
+    wanted = FROM_CACHE in needed(losses)
+    if wanted and not isinstance(renderer, ChatRenderer):
+        raise DanteError(
+            "spans are those of a chat's answers, and this fit renders plain text",
+            where="fit.rendering",
+            allowed="chat",
+            fix="fit.rendering=chat",
+        )
+    return wanted
 
 
 def sparse_kind(losses: Sequence[Loss]) -> str | None:
@@ -126,7 +147,7 @@ def _opened(need: str, parts: Mapping[Any, Any], losses: Sequence[Loss], asked: 
 
 def scored_once(parts: Mapping[Any, Any], losses: Sequence[Loss]) -> bool:
     """Whether a loss reads what the teacher had to run over its answers once more for: that has a price."""
-    kept = needed(losses) - {"teacher_logits"}
+    kept = needed(losses) - {"teacher_logits", FROM_CACHE}  # log-probabilities of its own tokens come with its answers
     return any(not build(dict(parts[need])).scoring_inputs() for need in kept)
 
 
@@ -141,4 +162,4 @@ def resident_inputs(parts: Mapping[Any, Any], losses: Sequence[Loss]) -> list[st
 
 
 def _read(parts: Mapping[Any, Any], losses: Sequence[Loss]) -> list[SparseSource | LiveSource | BlocksSource]:
-    return [build(dict(parts[need])) for need in sorted(needed(losses))]
+    return [build(dict(parts[need])) for need in sorted(needed(losses) - {FROM_CACHE})]

@@ -1,5 +1,7 @@
 """What a loss sees of the vocabulary pass: one tile after the other, and at the end all hidden states."""
 
+import bisect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -164,6 +166,26 @@ _TILE_BYTES = {"cpu": 128 * 2**20, "cuda": 512 * 2**20}
 
 
 _MIN_TILE_TOKENS = 64
+
+
+def tile_rows(tokens: int, most: int, together: Sequence[tuple[int, int]]) -> list[slice]:
+    """The tokens of each tile: at most `most`, but what belongs together is never cut, and may make a tile longer.
+
+    Args:
+        tokens: of the micro-batch.
+        most: tokens of a tile.
+        together: first token and the one behind the last of each group that a loss has to see at once, ascending.
+    """
+    firsts, tiles, start = [first for first, _ in together], [], 0
+    while start < tokens:
+        end = min(start + most, tokens)
+        group = bisect.bisect_left(firsts, end) - 1  # the last one that begins before the cut
+        if group >= 0 and together[group][1] > end:
+            first, behind = together[group]
+            end = first if first > start else behind
+        tiles.append(slice(start, end))
+        start = end
+    return tiles
 
 
 def auto_tile_tokens(vocab: int, device: torch.device) -> int:

@@ -1,0 +1,114 @@
+"""Approximate likelihood matching: how likely the student finds a piece of text, against how likely the teacher does.
+
+    ℓ_c = u log(u/v) + (1−u) log((1−u)/(1−v))       u = e^{ℓ_T/τ},  v = e^{ℓ_S/τ}        (arXiv 2503.20083 [C])
+
+c are the byte-aligned spans of an answer (`dante.text.spans`); ℓ_T and ℓ_S are the sums of the log-probabilities of the
+teacher's and of the student's tokens in c, so that both speak of the same bytes whatever their tokens are. The binary
+KL is zero exactly where both agree (the published code has the cross-entropy: the same gradient [C]). It needs only the
+log-probabilities of the tokens that the teacher chose and where they end, which a cache keeps: no teacher in the loop.
+
+    L = (1/N) Σ_c ℓ_c          ∂ℓ_c/∂ℓ_S = (v − u) / (τ (1 − v))
+
+N is the supervised tokens of the optimizer step, as for every token loss here [I]. The gradient is at most 1/τ a token,
+where cross-entropy's is 1: a weight of τ makes them comparable [I]. The end of a turn is in no span, since what ends
+one differs between models: it is learnt from cross-entropy beside this loss.
+
+Metrics: `gap_nats`, Σ_c |ℓ_T − ℓ_S| / N, in nats per token.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dante.errors import DanteError
+from dante.losses.base import LinearLoss
+from dante.losses.schedule import Schedule
+from dante.losses.tokens import Need, SupervisedTokens
+from dante.losses.vocabulary.tile import Tile
+
+# A likelihood of one, as nearly as the quotient of two rests bears it; kept log-probabilities have five decimals.
+_LEAST = 1e-9
+
+
+class ALM(LinearLoss):
+    """Sum of the spans' binary KL over supervised tokens.
+
+    Args:
+        weight: λ(progress).
+        temperature: τ > 0.
+        name: key in the recipe.
+
+    Raises:
+        DanteError: a temperature that is not above 0.
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"spans"})
+    needs_logits = False
+
+    def __init__(self, weight: Schedule, temperature: float, name: str = "") -> None:
+        super().__init__(weight, name)
+        if temperature <= 0:
+            raise DanteError(
+                f"temperature is {temperature:g}",
+                where=f"losses.{self.name}.temperature",
+                allowed="a number above 0",
+                fix=f"losses.{self.name}.temperature=100",
+            )
+        self.temperature = float(temperature)
+
+    def sentence(self) -> str:
+        return (
+            f"{self.name} holds the student's likelihood of every span that both tokenizers end together against the "
+            f"teacher's, at temperature {self.temperature:g}."
+        )
+
+    def on_tile(self, tile: Tile, coefficients: Float[Tensor, " tile"]) -> Float[Tensor, " tile"]:
+        spans = tile.tokens.teacher.spans
+        own_T = spans.span[tile.rows]
+        inside_T, place_T = own_T >= 0, own_T.clamp_min(0)
+
+        def summed(values_T: Tensor) -> Tensor:
+            """Over each span, in float64. No span is cut by a tile; those of other tiles get nothing."""
+            kept_T = values_T.double().masked_fill(~inside_T, 0.0)
+            return torch.zeros_like(spans.log_likelihood).index_add_(0, place_T, kept_T)
+
+        if len(spans.log_likelihood) == 0:
+            return tile.zero()
+        ours_S, theirs_S = summed(tile.label_log_probability), spans.log_likelihood
+        tokens_S = summed(torch.ones_like(tile.label_log_probability)).clamp_min(1.0)
+        value_S, slope_S = binary_kl(theirs_S, ours_S, self.temperature)
+        # A span's value stands in equal parts at its tokens, so its coefficient is the mean of theirs.
+        coefficient_S = summed(coefficients) / tokens_S
+        tile.keep("gap", _at(((theirs_S - ours_S).abs() / tokens_S), place_T, inside_T, tile))
+        if tile.wants_gradient:
+            gradient_T = _at(coefficient_S * slope_S, place_T, inside_T, tile)
+            tile.add_label(gradient_T)  # ∂ log p(label)/∂z = onehot(label) − p
+            tile.add_probability(-gradient_T)
+        return _at(value_S / tokens_S, place_T, inside_T, tile)
+
+    def metrics(
+        self, tokens: SupervisedTokens, values: Float[Tensor, " tokens"], kept: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        gap = kept["gap"].sum() if "gap" in kept else values.sum()
+        return {"gap_nats": gap / tokens.step_tokens}
+
+
+def binary_kl(
+    theirs: Float[Tensor, " spans"], ours: Float[Tensor, " spans"], temperature: float
+) -> tuple[Float[Tensor, " spans"], Float[Tensor, " spans"]]:
+    """KL of two events of log-likelihoods ℓ_T/τ and ℓ_S/τ, and its derivative with respect to ℓ_S.
+
+    Computed from 1 − e^x = −expm1(x): with τ = 100 u and v lie near one, where 1 − u has no digits left.
+    """
+    log_u, log_v = (side.clamp_max(-_LEAST * temperature) / temperature for side in (theirs, ours))
+    rest_u, rest_v = -torch.expm1(log_u), -torch.expm1(log_v)
+    value = log_u.exp() * (log_u - log_v) + rest_u * (rest_u.log() - rest_v.log())
+    return value, (rest_u - rest_v) / (temperature * rest_v)
+
+
+def _at(values_S: Tensor, place_T: Tensor, inside_T: Tensor, tile: Tile) -> Tensor:
+    """A value per span at each of its tokens; 0 at those in none."""
+    return values_S[place_T].masked_fill(~inside_T, 0.0).to(tile.log_z)
