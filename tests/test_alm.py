@@ -20,7 +20,7 @@ from dante.losses.tokens import SupervisedTokens, TeacherSide, TeacherSpans
 from dante.losses.vocabulary.head import Head
 from dante.losses.vocabulary.tile import tile_rows
 from dante.text.chat import ChatRenderer
-from dante.text.offsets import token_ends
+from dante.text.tokens.offsets import token_ends
 from tests.test_offsets import FALLBACK, LEVEL
 from tests.tokenizers_of_three import WORDS
 

@@ -15,7 +15,7 @@ from dante.evaluate.suites.heldout.agreement import ENTROPIES_NATS, POSITIONS, a
 from dante.evaluate.suites.heldout.suite import Heldout
 from dante.run.step import Step
 from dante.students.scoring import Beside, Scores
-from dante.text.offsets import token_texts
+from dante.text.tokens.offsets import token_texts
 from tests.test_evaluate_fidelity import tiny
 from tests.test_evaluate_stage import HELDOUT, SHOWN, evaluated, lines, per_item, result
 

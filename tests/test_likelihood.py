@@ -17,8 +17,8 @@ from dante.select.likelihood import stage
 from dante.select.likelihood.files import LikelihoodFiles
 from dante.select.likelihood.measure import likelihoods
 from dante.select.settings import LikelihoodSettings
-from dante.text.answer_ends import answer_token_ends
 from dante.text.chat import ChatRenderer
+from dante.text.tokens.answer_ends import answer_token_ends
 from tests.test_evaluate_fidelity import tiny
 
 TEXTS = [

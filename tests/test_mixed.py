@@ -15,8 +15,8 @@ from dante.cache.mixed.stage import check_exact, off_policy
 from dante.cache.records.record import Record
 from dante.errors import DanteError
 from dante.teachers.smoke import smoke_tokenizer
-from dante.text.offsets import token_ends
 from dante.text.thinking import native_thinking, normalise_thinking
+from dante.text.tokens.offsets import token_ends
 from tests.test_offsets import KINDS, TEXTS
 
 HARMONY = ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>")

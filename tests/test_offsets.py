@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from dante.teachers.smoke import smoke_tokenizer
-from dante.text.offsets import token_ends
+from dante.text.tokens.offsets import token_ends
 
 MERGES = [("t", "h"), ("th", "e"), ("i", "n"), ("e", "r"), ("▁", "the"), ("▁", "é"), ("▁", "▁"), ("n", "i")]
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dante.select.sentence_scores import SentenceScores, byte_ends, sentence_of_tokens, sentence_scores
-from dante.text.offsets import token_ends
 from dante.text.sentences import Sentence, sentences
+from dante.text.tokens.offsets import token_ends
 from tests.test_offsets import FALLBACK, LEVEL
 
 TEXTS = st.one_of(

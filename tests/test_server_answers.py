@@ -10,8 +10,8 @@ from dante.teachers.engines.base import Decoding, Request, generation_from_bytes
 from dante.teachers.engines.server.api import Chat, Completions, Words, loop_end, read_scores
 from dante.teachers.engines.server.client import Garbage
 from dante.teachers.smoke import smoke_tokenizer
-from dante.text.offsets import ends_of_pieces
 from dante.text.repetition import RepetitionLimit, repeats
+from dante.text.tokens.offsets import ends_of_pieces
 from tests.bad_server import chat, completion
 
 GREEDY = Decoding(0.0, 1.0, 0, 24, 1, 4, None)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 
-from dante.text.offsets import token_ends
-from dante.text.spans import align, span_of_tokens, sums
+from dante.text.tokens.offsets import token_ends
+from dante.text.tokens.spans import align, span_of_tokens, sums
 from tests.test_offsets import FALLBACK, LEVEL, TEXTS
 from tests.tokenizers_of_three import WORDS
 

@@ -40,7 +40,7 @@ from dante.supervision.sparse import Cached, CachedSparse, rendering_of, within
 from dante.teachers.teacher import Teacher
 from dante.text.chat import ChatRenderer
 from dante.text.raw import RawRenderer
-from dante.text.vocabularies import difference, token_difference
+from dante.text.tokens.vocabularies import difference, token_difference
 from tests.test_data import renderer as chatml
 
 KEPT = 6

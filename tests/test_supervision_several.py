@@ -37,7 +37,7 @@ from dante.text.chat import ChatRenderer
 from dante.text.raw import RawRenderer
 from dante.text.rendering import Renderer
 from dante.text.tokenizer import load_tokenizer
-from dante.text.vocabularies import difference
+from dante.text.tokens.vocabularies import difference
 from tests import reference_divergences as reference
 from tests.bad_server import BadServer
 from tests.scoring_server import Scores

@@ -18,8 +18,8 @@ from dante.teachers.hub import HubTeacher
 from dante.teachers.pocket import PocketTeacher
 from dante.teachers.smoke import SmokeTeacher, smoke_tokenizer
 from dante.teachers.teacher import load_teacher
-from dante.text.offsets import token_ends
 from dante.text.repetition import RepetitionLimit, repeats
+from dante.text.tokens.offsets import token_ends
 from tests.gguf_files import tiny_qwen, write_gguf
 
 GREEDY = Decoding(

@@ -8,9 +8,9 @@ from jaxtyping import Float64, Int64
 
 from dante.cache import Record
 from dante.errors import DanteError
-from dante.text.answer_ends import answer_token_ends
 from dante.text.chat import Rendered
-from dante.text.spans import align, span_of_tokens, sums
+from dante.text.tokens.answer_ends import answer_token_ends
+from dante.text.tokens.spans import align, span_of_tokens, sums
 
 
 def spans_of(

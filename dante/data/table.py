@@ -25,9 +25,9 @@ from dante.cache import Record, read_records
 from dante.cache.records.reader import Policy, shard_paths
 from dante.data.spans import spans_of
 from dante.errors import DanteError
-from dante.text.answer_ends import answer_token_ends
 from dante.text.chat import FIXED_DATE, Rendered
 from dante.text.rendering import Renderer
+from dante.text.tokens.answer_ends import answer_token_ends
 
 # Raised when the meaning of a column changes, so that old tables are not read.
 TABLE_VERSION = 4

@@ -40,7 +40,7 @@ class SparseTargets:
 
 @dataclass(frozen=True)
 class TeacherSpans:
-    """How likely the teacher found the spans of the answers (`dante.text.spans`).
+    """How likely the teacher found the spans of the answers (`dante.text.tokens.spans`).
 
     Attributes:
         span: number of the span that each supervised token is in; −1: in none, as the end of a turn.

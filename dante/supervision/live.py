@@ -32,7 +32,7 @@ from dante.supervision.asked import Asked
 from dante.supervision.row import on_device
 from dante.teachers.teacher import SOURCE, load_teacher
 from dante.text.tokenizer import load_tokenizer
-from dante.text.vocabularies import token_difference
+from dante.text.tokens.vocabularies import token_difference
 
 
 class OfStep:

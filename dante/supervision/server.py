@@ -35,7 +35,7 @@ from dante.teachers.engines.base import Engine
 from dante.teachers.teacher import load_teacher
 from dante.text.chat import ChatRenderer
 from dante.text.rendering import Renderer
-from dante.text.vocabularies import difference
+from dante.text.tokens.vocabularies import difference
 
 
 class ServerSparse:

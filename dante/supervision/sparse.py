@@ -24,7 +24,7 @@ from dante.teachers.teacher import FILE_NAME, SOURCE, load_teacher
 from dante.text.chat import ChatRenderer
 from dante.text.rendering import Renderer
 from dante.text.tokenizer import load_tokenizer
-from dante.text.vocabularies import difference
+from dante.text.tokens.vocabularies import difference
 
 
 class Cached(MadeBefore):

@@ -2,10 +2,11 @@
 
     ℓ_c = u log(u/v) + (1−u) log((1−u)/(1−v))       u = e^{ℓ_T/τ},  v = e^{ℓ_S/τ}        (arXiv 2503.20083 [C])
 
-c are the byte-aligned spans of an answer (`dante.text.spans`); ℓ_T and ℓ_S are the sums of the log-probabilities of the
-teacher's and of the student's tokens in c, so that both speak of the same bytes whatever their tokens are. The binary
-KL is zero exactly where both agree (the published code has the cross-entropy: the same gradient [C]). It needs only the
-log-probabilities of the tokens that the teacher chose and where they end, which a cache keeps: no teacher in the loop.
+c are the byte-aligned spans of an answer (`dante.text.tokens.spans`); ℓ_T and ℓ_S are the sums of the log-probabilities
+of the teacher's and of the student's tokens in c, so that both speak of the same bytes whatever their tokens are. The
+binary KL is zero exactly where both agree (the published code has the cross-entropy: the same gradient [C]). It needs
+only the log-probabilities of the tokens that the teacher chose and where they end, which a cache keeps: no teacher in
+the loop.
 
     L = (1/N) Σ_c ℓ_c          ∂ℓ_c/∂ℓ_S = (v − u) / (τ (1 − v))
 

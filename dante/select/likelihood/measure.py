@@ -9,8 +9,8 @@ from dante.cache.records.record import Record
 from dante.errors import DanteError
 from dante.select.likelihood.files import Likelihood, text_of
 from dante.students.scoring import context_of, score
-from dante.text.answer_ends import answer_token_ends
 from dante.text.chat import ChatRenderer, Rendered
+from dante.text.tokens.answer_ends import answer_token_ends
 
 
 def likelihoods(

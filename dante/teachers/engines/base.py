@@ -10,8 +10,8 @@ import numpy as np
 
 from dante.errors import DanteError
 from dante.teachers.uncertainty import mean_entropy_bounds
-from dante.text.offsets import ends_of_pieces, token_ends
 from dante.text.repetition import RepetitionLimit
+from dante.text.tokens.offsets import ends_of_pieces, token_ends
 
 # Settings that came later: they are part of an answer's identity only where they are used.
 LATER = ("stop", "special_tokens")

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from dante.cache import Record
 from dante.students.scoring import Beside, Scores
 from dante.text.chat import Rendered
-from dante.text.offsets import token_ends, token_texts
+from dante.text.tokens.offsets import token_ends, token_texts
 
 # Digits behind the point of what is written.
 _DIGITS = 6

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from dante.errors import DanteError
 from dante.teachers.engines.base import Decoding, Generation, Request, Scored, generation_from_bytes, to_generation
 from dante.teachers.engines.server.client import Garbage
-from dante.text.offsets import REPLACEMENT
 from dante.text.repetition import RepetitionLimit
+from dante.text.tokens.offsets import REPLACEMENT
 
 TOKEN_ID = "token_id:"  # how vLLM writes a token as its id, where two ids may have the same text
 # Whatever else ends an answer from outside leaves it truncated.

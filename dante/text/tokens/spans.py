@@ -1,7 +1,7 @@
 """Spans: the pieces of a text at whose ends the tokens of two tokenizers end together.
 
 Both models have read the same bytes there, so what one says of a span can be held against what the other says,
-whatever their tokens are. Pure arithmetic on where tokens end in UTF-8 bytes (`dante.text.offsets`), never on
+whatever their tokens are. Pure arithmetic on where tokens end in UTF-8 bytes (`dante.text.tokens.offsets`), never on
 characters or on decoded pieces. As in ALM's byte-aligned chunks (arXiv 2503.20083 [C]).
 """
 

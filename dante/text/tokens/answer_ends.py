@@ -7,7 +7,7 @@ import numpy as np
 
 from dante.errors import DanteError
 from dante.text.chat import Rendered
-from dante.text.offsets import token_ends
+from dante.text.tokens.offsets import token_ends
 
 
 def answer_token_ends(tokenizer: Any, rendered: Rendered, answer: str) -> list[int]:

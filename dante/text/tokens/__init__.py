@@ -1,0 +1,1 @@
+"""Where tokens lie in a text, and which there are."""
