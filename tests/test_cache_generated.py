@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dante.cache import Record, read_records, verify
-from dante.cache.asked import asked_with
+from dante.cache.asked import asked_with, asked_without_system_prompt
 from dante.cache.filters import Truncated, WrongLanguage
 from dante.cache.filters.language import in_its_language, spoken
 from dante.cache.generate.answer_store import AnswerStore
@@ -221,6 +221,28 @@ def test_several_temperatures_system_prompt_stop_and_prefix(teacher: Path, tmp_p
         own = record.teacher_text.encode()[record.prefix_bytes or 0 :].decode()
         assert "a" not in own
         assert record.finish_reason in ("stop", "length")
+
+
+class Watched(Counted):
+    """Remembers what it was asked."""
+
+    def generate(self, requests: Any, decoding: Any) -> Any:
+        self.asked = [self.tokenizer.decode(request.prompt_ids) for request in requests]
+        yield from super().generate(requests, decoding)
+
+
+def test_what_a_template_inserts_is_recorded_and_can_be_left_out(teacher: Path, tmp_path: Path) -> None:
+    """The smoke template has a default system message, as Qwen's."""
+    text, said = "You are a small model.", {}
+    for name, system in (("own", None), ("none", ""), ("given", "Be brief.")):
+        engine = Watched()
+        said[name] = source(engine, system_prompt=system).build(step(teacher, tmp_path / name))["decoding"]
+        assert [text in asked for asked in engine.asked] == [name == "own"] * len(engine.asked)
+        assert ["system" in asked for asked in engine.asked] == [name != "none"] * len(engine.asked)
+    assert [said[name]["inserted_system_prompt"] for name in said] == [text, None, text]
+    assert [said[name]["system_prompt"] for name in said] == [None, "", "Be brief."]
+    assert asked_without_system_prompt(tmp_path / "none")
+    assert not asked_without_system_prompt(tmp_path / "own")
 
 
 def test_self_consistency_and_difficulty(teacher: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_as_a_student(file: Path, tmp_path: Path) -> None:
     settings = Student(
         name=name_of(str(file)), gguf=str(file), source=str(file), revision=None, dtype="float32", chat={},
         init={"_target_": "dante.students.init.keep_layers.KeepLayers", "layers": [1]},
-        licence=licence_of(str(file)), architecture=None,
+        licence=licence_of(str(file)), architecture=None, system_prompt=None,
     )  # fmt: skip
     run_init(Step("init", "init", settings, {}, {}, tmp_path / "init", "f", 0))
     described = json.loads((tmp_path / "init" / "init.json").read_text())

@@ -16,6 +16,7 @@ from dante.students.init.keep_layers import keep_layers
 from dante.students.load import build_meta, count_parameters, load_student
 from dante.students.stage import run
 from dante.text.chat import ChatRenderer
+from dante.text.system_prompt import inserted
 from dante.text.tokenizer import load_tokenizer
 
 torch.set_num_threads(1)
@@ -176,6 +177,7 @@ def init_step(teacher: Path, **change: Any) -> Step:
         "licence": "MIT",
         "architecture": {"model_type": "smollm3", **SHAPE},
         "chat": {},
+        "system_prompt": None,
         **change,
     }
     typed = Student.model_construct(**settings)
@@ -246,6 +248,16 @@ def test_template_variables_are_baked_in(teacher):
     options = {"tokenize": False, "add_generation_prompt": True}
     assert baked.apply_chat_template(messages, **options).endswith("assistant\n")
     assert baked.apply_chat_template(messages, think=True, **options).endswith("<t>")
+
+
+@pytest.mark.parametrize(("wanted", "seen"), [(None, None), ("Be brief.", "Be brief."), ("", None)])
+def test_a_system_prompt_of_one_s_own_is_stored_in_the_template(teacher, wanted, seen):
+    step = init_step(teacher, system_prompt=wanted)
+    run(step)
+    stored = load_tokenizer(step.out / "model")
+    assert inserted(stored, {}) == seen
+    assert json.loads((step.out / "init.json").read_text())["inserted_system_prompt"] == seen
+    assert ("Be brief." in str(stored.chat_template)) == (wanted == "Be brief.")
 
 
 @pytest.mark.parametrize(

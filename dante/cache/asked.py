@@ -41,6 +41,13 @@ def asked_with(cache: Path) -> dict[str, Any] | None:
     return None if decoding is None else dict(decoding.get("chat") or {})
 
 
+def asked_without_system_prompt(cache: Path) -> bool:
+    """Whether a cache's teacher was asked without what its template inserts by itself."""
+    if not (cache / FILE_NAME).is_file():
+        return False
+    return (load_manifest(cache).get("decoding") or {}).get("system_prompt") == ""
+
+
 def rendered_with(init: Path) -> dict[str, Any]:
     """The template variables that an initialisation's template has as its defaults."""
     described = read_description(init) or {}

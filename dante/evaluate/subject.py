@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from dante.cache import Record, read_records
+from dante.cache.asked import asked_without_system_prompt
 from dante.cache.records.reader import first_answers
 from dante.cache.records.record import Split
 from dante.evaluate import items
@@ -18,6 +19,7 @@ from dante.run.precision import dtype_of
 from dante.students.load import load_student
 from dante.students.scoring import context_of
 from dante.text.chat import ChatRenderer
+from dante.text.system_prompt import with_system_prompt
 from dante.text.tokenizer import load_tokenizer
 
 
@@ -92,8 +94,11 @@ class Subject:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """Its tokenizer; a base model has no chat template, and needs none."""
-        return load_tokenizer(self.folder)
+        """Its tokenizer; a teacher's template inserts what it was asked with, and a base model has none."""
+        tokenizer = load_tokenizer(self.folder)
+        if self.is_teacher and asked_without_system_prompt(self.cache):
+            tokenizer.chat_template = with_system_prompt(tokenizer, "", self.chat, "cache.source.system_prompt")
+        return tokenizer
 
     @cached_property
     def model(self) -> PreTrainedModel:

@@ -36,6 +36,8 @@ def first_names(node: Any) -> Any:
     """A copy of plain content in which every `_target_` has its part's first name, and every part its first form."""
     if isinstance(node, dict) and "curriculum" in node and node.get("rendering") == _FIRST_RENDERING:
         node = {key: value for key, value in node.items() if key != "rendering"}
+    if isinstance(node, dict) and "architecture" in node and node.get("system_prompt", "") is None:
+        node = {key: value for key, value in node.items() if key != "system_prompt"}  # as before there was one
     if isinstance(node, dict) and "_target_" in (init := _dict(node.get("init"))) and _student(node, init):
         node = _student(node, init)
     if isinstance(node, dict):

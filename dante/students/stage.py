@@ -26,6 +26,7 @@ from dante.students.init.base import Init
 from dante.students.load import DTYPES, config_from, count_parameters
 from dante.teachers.teacher import load_teacher
 from dante.text.chat import ChatRenderer
+from dante.text.system_prompt import inserted, with_system_prompt
 from dante.text.tokenizer import load_tokenizer
 
 
@@ -35,7 +36,7 @@ def run(step: Step[Student]) -> None:
     Settings: `name`; `source` ("teacher", a hub id, a folder or a GGUF file) and `revision`; `init`, a part
     (`dante.students.init`); `architecture`: config values of the source before pruning, which the plan is computed
     from, so they must be true; `dtype` of the stored weights; `licence`; optionally `chat`, variables
-    that are baked into the stored chat template as defaults.
+    that are baked into the stored chat template as defaults, and `system_prompt`, which it inserts from then on.
 
     Raises:
         DanteError: weights that are not on this machine, wrong layers, dtype or architecture, a template that cannot be
@@ -52,6 +53,8 @@ def run(step: Step[Student]) -> None:
     refuse_quantised(name, check_config(source).to_dict(), STUDENT_SOURCE)
     tokenizer = load_tokenizer(name, revision)
     bake_template_variables(tokenizer, settings.chat)
+    if settings.system_prompt is not None:
+        tokenizer.chat_template = with_system_prompt(tokenizer, settings.system_prompt, {}, "student.system_prompt")
     renderer = ChatRenderer(tokenizer)  # refuses a template that cannot be masked before any weight is read
     model = init.load(source, dtype)
     check_architecture(settings.architecture or {}, model)
@@ -70,6 +73,7 @@ def run(step: Step[Student]) -> None:
         "parameters": count_parameters(model),
         "non_embedding_parameters": count_parameters(model, embeddings=False),
         "licence": settings.licence,
+        "inserted_system_prompt": inserted(tokenizer, {}),
     }
     (step.out / "init.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 

@@ -7,7 +7,7 @@ end-of-turn token vanishes from every mask that is made from ids.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from transformers import AutoConfig, GenerationConfig
 
 from dante.errors import DanteError
 from dante.text.chat import ChatRenderer
+from dante.text.system_prompt import inserted
 from dante.text.tokenizer import load_tokenizer
 
 
@@ -27,12 +28,14 @@ class Model:
         tokenizer: its fast tokenizer.
         renderer: of its chat template, or None where that cannot be masked exactly.
         stops: ids at which its generation stops (generation config, else model config), or None where neither says.
+        variables: of the chat template.
     """
 
     name: str
     tokenizer: Any
     renderer: ChatRenderer | None
     stops: list[int] | None
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
     def token(self, identity: int | None) -> str:
         """`'<|im_end|>' (2)`, or `none`."""
@@ -45,10 +48,15 @@ class Model:
         return [
             ("vocabulary", f"{len(self.tokenizer):,}"),
             ("end of turn in the template", end),
+            ("system prompt by the template", self._system_prompt()),
             ("generation stops at", stops),
             ("tokenizer's EOS", self.token(self.tokenizer.eos_token_id)),
             ("tokenizer's padding", self.token(self.tokenizer.pad_token_id)),
         ]
+
+    def _system_prompt(self) -> str:
+        text = inserted(self.tokenizer, self.variables) if self.tokenizer.chat_template else None
+        return "none" if text is None else repr(text)
 
 
 def load_model(source: str, renders: bool, template: Mapping[str, Any]) -> Model:
@@ -68,7 +76,7 @@ def load_model(source: str, renders: bool, template: Mapping[str, Any]) -> Model
         if renders:
             raise
         renderer = None
-    return Model(source, tokenizer, renderer, _stops(folder))
+    return Model(source, tokenizer, renderer, _stops(folder), template)
 
 
 def findings(model: Model, role: str) -> tuple[list[str], list[str]]:

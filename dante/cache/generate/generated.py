@@ -16,7 +16,7 @@ from dante.cache.generate.answer_store import AnswerStore
 from dante.cache.generate.batches import Generator
 from dante.cache.generate.consistency import SelfConsistency
 from dante.cache.generate.difficulty import with_difficulty
-from dante.cache.generate.requests import Asked, Renderer
+from dante.cache.generate.requests import SYSTEM_PROMPT, Asked, Renderer
 from dante.cache.generate.teacher_store import teacher_store
 from dante.cache.prompts.sources import Prompts
 from dante.cache.records.manifest import FILE_NAME, verify
@@ -38,7 +38,8 @@ class GeneratedCache:
         prompts: a source of prompts.
         engine: how the teacher is run.
         decoding: how it answers; several temperatures ask every prompt at each of them.
-        system_prompt: for conversations that have none; null leaves the template's own default.
+        system_prompt: for conversations that have none; null leaves what the template inserts by itself, an empty one
+            takes that away.
         chat: variables of the teacher's template: what student and scores are rendered with, too.
         consistency: extra samples from which `self_consistency` is measured; null measures none.
         normalise_thinking: rewrite native thinking delimiters to `<think>` and `</think>`.
@@ -85,6 +86,7 @@ class GeneratedCache:
         teacher = load_teacher(folder)
         model = teacher.location(folder)
         renderer = Renderer(model, teacher.revision, self.system_prompt, step.seed, self.chat)
+        self._check_drops(renderer)
         asked = list(renderer.ask(self.prompts.load(), self.decoding.each()))
         store = teacher_store(step, teacher, renderer, self.engine, self.decoding.logprobs)
         how = (self.engine, model, teacher.revision, step.resources, step.out / "worker.log", self.batch_requests)
@@ -94,7 +96,17 @@ class GeneratedCache:
             records = [record_of(request, answer, self.normalise_thinking) for request, answer in pairs]
             kept, filters = apply_all(records, self.filters, EXAMPLES)
             kept = self._with_consistency(generator, renderer, kept, asked)
-        return self._seal(step, teacher, store, kept, filters, answers)
+        return self._seal(step, teacher, store, kept, filters, answers, renderer.inserted)
+
+    def _check_drops(self, renderer: Renderer) -> None:
+        """A server that renders messages by itself writes what its template inserts."""
+        if self.system_prompt == "" and getattr(self.engine, "api", "") == "chat":
+            raise DanteError(
+                "a server that renders messages by itself inserts its template's system prompt",
+                where=SYSTEM_PROMPT,
+                allowed="null or a text with engine.api=chat; an empty one where this lab renders the prompts",
+                fix=f"engine.api=completions, or {SYSTEM_PROMPT}=null",
+            )
 
     def _with_consistency(
         self, generator: Generator, renderer: Renderer, records: list[Record], asked: Sequence[Asked]
@@ -125,6 +137,7 @@ class GeneratedCache:
         records: Sequence[Record],
         filters: list[dict[str, Any]],
         answers: Sequence[Generation],
+        inserted: str | None,
     ) -> dict[str, Any]:
         free = len(prompts_to_draw_from(records))
         held = prompts_of(self.heldout, free), prompts_of(self.validation, free)
@@ -144,7 +157,8 @@ class GeneratedCache:
             .seal(
                 teacher=asdict(teacher) | {"model": teacher.name if teacher.local else teacher.model},
                 tokenizer={"sha256_16": origin["tokenizer"], "chat_template": origin["chat_template"]},
-                decoding=self.decoding.as_dict() | {"system_prompt": self.system_prompt, "chat": self.chat},
+                decoding=self.decoding.as_dict()
+                | {"system_prompt": self.system_prompt, "inserted_system_prompt": inserted, "chat": self.chat},
                 engine=origin["engine"] | {"version": origin.get("version"), "batch_requests": self.batch_requests},
                 self_consistency=self._consistency_settings(),
                 generated={

@@ -13,9 +13,11 @@ from dante.cache.records.record import stable_hash
 from dante.errors import DanteError
 from dante.teachers.engines.base import Decoding, Request
 from dante.teachers.teacher import SOURCE as TEACHER
+from dante.text.system_prompt import inserted, with_system_prompt
 
 # What decides an answer's text. `samples` only says how many there are, `logprobs` how exactly entropy is known.
 NOT_IDENTITY = ("samples", "logprobs")
+SYSTEM_PROMPT = "cache.source.system_prompt"
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Renderer:
     Args:
         model: folder or hub id of the teacher.
         revision: hub revision, or None.
-        system_prompt: put in front of conversations that have none; None leaves the template's own default.
+        system_prompt: put in front of conversations that have none; None leaves what the template inserts by itself,
+            and an empty one takes that away.
         seed: of the sampling.
         chat: variables of the template, such as `enable_thinking`.
 
@@ -54,6 +57,10 @@ class Renderer:
         self._tokenizer_hash = stable_hash(self.tokenizer.backend_tokenizer.to_str())
         if self.tokenizer.chat_template is None:
             raise DanteError("the teacher has no chat template", where=model, fix="choose an instruct model")
+        if system_prompt == "":
+            self.tokenizer.chat_template = with_system_prompt(self.tokenizer, "", self.chat, SYSTEM_PROMPT)
+        #: What the template puts in the place of a system message, where a conversation has none.
+        self.inserted = inserted(self.tokenizer, self.chat)
 
     def identity(self) -> dict[str, Any]:
         """Hashes of tokenizer and template, and the variables that it reads: the provenance of what they render."""
@@ -89,7 +96,7 @@ class Renderer:
     def _render(self, prompt: Prompt) -> tuple[list[Message] | None, list[int]]:
         """Messages where a system prompt was added (None where the prompt is asked as it is), and tokens."""
         messages = messages_of(prompt.prompt)
-        added = self.system_prompt is not None and messages[0]["role"] != "system"
+        added = bool(self.system_prompt) and messages[0]["role"] != "system"
         if self.system_prompt is not None and added:
             messages = [{"role": "system", "content": self.system_prompt}, *messages]
         text = self._written(messages)

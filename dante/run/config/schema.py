@@ -255,6 +255,7 @@ class Student(Strict):
     dtype: Literal["float32", "bfloat16"]
     licence: Text
     chat: dict[str, Any]
+    system_prompt: str | None
     architecture: dict[str, Any] | None
 
 
