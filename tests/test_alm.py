@@ -19,10 +19,12 @@ from dante.losses.schedule import Constant
 from dante.losses.tokens import SupervisedTokens, TeacherSide, TeacherSpans
 from dante.losses.vocabulary.head import Head
 from dante.losses.vocabulary.tile import tile_rows
+from dante.teachers.smoke_other import other_tokenizer
 from dante.text.chat import ChatRenderer
 from dante.text.tokens.offsets import token_ends
 from tests.test_offsets import FALLBACK, LEVEL
-from tests.tokenizers_of_three import WORDS
+
+WORDS = other_tokenizer()
 
 TOKENS, VOCABULARY, WIDTH, STEP_TOKENS = 12, 13, 5, 20
 # Spans of one, three, two and four tokens; tokens 4 and 11 are in none.
@@ -123,7 +125,7 @@ def test_tiles_cut_nothing_that_belongs_together(most: int) -> None:
 
 # --- from a record to a batch ----------------------------------------------------------------------------------------
 
-TEXTS = ["def f(n):\n    return n  # é 👍\n", "The answer is 42.", " Two  spaces\r\nand 日本語"]
+TEXTS = ["def f(n):\n    return n  # é 👍 in an", "The answer is 42.", " Two  spaces\r\nand 日本語"]
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

@@ -183,6 +183,39 @@ SABOTAGES = {
         "len(record.teacher_text)",
         ("tests/test_dasd.py",),
     ),
+    "spans where both have read as many tokens": Sabotage(
+        "dante/data/spans.py",
+        'aligned = align(ends, record.token_ends, begin, begin + len(text.strip().encode("utf-8")))',
+        "aligned = align(range(1, len(ends) + 1), range(1, len(record.token_ends) + 1), 0, len(ends))",
+        ("tests/test_alm.py",),
+    ),
+    "spans by characters": Sabotage(
+        "dante/data/spans.py",
+        "ends = answer_token_ends(tokenizer, rendered, text)",
+        "ends = [len(text.encode()[:end].decode()) for end in answer_token_ends(tokenizer, rendered, text)]",
+        ("tests/test_alm.py",),
+    ),
+    "a span's likelihood as a mean": Sabotage(
+        "dante/text/tokens/spans.py",
+        "return running[spans.theirs[1:]] - running[spans.theirs[:-1]]",
+        "return (running[spans.theirs[1:]] - running[spans.theirs[:-1]]) / np.diff(spans.theirs)",
+        ("tests/test_spans.py", "tests/test_alm.py"),
+    ),
+    "the end of a turn in the last span": Sabotage(
+        "dante/data/spans.py",
+        "span = np.append(span_of_tokens(aligned, len(ends)), -1)",
+        "span = np.append(span_of_tokens(aligned, len(ends)), len(aligned) - 1)",
+        ("tests/test_alm.py",),
+    ),
+    "benchmark items left in the prompts": Sabotage(
+        "dante/cache/filters/decontaminate.py",
+        "for text in (_asked(record), record.teacher_text):",
+        "for text in (record.teacher_text,):",
+        ("tests/test_coder_prompts.py", "tests/test_filters.py"),
+    ),
+    "two matrices taken for one": Sabotage(
+        "dante/models/gguf_file.py", "_SAME_MATRIX = 0.2", "_SAME_MATRIX = 20.0", ("tests/test_gguf.py",)
+    ),
     "attention across documents": Sabotage(
         "dante/students/backbone.py",
         "**row_inputs(model, row),",

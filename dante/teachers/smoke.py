@@ -11,7 +11,7 @@ import re
 import shutil
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -36,27 +36,24 @@ class SmokeTeacher:
         train_steps: optimizer steps on the built-in pairs.
     """
 
+    NAME: ClassVar[str] = "smoke"
+
     def __init__(self, seed: int, train_steps: int = 100) -> None:
         self.seed, self.train_steps = seed, train_steps
 
-    def make(self, out: Path) -> Teacher:
-        """Writes `model/` and `teacher.json` under `out`; the same seed gives the same weights."""
-        folder = out / "model"
-        shutil.rmtree(folder, ignore_errors=True)
-        tokenizer = smoke_tokenizer()
-        model = self._train(tokenizer)
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        digest = sha256_of_weights(folder)
-        teacher = Teacher("smoke", "model", True, None, "Apache-2.0", digest, chat_template=True)
-        teacher.write(out)
-        return teacher
+    def tokenizer(self) -> Any:
+        """The tokenizer, with the chat template."""
+        return smoke_tokenizer()
 
-    def _train(self, tokenizer: Any) -> Any:
-        from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+    def config(self, ids: dict[str, Any]) -> Any:
+        """The architecture.
 
-        eos = tokenizer.eos_token_id
-        config = LlamaConfig(
+        Args:
+            ids: `bos_token_id`, `eos_token_id` and `pad_token_id` of the tokenizer.
+        """
+        from transformers import LlamaConfig
+
+        return LlamaConfig(
             vocab_size=VOCABULARY,
             hidden_size=64,
             intermediate_size=128,
@@ -65,17 +62,33 @@ class SmokeTeacher:
             num_key_value_heads=1,
             max_position_embeddings=1024,
             tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=eos,
-            pad_token_id=eos,
+            **ids,
         )
+
+    def make(self, out: Path) -> Teacher:
+        """Writes `model/` and `teacher.json` under `out`; the same seed gives the same weights."""
+        folder = out / "model"
+        shutil.rmtree(folder, ignore_errors=True)
+        tokenizer = self.tokenizer()
+        model = self._train(tokenizer)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        digest = sha256_of_weights(folder)
+        teacher = Teacher(self.NAME, "model", True, None, "Apache-2.0", digest, chat_template=True)
+        teacher.write(out)
+        return teacher
+
+    def _train(self, tokenizer: Any) -> Any:
+        from transformers import AutoModelForCausalLM, GenerationConfig
+
+        eos = tokenizer.eos_token_id
+        special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": eos, "pad_token_id": eos}
+        config = self.config(special)
         # One thread: layers of this size gain nothing from a second one, and beside other work it waits for the first.
         with threads(1), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model = LlamaForCausalLM(config)
-            model.generation_config = GenerationConfig(
-                bos_token_id=tokenizer.bos_token_id, eos_token_id=eos, pad_token_id=eos
-            )
+            model = AutoModelForCausalLM.from_config(config)
+            model.generation_config = GenerationConfig(**special)
             ids, targets = _pairs(tokenizer)
             optimizer = torch.optim.AdamW(model.parameters(), lr=6e-3)
             mask = (torch.arange(ids.shape[1])[None] < (targets != -100).cumsum(1).argmax(1)[:, None] + 1).long()
