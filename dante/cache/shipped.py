@@ -1,5 +1,6 @@
 """A cache that exists already: the one inside the package, a cache directory, or anyone's JSONL."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +18,10 @@ from dante.teachers.teacher import load_teacher
 
 POCKET = Path(__file__).with_name("pocket")
 CANDIDATES = Path(__file__).with_name("candidates")
+CODER = Path(__file__).with_name("coder")
 EXAMPLES = 3
+# What was measured of the teacher when it wrote the cache, beside the shards (`python -m dante.evaluate keep`).
+SCORES = "scores"
 # How files of others are read; raised when the same file gives other records. 2: prompts in all their forms are one.
 READING = "2"
 
@@ -60,6 +64,8 @@ class ShippedCache:
         manifest = self.path / FILE_NAME
         files = [manifest] if manifest.is_file() else shard_paths(self.path)
         read = {} if self.path == self.PACKAGED else {"reading": READING}
+        scores = self.path / SCORES / "scores.json"
+        files += [scores] if scores.is_file() else []
         return {path.name: sha256(path) for path in files} | read
 
     def build(self, step: Step) -> dict[str, Any]:
@@ -102,7 +108,10 @@ class ShippedCache:
             },
             "skipped_lines": skipped[:20],
         }
-        return CacheWriter(step.out).add(kept).seal(**provenance)
+        manifest = CacheWriter(step.out).add(kept).seal(**provenance)
+        if (self.path / SCORES).is_dir():
+            shutil.copytree(self.path / SCORES, step.out / SCORES, dirs_exist_ok=True)
+        return manifest
 
     def _check_teacher(self, step: Step, manifest: dict[str, Any]) -> None:
         """A cache of another teacher than the one that the run evaluates would make its comparison meaningless."""
@@ -124,3 +133,9 @@ class ShippedCandidates(ShippedCache):
     """The same, whose cache inside the package has several answers to every prompt (`dante/cache/candidates`)."""
 
     PACKAGED = CANDIDATES
+
+
+class ShippedCoder(ShippedCache):
+    """The same, whose cache inside the package was written by a coder of another family (`dante/cache/coder`)."""
+
+    PACKAGED = CODER

@@ -11,6 +11,7 @@ from dante.errors import DanteError
 # A command's module has `add_parser(commands)` and `run(options)`; it is imported only when it is named.
 COMMANDS = {
     "measure": ("dante.evaluate.measure_command", "suites of any model, without a run"),
+    "keep": ("dante.evaluate.kept_scores.command", "a teacher's scores beside its cache, for runs without its weights"),
     "import": ("dante.evaluate.foreign.command", "other harnesses' results as eval.json and a card's metadata"),
     "scoreboard": ("dante.evaluate.scoreboard.command", "benchmarks of runs side by side, beside published ones"),
 }

@@ -1,8 +1,8 @@
 """Stage `score`: what is measured of a model that does not depend on the student's training, so that runs share it.
 
 The recipe runs it twice, as `eval-teacher` and `eval-init`; one with a fit of blocks before the fit of tokens once
-more, as `eval-matched`. A teacher without weights on this machine, or without a chat template, leaves a note and
-nothing else. A restart begins anew.
+more, as `eval-matched`. A teacher without weights on this machine, or without a chat template, leaves a note, and
+the rows that its cache brings (`dante.evaluate.kept_scores`). A restart begins anew.
 """
 
 import shutil
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dante.cache.asked import check_rendering
 from dante.cache.generate.teacher_store import STORES
+from dante.evaluate.kept_scores.use import kept_beside, write_kept
 from dante.evaluate.measure import build_suites, measure
 from dante.evaluate.settings import Eval, Score
 from dante.evaluate.subject import Subject
@@ -30,6 +31,10 @@ def run(step: Step[Score]) -> None:
     check_rendering(step.inputs["cache"], step.inputs["teacher"], settings.chat)
     missing = teacher_missing(step.inputs["teacher"])
     if settings.model == "teacher" and missing:
+        kept = kept_beside(step.inputs["cache"])
+        if kept is not None:
+            write_kept(kept, settings, missing, step.out)
+            return
         write_json(step.out / "scores.json", {"model": "teacher", "rows": [], "notes": [missing], "commands": {}})
         return
     model = subject(settings.model, step, step.seed)
