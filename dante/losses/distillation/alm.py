@@ -24,8 +24,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dante.errors import DanteError
 from dante.losses.base import LinearLoss
+from dante.losses.distillation.temperature import checked_temperature
 from dante.losses.schedule import Schedule
 from dante.losses.tokens import Need, SupervisedTokens
 from dante.losses.vocabulary.tile import Tile
@@ -51,14 +51,7 @@ class ALM(LinearLoss):
 
     def __init__(self, weight: Schedule, temperature: float, name: str = "") -> None:
         super().__init__(weight, name)
-        if temperature <= 0:
-            raise DanteError(
-                f"temperature is {temperature:g}",
-                where=f"losses.{self.name}.temperature",
-                allowed="a number above 0",
-                fix=f"losses.{self.name}.temperature=100",
-            )
-        self.temperature = float(temperature)
+        self.temperature = checked_temperature(temperature, self.name, usual=100.0)
 
     def sentence(self) -> str:
         return (

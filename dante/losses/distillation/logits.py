@@ -20,9 +20,9 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from dante.errors import DanteError
 from dante.losses.base import LinearLoss
 from dante.losses.distillation.divergences import Divergence, Pair
+from dante.losses.distillation.temperature import checked_temperature
 from dante.losses.schedule import Schedule
 from dante.losses.tokens import Need, SupervisedTokens
 from dante.losses.vocabulary.projection import cached_rows
@@ -46,14 +46,8 @@ class LogitDistillation(LinearLoss):
 
     def __init__(self, weight: Schedule, divergence: Divergence, temperature: float, name: str = "") -> None:
         super().__init__(weight, name)
-        if temperature <= 0:
-            raise DanteError(
-                f"temperature is {temperature:g}",
-                where=f"losses.{self.name}.temperature",
-                allowed="a number above 0",
-                fix=f"losses.{self.name}.temperature=1",
-            )
-        self.divergence, self.temperature = divergence, float(temperature)
+        self.divergence = divergence
+        self.temperature = checked_temperature(temperature, self.name, usual=1.0)
 
     def sentence(self) -> str:
         warmth = "" if self.temperature == 1.0 else f" at temperature {self.temperature:g}"
