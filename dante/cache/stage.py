@@ -15,7 +15,7 @@ from dante.cache.prompts.sources import (
 )
 from dante.cache.raw import RawTexts
 from dante.cache.settings import Settings
-from dante.cache.shipped import ShippedCache, ShippedCandidates
+from dante.cache.shipped import ShippedCache, ShippedCandidates, ShippedCoder
 from dante.models.outside import named_files
 from dante.run.parts import build
 from dante.run.step import Step
@@ -33,6 +33,7 @@ __all__ = [
     "ReasoningGymPrompts",
     "ShippedCache",
     "ShippedCandidates",
+    "ShippedCoder",
     "run",
 ]
 
