@@ -12,7 +12,7 @@ from dante.cache import read_records
 from dante.cache.mixed.samples import load_samples
 from dante.cache.records.record import Record, prompt_hash
 from dante.cost.estimate import estimate
-from dante.data.table import rows_of, tokenised_train_records
+from dante.data.table import Wanted, rows_of, tokenised_train_records
 from dante.errors import DanteError
 from dante.run import pipeline
 from dante.text.chat import ChatRenderer
@@ -145,7 +145,8 @@ def test_the_students_words_are_targets_unless_they_are_masked(run: Path, tmp_pa
     renderer = ChatRenderer(load_tokenizer(run / "release-high"))
     records = {record.id: record for record in read_records(run / "mixed", "train")}
     tables = {
-        masked: tokenised_train_records(run / "mixed", renderer, tmp_path, "error", masked) for masked in (False, True)
+        masked: tokenised_train_records(run / "mixed", renderer, tmp_path, "error", Wanted(mask_prefix=masked))
+        for masked in (False, True)
     }
     whole, rest = (list(rows_of(table, range(len(table)))) for table in tables.values())
     for full, masked in zip(whole, rest, strict=True):
