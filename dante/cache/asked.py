@@ -71,10 +71,11 @@ def check_rendering(cache: Path, teacher: Path | None, chat: Variables) -> None:
     handle = load_teacher(teacher)
     if not handle.local or not handle.chat_template:
         return
+    from dante.text.chat import written
     from dante.text.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(handle.location(teacher), where=SOURCE)
-    if all(_written(tokenizer, probe, asked) == _written(tokenizer, probe, chat) for probe in _PROBES):
+    if all(written(tokenizer, probe, asked) == written(tokenizer, probe, chat) for probe in _PROBES):
         return
     raise DanteError(
         f"the teacher was asked with {_named(asked)}, and here its prompts are rendered with {_named(chat)}: these are "
@@ -83,15 +84,6 @@ def check_rendering(cache: Path, teacher: Path | None, chat: Variables) -> None:
         allowed="the variables of the cache's manifest (decoding.chat)",
         fix=f"{_typed(asked)}; or let the teacher answer with yours: cache=generated",
     )
-
-
-def _written(tokenizer: Any, messages: list[dict[str, str]], chat: Variables) -> str | None:
-    from jinja2 import TemplateError
-
-    try:
-        return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False, **chat))
-    except TemplateError:  # this template has no system message, say
-        return None
 
 
 def _named(chat: Variables) -> str:

@@ -136,9 +136,7 @@ def rows(records: Sequence[Record], renderer: Renderer, wanted: Wanted = PLAIN) 
         rendered = renderer.render_many([(record.prompt, record.teacher_text) for record in records])
     except DanteError:
         return [row(record, renderer, wanted) for record in records]  # which raises again, with the name
-    if wanted.spans:  # which a record may lack, and then says so by its name
-        return [row(record, renderer, wanted, one) for record, one in zip(records, rendered, strict=True)]
-    return [_row(record, one, renderer, wanted) for record, one in zip(records, rendered, strict=True)]
+    return [row(record, renderer, wanted, one) for record, one in zip(records, rendered, strict=True)]
 
 
 def row(record: Record, renderer: Renderer, wanted: Wanted = PLAIN, rendered: Rendered | None = None) -> dict[str, Any]:

@@ -110,27 +110,41 @@ def smoke_pairs() -> list[tuple[str, str]]:
 
 def smoke_tokenizer() -> Any:
     """A byte-level BPE tokenizer of 512 entries, trained on the built-in pairs."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    core.train_from_iterator([part for pair in smoke_pairs() for part in pair], trainer)
+    cut = pre_tokenizers.ByteLevel(add_prefix_space=False)
     return PreTrainedTokenizerFast(
-        tokenizer_object=core,
+        tokenizer_object=byte_level_bpe(cut, VOCABULARY, ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]),
         bos_token="<|im_start|>",
         eos_token="<|im_end|>",
         pad_token="<|im_end|>",
         unk_token="<|endoftext|>",
         chat_template=TEMPLATE,
     )
+
+
+def byte_level_bpe(cut: Any, vocabulary: int, special: list[str]) -> Any:
+    """The core of a byte-level BPE tokenizer, trained on the built-in pairs.
+
+    Args:
+        cut: how text is cut before pieces are merged.
+        vocabulary: entries.
+        special: those of them that are special tokens, which come first.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = cut
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator([part for pair in smoke_pairs() for part in pair], trainer)
+    return core
 
 
 def _pairs(tokenizer: Any) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar
 
-from dante.teachers.smoke import SmokeTeacher, smoke_pairs
+from dante.teachers.smoke import SmokeTeacher, byte_level_bpe
 
 VOCABULARY = 640
 END = "<end_of_turn>"
@@ -41,24 +41,13 @@ class OtherSmokeTeacher(SmokeTeacher):
 
 def other_tokenizer() -> Any:
     """A byte-level BPE tokenizer of 640 entries whose words carry the space that follows."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Regex, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    core = Tokenizer(models.BPE())
     words = pre_tokenizers.Split(Regex(r"\w+\s?|\s+|[^\w\s]+"), "isolated")
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=["<pad>", "<bos>", "<start_of_turn>", END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    core.train_from_iterator([part for pair in smoke_pairs() for part in pair], trainer)
+    cut = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=core,
+        tokenizer_object=byte_level_bpe(cut, VOCABULARY, ["<pad>", "<bos>", "<start_of_turn>", END]),
         bos_token="<bos>",
         eos_token=END,
         pad_token="<pad>",

@@ -227,6 +227,24 @@ def _token_at_or_after(encoding: Any, character: int, start: int) -> int | None:
     return next((i for i in range(start, len(offsets)) if offsets[i][0] >= character), None)
 
 
+def written(
+    tokenizer: Any, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], prompt: bool = True
+) -> str | None:
+    """A conversation as a template writes it; None where the template refuses it: it has no system message, say.
+
+    Args:
+        tokenizer: with a chat template.
+        messages: the conversation.
+        variables: of the template.
+        prompt: with the generation prompt behind it.
+    """
+    told = {"strftime_now": fixed_date, **variables}
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt, **told))
+    except TemplateError:
+        return None
+
+
 def fixed_date(date_format: str) -> str:
     """What a template's `strftime_now` writes, for teacher and student alike."""
     return FIXED_DATE.get(date_format, "2026-01-01")

@@ -9,10 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jinja2 import TemplateError
-
 from dante.errors import DanteError
-from dante.text.chat import fixed_date
+from dante.text.chat import written
 
 _SYSTEM, _USER = "Qsystemq", "Quserq"
 
@@ -94,11 +92,7 @@ def _written(tokenizer: Any, variables: Mapping[str, Any], system: str | None, p
     messages = [{"role": "user", "content": _USER}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
-    told = {"strftime_now": fixed_date, **variables}
-    try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt, **told))
-    except TemplateError:
-        return None
+    return written(tokenizer, messages, variables, prompt)
 
 
 def _refused(what: str, where: str) -> DanteError:

@@ -13,7 +13,7 @@ from typing import Any
 from dante.cache.records.manifest import load_manifest
 from dante.cache.shipped import SCORES as FOLDER
 from dante.errors import DanteError
-from dante.run.store import read_description
+from dante.run.store import partial_of, read_description, take_the_place
 from dante.system.files import read_json, write_json
 
 FILE = "scores.json"
@@ -49,7 +49,7 @@ def keep(step: Path, cache: Path) -> list[str]:
     if scores["model"] != "teacher" or not scores["suites"]:
         what = f"scores of the {scores['model']}" if scores["model"] != "teacher" else "no suite"
         raise DanteError(f"{step} holds {what}", where=str(step), allowed="a teacher's scores, at least of one suite")
-    out = cache / FOLDER
+    out = partial_of(cache / FOLDER)
     shutil.rmtree(out, ignore_errors=True)
     suites = {}
     for name in scores["suites"]:
@@ -65,4 +65,5 @@ def keep(step: Path, cache: Path) -> list[str]:
     common = {key: settings[key] for key in ("seed", "heldout", "chat")}
     facts = {"teacher": load_manifest(cache).get("teacher"), "precision": scores["precision"], **common}
     write_json(out / FILE, facts | {"suites": suites})
+    take_the_place(cache / FOLDER)
     return list(suites)

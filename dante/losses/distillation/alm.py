@@ -30,7 +30,7 @@ from dante.losses.schedule import Schedule
 from dante.losses.tokens import Need, SupervisedTokens
 from dante.losses.vocabulary.tile import Tile
 
-# A likelihood of one, as nearly as the quotient of two rests bears it; kept log-probabilities have five decimals.
+# A likelihood of one, as nearly as the quotient of two rests bears it; kept log-probabilities have four decimals.
 _LEAST = 1e-9
 
 
