@@ -13,10 +13,10 @@ from dante.data.batch import assemble, joined_spans
 from dante.data.spans import spans_of
 from dante.data.table import Wanted, rows
 from dante.errors import DanteError
-from dante.losses.distillation.alm import ALM, binary_kl
 from dante.losses.one_pass import PassResult, vocabulary_pass
 from dante.losses.schedule import Constant
-from dante.losses.tokens import SupervisedTokens, TeacherSide, TeacherSpans
+from dante.losses.spans.alm import ALM, binary_kl
+from dante.losses.tokens import SupervisedTokens, TeacherSide, TeacherSpans, TokenSpans
 from dante.losses.vocabulary.head import Head
 from dante.losses.vocabulary.tile import tile_rows
 from dante.teachers.smoke_other import other_tokenizer
@@ -47,7 +47,7 @@ class Problem:
 
     def run(self, loss: ALM, tile_tokens: int, likelihood: list[float] | None = None) -> PassResult:
         given = torch.tensor(self.likelihood if likelihood is None else likelihood, dtype=torch.float64)
-        side = TeacherSide(maybe_spans=TeacherSpans(torch.tensor(SPAN), given, RANGES))
+        side = TeacherSide(maybe_spans=TeacherSpans(TokenSpans(torch.tensor(SPAN), RANGES), given))
         tokens = SupervisedTokens(self.labels, torch.zeros(TOKENS, dtype=torch.int64), {}, STEP_TOKENS, 1, side)
         loss.name = "alm"
         return vocabulary_pass(self.hidden, Head(self.weight), [loss], {"alm": 2.0}, tokens, torch.float64, tile_tokens)
@@ -120,6 +120,7 @@ def test_tiles_cut_nothing_that_belongs_together(most: int) -> None:
         assert sum(tile.start < behind and first < tile.stop for tile in tiles) == 1
     longest = max(behind - first for first, behind in RANGES)
     assert max(tile.stop - tile.start for tile in tiles) <= max(most, longest)
+    assert tile_rows(TOKENS, most, [*RANGES, (1, 2), (6, 8)]) == tile_rows(TOKENS, most, [(0, 1), (1, 4), (5, 11)])
     assert tile_rows(TOKENS, most, ()) == [slice(s, min(s + most, TOKENS)) for s in range(0, TOKENS, most)]
 
 
@@ -149,17 +150,18 @@ def test_a_batch_has_the_teacher_s_whole_likelihood_and_none_of_the_turn_s_end(t
     records = [record(text, teacher) for text in TEXTS]
     table = rows(records, renderer, Wanted(spans=True))
     batch, spans = assemble(table), joined_spans(table)
-    assert len(spans.span) == len(batch.labels)
-    assert spans.log_likelihood.shape == (len(spans.tokens),)
+    assert len(spans.tokens.span) == len(batch.labels)
+    assert spans.log_likelihood.shape == (len(spans.tokens.ranges),)
     for number, (one, row) in enumerate(zip(records, table, strict=True)):
-        of_record = spans.span[batch.record == number]
+        of_record = spans.tokens.span[batch.record == number]
         assert of_record[-1] == -1  # the end of the turn
         if one.teacher_text == one.teacher_text.strip():
             assert float(sum(row["span_likelihood"])) == pytest.approx(sum(one.token_logprobs or ()))
             assert (of_record[:-1] >= 0).all()
-    for number, (first, behind) in enumerate(spans.tokens):
-        assert (spans.span[first:behind] == number).all()
-        assert number not in spans.span[:first].tolist() + spans.span[behind:].tolist()
+    own = spans.tokens.span
+    for number, (first, behind) in enumerate(spans.tokens.ranges):
+        assert (own[first:behind] == number).all()
+        assert number not in own[:first].tolist() + own[behind:].tolist()
 
 
 def test_a_span_that_is_not_learnt_from_as_a_whole_is_left_out() -> None:

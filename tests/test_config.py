@@ -38,6 +38,7 @@ RECIPES_OWN: dict[str, dict[str, set[str]]] = {
     "laguna_dense": {scale: own | _MATCHED for scale, own in _MADE.items()},
     "dante_coder": {"smoke": {"origin"}},
     "alm_coder": {"smoke": {"origin"}},
+    "uld_coder": {"smoke": {"origin"}},
     "dasd_thinking": dict.fromkeys(SCALES, _ROUNDS)
     | {"pocket": _ROUNDS | {"cache-before", "pruned"}, "a100x8": _ROUNDS | {"cache-high", "likelihood-high"}},
 }

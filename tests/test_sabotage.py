@@ -190,9 +190,11 @@ SABOTAGES = {
         ("tests/test_alm.py",),
     ),
     "spans by characters": Sabotage(
-        "dante/data/spans.py",
-        "ends = answer_token_ends(tokenizer, rendered, text)",
-        "ends = [len(text.encode()[:end].decode()) for end in answer_token_ends(tokenizer, rendered, text)]",
+        "dante/text/tokens/answer_ends.py",
+        "def answer_token_ends(tokenizer: Any, rendered: Rendered, answer: str) -> list[int]:",
+        "def answer_token_ends(tokenizer, rendered, answer):\n"
+        "    return [len(answer.encode()[:end].decode()) for end in _in_bytes(tokenizer, rendered, answer)]\n\n\n"
+        "def _in_bytes(tokenizer: Any, rendered: Rendered, answer: str) -> list[int]:",
         ("tests/test_alm.py",),
     ),
     "a span's likelihood as a mean": Sabotage(
@@ -203,9 +205,27 @@ SABOTAGES = {
     ),
     "the end of a turn in the last span": Sabotage(
         "dante/data/spans.py",
-        "span = np.append(span_of_tokens(aligned, len(ends)), -1)",
-        "span = np.append(span_of_tokens(aligned, len(ends)), len(aligned) - 1)",
-        ("tests/test_alm.py",),
+        "span, learnt = np.append(span, -1), np.asarray(targets, dtype=bool)",
+        "span, learnt = np.append(span, spans - 1), np.asarray(targets, dtype=bool)",
+        ("tests/test_alm.py", "tests/test_span_logits.py"),
+    ),
+    "a span's first token for its last": Sabotage(
+        "dante/losses/spans/merged.py",
+        "[behind - 1 - tile.start for _, behind in ranges]",
+        "[first - tile.start for first, behind in ranges]",
+        ("tests/test_span_logits.py",),
+    ),
+    "no bucket for what is not shared": Sabotage(
+        "dante/losses/spans/matched_kl.py",
+        "+ rest_t_C * ratio_C.log()",
+        "",
+        ("tests/test_span_logits.py",),
+    ),
+    "tokens compared one by one in spans of several": Sabotage(
+        "dante/losses/spans/merged.py",
+        "one_token = [theirs and behind - first == 1 for",
+        "one_token = [True for",
+        ("tests/test_span_logits.py",),
     ),
     "benchmark items left in the prompts": Sabotage(
         "dante/cache/filters/decontaminate.py",

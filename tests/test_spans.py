@@ -111,7 +111,7 @@ def test_tokens_and_sums_of_a_case_by_hand() -> None:
     assert spans.ends.tolist() == [0, 7]
     spans = align([3, 5, 7], [3, 4, 6, 7], 0, 7)
     assert spans.ends.tolist() == [0, 3, 7]
-    assert span_of_tokens(spans, 3).tolist() == [0, 1, 1]
+    assert span_of_tokens(spans.ours, 3).tolist() == [0, 1, 1]
     assert sums(spans, [-1.0, -0.5, -0.25, -2.0]).tolist() == [-1.0, -2.75]  # a sum, no mean
 
 
@@ -122,9 +122,9 @@ def test_white_space_that_one_side_left_out_is_in_no_span() -> None:
     glued = align([3, 4], [3, 6], 2, 4)  # "\n\na" and "b \n" are tokens of theirs
     assert glued.ends.tolist() == [3]
     assert len(glued) == 0
-    assert span_of_tokens(glued, 2).tolist() == [-1, -1]
+    assert span_of_tokens(glued.ours, 2).tolist() == [-1, -1]
     half = align([3, 4], [1, 3, 4, 6], 2, 4)  # "\n", "\na", "b": what begins before us is not ours
     assert half.ends.tolist() == [3, 4]
-    assert span_of_tokens(half, 2).tolist() == [-1, 0]
+    assert span_of_tokens(half.ours, 2).tolist() == [-1, 0]
     assert len(align([], [2], 0, 0)) == 0
-    assert np.array_equal(span_of_tokens(align([], [], 0, 0), 0), np.zeros(0, dtype=np.int64))
+    assert np.array_equal(span_of_tokens(align([], [], 0, 0).ours, 0), np.zeros(0, dtype=np.int64))

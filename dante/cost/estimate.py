@@ -25,7 +25,7 @@ from dante.run.parts import build
 from dante.run.precision import device_of, is_emulated
 from dante.run.stages import STAGES
 from dante.run.step import PlannedStep
-from dante.supervision.provided import resident_inputs, scored_once, scoring_inputs
+from dante.supervision.provided import reading_inputs, resident_inputs, scored_once, scoring_inputs
 from dante.system.files import GIB
 from dante.teachers.size import resident_parameters, teacher_size
 
@@ -214,7 +214,9 @@ def _fit(cfg: dict[str, Any], label: str, shape: Shape, steps: dict[str, Planned
     if matches_blocks(list(losses.values())):
         shape = units_shape(_meta(cfg["student"]))
     reads = settings.supervision, list(losses.values())
-    scored, beside, resident = scored_once(*reads), scoring_inputs(*reads), resident_inputs(*reads)
+    # Who reads its own tokens is taken to read as many as the student.
+    beside = [*scoring_inputs(*reads), *reading_inputs(*reads)]
+    scored, resident = scored_once(*reads), resident_inputs(*reads)
 
     def labels_of(names: list[str]) -> list[str | None]:
         return [node["inputs"].get(name) for name in names]

@@ -241,7 +241,7 @@ def _tiles(losses: Sequence[Loss], on_cpu: bool) -> int:
     # z − max in the softmax, or p and p·log p in the gradient; a CPU runs both in rows that stay in its cache.
     uneven = 2 if any(loss.needs_entropy for loss in linear) and not on_cpu else 0
     # The live teacher's own, and where its vocabulary is a longer one a tile of that.
-    taught = 1 if any("teacher_logits" in loss.needs for loss in linear) else 0
+    taught = 1 if any(loss.needs & {"teacher_logits", "span_logits"} for loss in linear) else 0
     return 1 + read + uneven + taught
 
 

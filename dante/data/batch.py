@@ -17,7 +17,7 @@ from jaxtyping import Int32, Int64
 from torch import Tensor
 
 from dante.data.table import RECORD_FIELDS
-from dante.losses.tokens import TeacherSide, TeacherSpans
+from dante.losses.tokens import TeacherSide, TeacherSpans, TokenSpans
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class MicroBatch:
             told, which is enough for sdpa.
         document_ends: the same as offsets into the row, 0 first; on the row's device, where varlen kernels read them.
         teacher: what losses need of the teacher at the supervised tokens.
+        reading: the same records as a teacher of other tokens reads them, where a loss has it read.
     """
 
     input_ids: Int64[Tensor, "1 row_tokens"]
@@ -52,16 +53,18 @@ class MicroBatch:
     document_tokens: tuple[int, ...] = ()
     document_ends: Int32[Tensor, " documents_and_zero"] | None = None
     teacher: TeacherSide = TeacherSide()
+    reading: Reading | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MicroBatch:
         """The same batch on `device`."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> MicroBatch:
         """The same batch in page-locked host memory."""
-        return self._map(Tensor.pin_memory)
+        return self.map(Tensor.pin_memory)
 
-    def _map(self, function: Callable[[Tensor], Tensor]) -> MicroBatch:
+    def map(self, function: Callable[[Tensor], Tensor]) -> MicroBatch:
+        """The same batch with every tensor put through a function."""
         return MicroBatch(
             input_ids=function(self.input_ids),
             position_ids=function(self.position_ids),
@@ -73,7 +76,27 @@ class MicroBatch:
             document_tokens=self.document_tokens,
             document_ends=function(self.document_ends) if self.document_ends is not None else None,
             teacher=self.teacher.map(function),
+            reading=self.reading.map(function) if self.reading is not None else None,
         )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A row's records in the tokens of a teacher that has others, and the spans that both have of the answers.
+
+    Attributes:
+        row: the records up to their last answer tokens; supervised are the tokens that are in a span.
+        their_tokens: the spans in these supervised tokens.
+        tokens: the spans in the student's supervised tokens.
+    """
+
+    row: MicroBatch
+    their_tokens: TokenSpans
+    tokens: TokenSpans
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Reading:
+        """The same with every tensor put through a function."""
+        return Reading(self.row.map(function), self.their_tokens.map(function), self.tokens.map(function))
 
 
 @dataclass(frozen=True)
@@ -135,23 +158,51 @@ def assemble(records: Sequence[Mapping[str, Any]]) -> MicroBatch:
 
 def joined_spans(records: Sequence[Mapping[str, Any]]) -> TeacherSpans:
     """The spans of a row's records (`span`, `span_likelihood`), numbered through."""
-    spans, ranges, likelihoods, first_token, first_span = [], [], [], 0, 0
-    for record in records:
-        own, likelihood = np.asarray(record["span"], dtype=np.int64), np.asarray(record["span_likelihood"])
+    likelihoods = [np.asarray(record["span_likelihood"], dtype=np.float64) for record in records]
+    tokens = _numbered([np.asarray(record["span"]) for record in records], [len(one) for one in likelihoods])
+    return TeacherSpans(tokens, torch.from_numpy(np.concatenate([np.zeros(0), *likelihoods])))
+
+
+def joined_reading(records: Sequence[Mapping[str, Any]]) -> Reading:
+    """A row's records as the teacher reads them (`read_ids`, `read_prompt`, `read_span`, `shared_span`)."""
+    theirs = [np.asarray(record["read_span"]) for record in records]
+    counts = [int(own.max(initial=-1)) + 1 for own in theirs]
+    read = [
+        {
+            **record,
+            "input_ids": record["read_ids"],
+            "supervised": np.append(np.zeros(record["read_prompt"], bool), own >= 0),
+        }
+        for record, own in zip(records, theirs, strict=True)
+    ]
+    # Where a token lies is told by the row; of those in no span nothing is asked.
+    their_tokens = _numbered([own[own >= 0] for own in theirs], counts)
+    return Reading(
+        row=assemble(read),
+        their_tokens=their_tokens,
+        tokens=_numbered([np.asarray(record["shared_span"]) for record in records], counts),
+    )
+
+
+def _numbered(own_spans: Sequence[np.ndarray], counts: Sequence[int]) -> TokenSpans:
+    """The spans of several records, numbered through.
+
+    Args:
+        own_spans: the span of each token of each record; −1: in none.
+        counts: spans of each record.
+    """
+    spans, ranges, first_token, first_span = [], [], 0, 0
+    for own, count in zip(own_spans, counts, strict=True):
+        own = own.astype(np.int64)
         spans.append(np.where(own >= 0, own + first_span, -1))
-        numbers = np.arange(len(likelihood))
+        numbers = np.arange(count)
         # Ascending where a token is in a span; those in none lie between.
         inside = np.flatnonzero(own >= 0)
         begins = inside[np.searchsorted(own[inside], numbers, side="left")] + first_token
         ends = inside[np.searchsorted(own[inside], numbers, side="right") - 1] + first_token + 1
         ranges += list(zip(begins.tolist(), ends.tolist(), strict=True))
-        likelihoods.append(likelihood.astype(np.float64))
-        first_token, first_span = first_token + len(own), first_span + len(likelihood)
-    return TeacherSpans(
-        torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.int64), *spans])),
-        torch.from_numpy(np.concatenate([np.zeros(0), *likelihoods])),
-        tuple(ranges),
-    )
+        first_token, first_span = first_token + len(own), first_span + count
+    return TokenSpans(torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.int64), *spans])), tuple(ranges))
 
 
 def documents(lengths: Sequence[int]) -> dict[str, Any]:

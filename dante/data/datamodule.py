@@ -15,7 +15,7 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from dante.cache.records.reader import Policy
-from dante.data.batch import MicroBatch, StepBatch, assemble, joined_spans
+from dante.data.batch import MicroBatch, StepBatch, assemble, joined_reading, joined_spans
 from dante.data.curriculum import Curriculum
 from dante.data.packing import Plan, make_plan
 from dante.data.table import PLAIN, Wanted, column, names_of, rows_of, tokenised_train_records
@@ -41,9 +41,9 @@ class PlannedSteps(Dataset[StepBatch | DanteError]):
         world_size: int,
         accumulate: int | None,
         supervision: Supervision,
-        spans: bool = False,
+        wanted: Wanted = PLAIN,
     ) -> None:
-        self.table, self.rows, self.plan, self.spans = table, rows, plan, spans
+        self.table, self.rows, self.plan, self.wanted = table, rows, plan, wanted
         self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
         self.supervision = supervision
         self._expected = -1  # the step that was announced last
@@ -90,7 +90,10 @@ class PlannedSteps(Dataset[StepBatch | DanteError]):
         batch = assemble(records)
         tokens = [int(record["supervised_tokens"]) for record in records]
         taught = self.supervision.of(batch.record_ids, tokens)
-        return replace(batch, teacher=replace(taught, maybe_spans=joined_spans(records)) if self.spans else taught)
+        if self.wanted.spans:
+            taught = replace(taught, maybe_spans=joined_spans(records))
+        reading = joined_reading(records) if self.wanted.reader is not None else None
+        return replace(batch, teacher=taught, reading=reading)
 
 
 class StepLoader(DataLoader[Any]):
@@ -206,7 +209,7 @@ class DistillData(LightningDataModule):
         assert self.plan is not None, "setup() has not run"
         rank, world_size = self._place()
         place = (rank, world_size, self.accumulate)
-        dataset = PlannedSteps(self.table, self.rows, self.plan, *place, self.supervision, self.wanted.spans)
+        dataset = PlannedSteps(self.table, self.rows, self.plan, *place, self.supervision, self.wanted)
         return StepLoader(
             dataset,
             batch_size=None,

@@ -7,6 +7,7 @@ from dante.data.table import Wanted
 from dante.run.config.schema import Batches
 from dante.run.parts import build
 from dante.supervision.provided import Supervision
+from dante.text.chat import ChatRenderer
 from dante.text.rendering import Renderer
 
 
@@ -19,8 +20,9 @@ def data_of_fit(
     workers: int = 0,
     supervision: Supervision | None = None,
     spans: bool = False,
+    reader: ChatRenderer | None = None,
 ) -> DistillData:
-    """See `DistillData`; what it is told of batches stands in `fit`. With `spans`, a loss reads them."""
+    """See `DistillData`; what it is told of batches stands in `fit`, and of `spans` and `reader` in `Wanted`."""
     return DistillData(
         cache=cache,
         renderer=renderer,
@@ -34,5 +36,5 @@ def data_of_fit(
         seed=seed,
         workers=workers,
         supervision=supervision,
-        wanted=Wanted(fit.mask_prefix, spans),
+        wanted=Wanted(fit.mask_prefix, spans, reader),
     )

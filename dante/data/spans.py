@@ -1,6 +1,7 @@
-"""A record's spans in the student's tokens: which each supervised token is in, and what the teacher thought of each."""
+"""A record's spans in the student's tokens: which each supervised token is in, and what another model has of each."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from jaxtyping import Float64, Int64
 
 from dante.cache import Record
 from dante.errors import DanteError
-from dante.text.chat import Rendered
+from dante.text.chat import ChatRenderer, Rendered
 from dante.text.tokens.answer_ends import answer_token_ends
 from dante.text.tokens.spans import align, span_of_tokens, sums
 
@@ -39,11 +40,67 @@ def spans_of(
     begin = len(text[: len(text) - len(text.lstrip())].encode("utf-8"))
     ends = answer_token_ends(tokenizer, rendered, text)
     aligned = align(ends, record.token_ends, begin, begin + len(text.strip().encode("utf-8")))
-    # What ends a turn is another token for every model: it is in no span.
-    span = np.append(span_of_tokens(aligned, len(ends)), -1)
     likelihood = sums(aligned, record.token_logprobs)
-    learnt = np.asarray(targets, dtype=bool)
-    whole = np.ones(len(likelihood), dtype=bool)
+    span, whole = _learnt(span_of_tokens(aligned.ours, len(ends)), len(aligned), targets)
+    return span, likelihood[whole]
+
+
+@dataclass(frozen=True)
+class ReadByOther:
+    """A record as another model reads it.
+
+    Attributes:
+        input_ids: its tokens, up to the answer's last.
+        prompt_tokens: of them, before the answer.
+        their_span: the span of each of its answer's tokens; −1: in none.
+        span: the span of each of the student's targets; −1: in none.
+    """
+
+    input_ids: list[int]
+    prompt_tokens: int
+    their_span: Int64[np.ndarray, " answer_tokens"]
+    span: Int64[np.ndarray, " targets"]
+
+
+def read_by_other(
+    record: Record, rendered: Rendered, tokenizer: Any, other: ChatRenderer, targets: Sequence[bool]
+) -> ReadByOther:
+    """The record in another model's tokens, and the spans that both have.
+
+    Args:
+        record: any with a text.
+        rendered: as a chat of the student's, with all of the answer supervised.
+        tokenizer: that rendered it.
+        other: renders it for the other model.
+        targets: see `spans_of`.
+
+    Raises:
+        DanteError: the other model's template or tokens do not hold the record exactly.
+    """
+    text = record.teacher_text.strip()
+    theirs = other.render(record.prompt, text)
+    start = theirs.supervised.index(True)
+    behind = start + sum(theirs.supervised) - 1  # without what ends the turn
+    ends = answer_token_ends(tokenizer, rendered, text)
+    their_ends = answer_token_ends(other.tokenizer, theirs, text)
+    aligned = align(ends, their_ends, 0, len(text.encode("utf-8")))
+    span, whole = _learnt(span_of_tokens(aligned.ours, len(ends)), len(aligned), targets)
+    their_span = span_of_tokens(aligned.theirs, len(their_ends))
+    return ReadByOther(theirs.input_ids[:behind], start, _renumbered(their_span, whole), span)
+
+
+def _learnt(
+    span: Int64[np.ndarray, " answer_tokens"], spans: int, targets: Sequence[bool]
+) -> tuple[Int64[np.ndarray, " targets"], np.ndarray]:
+    """The span of each target, numbered anew, and which spans are whole: learnt from in all of their tokens."""
+    # What ends a turn is another token for every model: it is in no span.
+    span, learnt = np.append(span, -1), np.asarray(targets, dtype=bool)
+    whole = np.ones(spans, dtype=bool)
     whole[span[(span >= 0) & ~learnt]] = False
-    renumbered = np.append(np.where(whole, np.cumsum(whole) - 1, -1), -1)  # -1 stays -1
-    return renumbered[span][learnt].astype(np.int64), likelihood[whole]
+    return _renumbered(span, whole)[learnt], whole
+
+
+def _renumbered(span: np.ndarray, whole: np.ndarray) -> Int64[np.ndarray, " _"]:
+    """Numbers among the whole spans alone; −1 stays, and of one that is not whole it becomes."""
+    numbers = np.append(np.where(whole, np.cumsum(whole) - 1, -1), -1)
+    return numbers[span].astype(np.int64)

@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,14 @@ from rich.progress import track
 
 from dante.cache import Record, read_records
 from dante.cache.records.reader import Policy, shard_paths
-from dante.data.spans import spans_of
+from dante.data.spans import ReadByOther, read_by_other, spans_of
 from dante.errors import DanteError
-from dante.text.chat import FIXED_DATE, Rendered
+from dante.text.chat import FIXED_DATE, ChatRenderer, Rendered
 from dante.text.rendering import Renderer
 from dante.text.tokens.answer_ends import answer_token_ends
 
 # Raised when the meaning of a column changes, so that old tables are not read.
-TABLE_VERSION = 4
+TABLE_VERSION = 5
 # Tokenised in one call: more gain nothing.
 RECORDS_PER_BATCH = 256
 # A record's numbers that losses may ask for; null in the cache becomes NaN here.
@@ -50,6 +50,13 @@ FEATURES = Features(
         # Where a loss reads spans, else empty: the span of each supervised token (-1: none), its likelihood.
         "span": List(Value("int32")),
         "span_likelihood": List(Value("float64")),
+        # Where a loss has the teacher read its own tokens, else empty: these, how many there are and before the answer,
+        # the span of each of the answer's, and the span of each supervised token.
+        "read_ids": List(Value("int32")),
+        "read_tokens": Value("int64"),
+        "read_prompt": Value("int64"),
+        "read_span": List(Value("int32")),
+        "shared_span": List(Value("int32")),
         **{name: Value("float64") for name in RECORD_FIELDS},
     }
 )
@@ -62,10 +69,12 @@ class Wanted:
     Attributes:
         mask_prefix: the beginning of an answer that was given to the teacher is no target.
         spans: the spans of each answer, and the teacher's likelihood of them.
+        reader: of a teacher that reads the records in its own tokens; None: none does.
     """
 
     mask_prefix: bool = False
     spans: bool = False
+    reader: ChatRenderer | None = None
 
 
 PLAIN = Wanted()
@@ -100,14 +109,21 @@ def table_key(cache: Path, renderer: Renderer, policy: Policy, wanted: Wanted = 
     for shard in shard_paths(cache):
         with shard.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
+    _add_renderer(digest, renderer)
+    for name in ("mask_prefix", "spans"):
+        if getattr(wanted, name):
+            digest.update(name.encode())
+    if wanted.reader is not None:
+        digest.update(b"reader")
+        _add_renderer(digest, wanted.reader)
+    return digest.hexdigest()
+
+
+def _add_renderer(digest: Any, renderer: Renderer) -> None:
     tokenizer = renderer.tokenizer
     digest.update(tokenizer.backend_tokenizer.to_str().encode())
     digest.update(f"{type(renderer).__name__} {tokenizer.chat_template}".encode())
     digest.update(json.dumps(renderer.template_kwargs, sort_keys=True, default=str).encode())
-    for name, value in asdict(wanted).items():
-        if value:
-            digest.update(name.encode())
-    return digest.hexdigest()
 
 
 def write_table(records: Sequence[Record], renderer: Renderer, path: Path, wanted: Wanted = PLAIN) -> None:
@@ -166,10 +182,13 @@ def _row(record: Record, rendered: Rendered, renderer: Renderer, wanted: Wanted)
     whole = rendered
     if wanted.mask_prefix and record.prefix_bytes:
         rendered = _without_prefix(record, rendered, renderer)
+    targets = [target for target, answer in zip(rendered.supervised, whole.supervised, strict=True) if answer]
     span, likelihood = np.zeros(0, dtype=np.int64), np.zeros(0)
     if wanted.spans:
-        targets = [target for target, answer in zip(rendered.supervised, whole.supervised, strict=True) if answer]
         span, likelihood = spans_of(record, whole, renderer.tokenizer, targets)
+    read = ReadByOther([], 0, span[:0], span[:0])
+    if wanted.reader is not None:
+        read = read_by_other(record, whole, renderer.tokenizer, wanted.reader, targets)
     return {
         "id": record.id,
         "input_ids": np.array(rendered.input_ids, dtype=np.int32),
@@ -183,6 +202,11 @@ def _row(record: Record, rendered: Rendered, renderer: Renderer, wanted: Wanted)
         "prefix_bytes": record.prefix_bytes or 0,
         "span": span.astype(np.int32),
         "span_likelihood": likelihood,
+        "read_ids": np.array(read.input_ids, dtype=np.int32),
+        "read_tokens": len(read.input_ids),
+        "read_prompt": read.prompt_tokens,
+        "read_span": read.their_span.astype(np.int32),
+        "shared_span": read.span.astype(np.int32),
         **{name: float("nan") if value is None else float(value) for name, value in values.items()},
     }
 

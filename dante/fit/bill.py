@@ -28,7 +28,7 @@ from dante.losses.base import BlockLoss, LinearLoss
 from dante.run.config.schema import ComputeBudget
 from dante.run.step import Step
 from dante.students.load import meta_of
-from dante.supervision.provided import scored_once, scoring_inputs
+from dante.supervision.provided import reading_inputs, scored_once, scoring_inputs
 from dante.teachers.size import Size, teacher_size
 from dante.teachers.teacher import FILE_NAME as TEACHER_FILE
 from dante.teachers.teacher import load_teacher
@@ -68,6 +68,7 @@ class Bill:
         teacher: size of who wrote the answers; None: unknown.
         scored: whether the answers were scored once, too.
         beside: sizes of the teachers that score every draw; None: unknown.
+        reading: sizes of those that read every draw in their own tokens; None: unknown.
         written: whether a teacher wrote the texts; raw ones cost nothing.
         candidates: what the answers were chosen from; None: from nothing.
         begun: what a student's own answers took, where it began some of them.
@@ -84,6 +85,7 @@ class Bill:
     reads_text: bool = True
     paid: Int64[np.ndarray, " rows"] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     beside: tuple[Size | None, ...] = ()
+    reading: tuple[Size | None, ...] = ()
     written: bool = True
     candidates: Candidates | None = None
     begun: Work = compute.NOTHING
@@ -109,22 +111,27 @@ class Bill:
         if (
             (self.scored and not exact)
             or self.candidates
-            or any(size is None or not size.counted for size in self.beside)
+            or any(size is None or not size.counted for size in (*self.beside, *self.reading))
         ):
             estimated.append("scoring")
         return Compute(
             training=self._training(tokens, supervised),
             generation=work + self.begun,
-            scoring=sum(self._beside(tokens, supervised), (work if self.scored else compute.NOTHING) + chosen),
+            scoring=sum(self._beside(plan), (work if self.scored else compute.NOTHING) + chosen),
             estimated=tuple(estimated),
         )
 
-    def _beside(self, tokens: int, supervised: int) -> list[Work]:
+    def _beside(self, plan: Plan) -> list[Work]:
         """What teachers that run beside the student read, in every draw."""
-        return [
-            compute.inference(size.parameters if size else None, tokens - supervised, supervised)
-            for size in self.beside
-        ]
+        supervised = int(plan.supervised_tokens.sum())
+        prompts = int(plan.tokens.sum()) - supervised
+        work = [compute.inference(_parameters(size), prompts, supervised) for size in self.beside]
+        if self.reading:
+            drawn = self.data.rows[plan.rows]
+            before = int(self._column("read_prompt", drawn).sum())
+            answers = int(self._column("read_tokens", drawn).sum()) - before
+            work += [compute.inference(_parameters(size), before, answers) for size in self.reading]
+        return work
 
     def _training(self, tokens: int, supervised: int) -> Work:
         if not self.reads_text:
@@ -137,6 +144,10 @@ class Bill:
 
     def _column(self, name: str, rows: np.ndarray) -> np.ndarray:
         return column(self.data.table, name)[rows]
+
+
+def _parameters(size: Size | None) -> float | None:
+    return size.parameters if size else None
 
 
 def bill_of(step: Step[Settings], data: DistillData, source: Path) -> Bill:
@@ -161,6 +172,7 @@ def bill_of(step: Step[Settings], data: DistillData, source: Path) -> Bill:
         reads_text=any(isinstance(loss, LinearLoss | BlockLoss) for loss in losses),
         paid=paid_before(step, data.table),
         beside=tuple(_size_of_input(step, name) for name in scoring_inputs(step.settings.supervision, losses)),
+        reading=tuple(_size_of_input(step, name) for name in reading_inputs(step.settings.supervision, losses)),
         written=not manifest.get("raw"),
         candidates=Candidates.of(manifest.get("selection")),
         begun=_begun(mixed, meta_of(source)),

@@ -33,7 +33,7 @@ from dante.losses.tokens import SupervisedTokens, TeacherSide
 from dante.run.config.schema import Fidelity, Fit
 from dante.run.precision import dtype_of
 from dante.students.units import UnitsAlone
-from dante.supervision.asked import LiveBlocks, LiveTeacher
+from dante.supervision.asked import LiveBlocks, LiveReader, LiveTeacher
 
 _MOST_IDS_SHOWN = 20
 
@@ -54,6 +54,7 @@ class DistillModule(LightningModule):
         teacher: runs beside the student, where a loss needs its logits. It is no submodule: nothing trains, shards or
             saves it with the student.
         blocks: whose blocks the units are to match, where a loss reads them; as `teacher`.
+        reader: reads the same records in its own tokens, where a loss has it read; as `teacher`.
 
     Raises:
         DanteError: no loss, losses of blocks beside others, or an LM head that the vocabulary pass does not reproduce.
@@ -73,11 +74,12 @@ class DistillModule(LightningModule):
         gradient_sync: str,
         teacher: LiveTeacher | None = None,
         blocks: LiveBlocks | None = None,
+        reader: LiveReader | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.seed, self.gradient_sync = seed, gradient_sync
-        self.teacher, self.blocks = teacher, blocks
+        self.teacher, self.blocks, self.reader = teacher, blocks, reader
         self.settings = OptimizerSettings.of(fit, fidelity)
         self.nonfinite_patience: int = fit.nonfinite_patience
         self.network = _pass_for(student, losses, precision, fit)
@@ -120,7 +122,7 @@ class DistillModule(LightningModule):
     def configure_model(self) -> None:
         """Shard the student, under the strategy that wants it (Lightning's hook)."""
         mesh = self._device_mesh
-        for beside in (self.teacher, self.blocks):
+        for beside in (self.teacher, self.blocks, self.reader):
             if beside is not None:
                 beside.place(self.trainer.strategy.root_device, mesh)
         if mesh is None or isinstance(self.network, FSDPModule):
@@ -213,6 +215,8 @@ class DistillModule(LightningModule):
             taught = replace(taught, maybe_logits=self.teacher.logits(micro, micro.record_ids))
         if self.blocks is not None:
             taught = replace(taught, maybe_blocks=self.blocks.blocks(micro, micro.record_ids))
+        if self.reader is not None and micro.reading is not None:
+            taught = replace(taught, maybe_span_logits=self.reader.said(micro.reading))
         return taught
 
     def _seed_randomness(self, step: int, micro: MicroBatch) -> None:

@@ -40,7 +40,15 @@ from dante.students.load import count_parameters
 from dante.students.trained import WEIGHTS, begun
 from dante.students.units import UnitsAlone
 from dante.supervision.asked import Asked
-from dante.supervision.provided import blocks_for, live_teacher_for, needs_spans, sparse_kind, supervision_for
+from dante.supervision.provided import (
+    blocks_for,
+    live_reader_for,
+    live_teacher_for,
+    needs_spans,
+    reader_for,
+    sparse_kind,
+    supervision_for,
+)
 from dante.system import rank
 from dante.system.files import write_json
 from dante.system.threads import use_threads
@@ -139,6 +147,7 @@ def _module(step: Step[Settings], asked: Asked) -> DistillModule:
         gradient_sync=devices["gradient_sync"],
         teacher=live_teacher_for(step.settings.supervision, list(losses.values()), asked),
         blocks=blocks_for(step.settings.supervision, list(losses.values()), asked),
+        reader=live_reader_for(step.settings.supervision, list(losses.values()), asked),
     )
 
 
@@ -215,11 +224,17 @@ def _priced(step: Step[Settings], data: DistillData, source: Path, board: Board)
 
 def _data(step: Step[Settings], asked: Asked) -> DistillData:
     losses = list(step.settings.build_losses().values())
-    supervision = supervision_for(step.settings.supervision, losses, asked)
-    folder, workers = step.out / "tokens", step.resources["trainer"]["workers"]
-    spans = needs_spans(losses, asked.renderer)
+    parts, folder, workers = step.settings.supervision, step.out / "tokens", step.resources["trainer"]["workers"]
     return data_of_fit(
-        step.settings.fit, step.seed, step.inputs["cache"], asked.renderer, folder, workers, supervision, spans
+        step.settings.fit,
+        step.seed,
+        step.inputs["cache"],
+        asked.renderer,
+        folder,
+        workers,
+        supervision_for(parts, losses, asked),
+        needs_spans(losses, asked.renderer),
+        reader_for(parts, losses, asked),
     )
 
 

@@ -112,6 +112,12 @@ class _Plan:
     def needs(self, need: Need) -> bool:
         return any(need in loss.needs for loss in self.losses)
 
+    def together(self) -> list[tuple[int, int]]:
+        """Tokens that a loss has to see at once: those of a span."""
+        teacher = self.tokens.teacher
+        spans = list(teacher.spans.tokens.ranges) if self.needs("spans") else []
+        return spans + (list(teacher.span_logits.tokens.ranges) if self.needs("span_logits") else [])
+
 
 class _VocabularyPass(torch.autograd.Function):
     @staticmethod
@@ -152,8 +158,7 @@ class _Tiles:
         self.narrow_weight = plan.matmul.narrow(self.weight) if wants_gradient else self.weight
         self.bias = bias.to(self.dtype) if bias is not None else None
         tokens, (vocab, width) = hidden.shape[0], weight.shape
-        spans = plan.tokens.teacher.spans.tokens if plan.needs("spans") else ()
-        self.tiles = tile_rows(tokens, plan.tile_tokens, spans)
+        self.tiles = tile_rows(tokens, plan.tile_tokens, plan.together())
         rows = max((tile.stop - tile.start for tile in self.tiles), default=0)
         options: dict[str, Any] = {"dtype": self.dtype, "device": hidden.device}
         self.logits = torch.empty(rows, vocab, **options)

@@ -1,5 +1,6 @@
 """What a loss is shown: the supervised tokens of a step, and what is known of each."""
 
+import bisect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
@@ -11,8 +12,9 @@ from torch import Tensor
 from dante.errors import DanteError
 
 #: What a loss may ask of the teacher beside its text: logits of the live teacher, kept sparse ones, activations of its
-#: blocks, how likely it found each span of the text that ends where tokens of both end.
-Need = Literal["teacher_logits", "sparse", "blocks", "spans"]
+#: blocks, how likely it found each span of the text that ends where tokens of both end, and a live teacher's logits at
+#: the ends of such spans, whose tokens are its own.
+Need = Literal["teacher_logits", "sparse", "blocks", "spans", "span_logits"]
 
 
 @dataclass(frozen=True)
@@ -39,22 +41,83 @@ class SparseTargets:
 
 
 @dataclass(frozen=True)
-class TeacherSpans:
-    """How likely the teacher found the spans of the answers (`dante.text.tokens.spans`).
+class TokenSpans:
+    """Which spans (`dante.text.tokens.spans`) the supervised tokens make up.
 
     Attributes:
         span: number of the span that each supervised token is in; −1: in none, as the end of a turn.
-        log_likelihood: of each span, in nats: a sum over the teacher's tokens, in float64.
-        tokens: first supervised token of each span and the one behind its last, on the host.
+        ranges: first supervised token of each span and the one behind its last, on the host.
     """
 
     span: Int64[Tensor, " tokens"]
+    ranges: tuple[tuple[int, int], ...]
+
+    def within(self, rows: slice) -> slice:
+        """The spans of a tile, which cuts none."""
+        firsts = [first for first, _ in self.ranges]
+        return slice(bisect.bisect_left(firsts, rows.start), bisect.bisect_left(firsts, rows.stop))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "TokenSpans":
+        """See `SparseTargets.map`."""
+        return replace(self, span=function(self.span))
+
+
+@dataclass(frozen=True)
+class TeacherSpans:
+    """How likely the teacher found the spans of the answers.
+
+    Attributes:
+        tokens: the spans.
+        log_likelihood: of each span, in nats: a sum over the teacher's tokens, in float64.
+    """
+
+    tokens: TokenSpans
     log_likelihood: Float64[Tensor, " spans"]
-    tokens: tuple[tuple[int, int], ...]
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "TeacherSpans":
         """See `SparseTargets.map`."""
-        return replace(self, span=function(self.span), log_likelihood=function(self.log_likelihood))
+        return TeacherSpans(self.tokens.map(function), function(self.log_likelihood))
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The tokens that two vocabularies share, byte for byte.
+
+    Attributes:
+        theirs: ids of the teacher's, rising.
+        ours: ids of the student's, in the same order.
+    """
+
+    theirs: Int64[Tensor, " matched"]
+    ours: Int64[Tensor, " matched"]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Matched":
+        """See `SparseTargets.map`."""
+        return Matched(function(self.theirs), function(self.ours))
+
+
+@runtime_checkable
+class SpanLogits(Protocol):
+    """What a live teacher that reads its own tokens says at the last token of each span.
+
+    Attributes:
+        tokens: the spans, in the student's tokens.
+        before: log-likelihood of the teacher's tokens of each span but its last, in nats; 0 where there is only one.
+        last: the teacher's last token of each span.
+        alone: whether the teacher has the span as one token, on the host.
+        vocabulary: rows of the teacher's head.
+        matched: the tokens that both vocabularies share.
+    """
+
+    tokens: TokenSpans
+    before: Float64[Tensor, " spans"]
+    last: Int64[Tensor, " spans"]
+    alone: tuple[bool, ...]
+    vocabulary: int
+    matched: Matched
+
+    def logits(self, spans: Int64[Tensor, " chosen"]) -> Float[Tensor, "chosen their_vocab"]:
+        """Its logits where it predicts the last token of some spans, a tensor that the next call may overwrite."""
 
 
 @runtime_checkable
@@ -87,6 +150,7 @@ class TeacherSide:
     maybe_logits: TeacherLogits | None = None
     maybe_blocks: TeacherBlocks | None = None
     maybe_spans: TeacherSpans | None = None
+    maybe_span_logits: SpanLogits | None = None
 
     @property
     def blocks(self) -> TeacherBlocks:
@@ -111,6 +175,12 @@ class TeacherSide:
         """Present when a loss of the fit declares `needs` with `spans`."""
         assert self.maybe_spans is not None, "a loss that reads spans must declare needs = {'spans'}"
         return self.maybe_spans
+
+    @property
+    def span_logits(self) -> SpanLogits:
+        """Present when a loss of the fit declares `needs` with `span_logits`."""
+        assert self.maybe_span_logits is not None, "a loss that reads logits of spans must declare needs"
+        return self.maybe_span_logits
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "TeacherSide":
         """See `SparseTargets.map`; logits and blocks are where they are made."""

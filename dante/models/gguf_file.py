@@ -120,6 +120,7 @@ def say_tied(config: PreTrainedConfig) -> None:
 
 @functools.cache
 def _facts(path: Path, *_: int) -> GgufFacts:
+    check_installed(str(path))
     from gguf import GGML_QUANT_SIZES
 
     reader = _reader(path)

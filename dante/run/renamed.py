@@ -18,6 +18,7 @@ _FIRST = {
     "dante.teachers.engines.server.engine.": "dante.teachers.server_engine.",
     "dante.cache.generate.consistency.": "dante.cache.consistency.",
     "dante.testsets.benchmarks.": "dante.evaluate.benchmarks.sets.",
+    "dante.losses.spans.alm.": "dante.losses.distillation.alm.",
 }
 
 

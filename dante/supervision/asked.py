@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Int64
+from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from dante.cache.asked import rendered_with
 from dante.errors import DanteError
-from dante.losses.tokens import SparseTargets, TeacherBlocks, TeacherLogits
+from dante.losses.tokens import SpanLogits, SparseTargets, TeacherBlocks, TeacherLogits, TokenSpans
 from dante.students.backbone import SupervisedRow
+from dante.text.chat import ChatRenderer
 from dante.text.rendering import Renderer
 
 
@@ -144,6 +147,39 @@ class LiveTeacher(Protocol):
 
 
 @runtime_checkable
+class LabelledRow(SupervisedRow, Protocol):
+    """A packed row with what its supervised positions predict."""
+
+    @property
+    def labels(self) -> Int64[Tensor, " supervised"]: ...
+
+
+@runtime_checkable
+class Reading(Protocol):
+    """Records in a teacher's own tokens (`dante.data.batch.Reading`)."""
+
+    @property
+    def row(self) -> LabelledRow: ...
+
+    @property
+    def their_tokens(self) -> TokenSpans: ...
+
+    @property
+    def tokens(self) -> TokenSpans: ...
+
+
+@runtime_checkable
+class LiveReader(Protocol):
+    """A teacher of other tokens that runs beside the student, on its own rendering of the same records."""
+
+    def place(self, device: torch.device, mesh: DeviceMesh | None) -> None:
+        """See `LiveTeacher.place`."""
+
+    def said(self, reading: Reading) -> SpanLogits:
+        """What it says where tokens of both end together. Where weights are spread, every rank calls it."""
+
+
+@runtime_checkable
 class LiveBlocks(Protocol):
     """The sparse blocks of a teacher, on the fit's rows.
 
@@ -175,4 +211,16 @@ class LiveSource(Source, Protocol):
     """A part in `supervision.teacher_logits`."""
 
     def open(self, asked: Asked) -> LiveTeacher:
+        """Load it for a fit; whatever does not fit is refused here."""
+
+
+@runtime_checkable
+class ReaderSource(Source, Protocol):
+    """A part in `supervision.span_logits`."""
+
+    def renderer(self, asked: Asked) -> ChatRenderer:
+        """The teacher's tokenizer and template, as its answers were asked for: records are aligned before any weight is
+        read."""
+
+    def open(self, asked: Asked) -> LiveReader:
         """Load it for a fit; whatever does not fit is refused here."""

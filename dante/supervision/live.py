@@ -55,13 +55,17 @@ class OfStep:
         """See `Source`."""
         return [self.step]
 
-    def loaded(self, asked: Asked) -> tuple[PreTrainedModel, str | None, bool]:
+    def loaded(self, asked: Asked, own_tokens: bool = False) -> tuple[PreTrainedModel, str | None, bool]:
         """The model, the device that it was given, if it was given one, and whether it is spread over a mesh.
+
+        Args:
+            asked: the fit.
+            own_tokens: it reads its own tokens, which may be others than the student's.
 
         Raises:
             DanteError: see `loaded_teacher`.
         """
-        model, device = loaded_teacher(asked, self.step, self.precision, self.attention)
+        model, device = loaded_teacher(asked, self.step, self.precision, self.attention, own_tokens)
         return model, device, asked.trainer.get("teacher_weights", "sharded") == "sharded"
 
 
@@ -77,35 +81,39 @@ class Model(OfStep):
         return BesideStudent(*self.loaded(asked))
 
 
-def loaded_teacher(asked: Asked, step: str, precision: str, attention: str) -> tuple[PreTrainedModel, str | None]:
-    """A teacher that is to run on the fit's own rows, and the device that it was given, if it was given one.
+def loaded_teacher(
+    asked: Asked, step: str, precision: str, attention: str, own_tokens: bool = False
+) -> tuple[PreTrainedModel, str | None]:
+    """A teacher that is to run beside the student, and the device that it was given, if it was given one.
 
     Args:
         asked: the fit.
         step: its input that is a teacher step.
         precision: of weights and products.
         attention: of packed rows.
+        own_tokens: it reads its own tokens, and not the fit's rows.
 
     Raises:
-        DanteError: the fit has no such input, or the two do not share a vocabulary.
+        DanteError: the fit has no such input, or the two do not share a vocabulary and are to.
     """
     folder = asked.teacher(step)
     handle = load_teacher(folder)
     model_name = handle.location(folder)
     theirs, ours = load_tokenizer(model_name, handle.revision, SOURCE), asked.renderer.tokenizer
-    difference_found = token_difference(theirs, ours)
+    difference_found = None if own_tokens else token_difference(theirs, ours)
     if difference_found is not None:
         raise DanteError(
             f"the live teacher {handle.name} and the student have different vocabularies: {difference_found}",
             where=asked.where,
             allowed="a student with the teacher's own tokenizer; numbers of padding rows may differ",
-            fix="take such a student, or a loss that reads the teacher's text alone: loss=[ce]",
+            fix="take such a student, a loss that aligns both tokenizers: loss=[ce,matched_kl], or one that reads the "
+            "teacher's text alone: loss=[ce]",
         )
     model = load_causal_lm(Source(model_name, SOURCE, handle.revision), dtype_of(precision), attention="sdpa")
-    if len(ours) > model.get_output_embeddings().weight.shape[0]:
+    if len(theirs) > model.get_output_embeddings().weight.shape[0]:
         raise DanteError(
             f"the teacher's LM head has {model.get_output_embeddings().weight.shape[0]} rows, and the tokenizer "
-            f"{len(ours)} tokens",
+            f"{len(theirs)} tokens",
             where=asked.where,
             allowed="a head with a row for every token",
         )
@@ -156,8 +164,8 @@ class Beside:
         return self.network(on_device(row, self.device) if self.device is not None else row)
 
 
-class BesideStudent(Beside):
-    """A teacher whose logits are read.
+class WithHead(Beside):
+    """A loaded teacher whose logits are read.
 
     Args:
         model: causal language model in its own dtype; it is frozen here.
@@ -180,10 +188,18 @@ class BesideStudent(Beside):
             self._head = Head.of(self.model).on(device)
 
     @torch.no_grad()
-    def logits(self, row: SupervisedRow, record_ids: Sequence[str]) -> HiddenLogits:
-        """See `LiveTeacher.logits`."""
+    def hidden_logits(self, row: SupervisedRow) -> HiddenLogits:
+        """What it says at the supervised positions of a row."""
         hidden_ND = self.run(row)
         # Sharded weights have a whole head from the first forward on, and it is found there.
         head = self._head or Head.of(self.model)
         projection = Projection(head, None, hidden_ND.dtype)
         return HiddenLogits(projection, hidden_ND.to(head.weight.device))
+
+
+class BesideStudent(WithHead):
+    """A teacher whose logits are read on the student's own rows; arguments as of `WithHead`."""
+
+    def logits(self, row: SupervisedRow, record_ids: Sequence[str]) -> HiddenLogits:
+        """See `LiveTeacher.logits`."""
+        return self.hidden_logits(row)

@@ -11,8 +11,10 @@ from dante.supervision.asked import (
     Asked,
     BlocksSource,
     LiveBlocks,
+    LiveReader,
     LiveSource,
     LiveTeacher,
+    ReaderSource,
     SparseProvider,
     SparseSource,
 )
@@ -20,7 +22,7 @@ from dante.text.chat import ChatRenderer
 from dante.text.rendering import Renderer
 
 # By a part of `supervision` each; spans are read of the cache itself.
-PROVIDED = ("blocks", "sparse", "teacher_logits")
+PROVIDED = ("blocks", "span_logits", "sparse", "teacher_logits")
 FROM_CACHE = "spans"
 
 
@@ -79,14 +81,32 @@ def needs_spans(losses: Sequence[Loss], renderer: Renderer) -> bool:
         DanteError: it does, and the fit renders plain text.
     """
     wanted = FROM_CACHE in needed(losses)
-    if wanted and not isinstance(renderer, ChatRenderer):
+    if wanted:
+        _check_chat(renderer)
+    return wanted
+
+
+def reader_for(parts: Mapping[Any, Any], losses: Sequence[Loss], asked: Asked) -> ChatRenderer | None:
+    """How the teacher that reads its own tokens renders records, where a loss has it read.
+
+    Raises:
+        DanteError: see `needed`; the fit renders plain text, or the part refuses.
+    """
+    if "span_logits" not in needed(losses):
+        return None
+    _check_chat(asked.renderer)
+    source: ReaderSource = build(dict(parts["span_logits"]))
+    return source.renderer(asked.below("span_logits"))
+
+
+def _check_chat(renderer: Renderer) -> None:
+    if not isinstance(renderer, ChatRenderer):
         raise DanteError(
             "spans are those of a chat's answers, and this fit renders plain text",
             where="fit.rendering",
             allowed="chat",
             fix="fit.rendering=chat",
         )
-    return wanted
 
 
 def sparse_kind(losses: Sequence[Loss]) -> str | None:
@@ -130,6 +150,16 @@ def live_teacher_for(parts: Mapping[Any, Any], losses: Sequence[Loss], asked: As
     return teacher
 
 
+def live_reader_for(parts: Mapping[Any, Any], losses: Sequence[Loss], asked: Asked) -> LiveReader | None:
+    """Loads the teacher that reads its own tokens, where a loss has it read.
+
+    Raises:
+        DanteError: see `needed`, or the part refuses.
+    """
+    reader: LiveReader | None = _opened("span_logits", parts, losses, asked)
+    return reader
+
+
 def blocks_for(parts: Mapping[Any, Any], losses: Sequence[Loss], asked: Asked) -> LiveBlocks | None:
     """Loads whose blocks the units are to match, where a loss reads them.
 
@@ -147,19 +177,28 @@ def _opened(need: str, parts: Mapping[Any, Any], losses: Sequence[Loss], asked: 
 
 def scored_once(parts: Mapping[Any, Any], losses: Sequence[Loss]) -> bool:
     """Whether a loss reads what the teacher had to run over its answers once more for: that has a price."""
-    kept = needed(losses) - {"teacher_logits", FROM_CACHE}  # log-probabilities of its own tokens come with its answers
+    # Log-probabilities of its own tokens come with its answers.
+    kept = needed(losses) - {"teacher_logits", "span_logits", FROM_CACHE}
     return any(not build(dict(parts[need])).scoring_inputs() for need in kept)
 
 
 def scoring_inputs(parts: Mapping[Any, Any], losses: Sequence[Loss]) -> list[str]:
-    """Inputs of the fit, teacher steps, whose teacher scores every draw: that has a price in every step."""
-    return [name for source in _read(parts, losses) for name in source.scoring_inputs()]
+    """Inputs of the fit, teacher steps, whose teacher scores every draw in the student's tokens: that has a price in
+    every step."""
+    return [name for source in _read(parts, needed(losses) - {"span_logits"}) for name in source.scoring_inputs()]
+
+
+def reading_inputs(parts: Mapping[Any, Any], losses: Sequence[Loss]) -> list[str]:
+    """Those whose teacher reads every draw in its own tokens."""
+    return [name for source in _read(parts, needed(losses) & {"span_logits"}) for name in source.scoring_inputs()]
 
 
 def resident_inputs(parts: Mapping[Any, Any], losses: Sequence[Loss]) -> list[str]:
-    """Those of them whose weights lie beside the student's."""
-    return [name for source in _read(parts, losses) for name in source.resident_inputs()]
+    """Those of both whose weights lie beside the student's."""
+    return [name for source in _read(parts, needed(losses)) for name in source.resident_inputs()]
 
 
-def _read(parts: Mapping[Any, Any], losses: Sequence[Loss]) -> list[SparseSource | LiveSource | BlocksSource]:
-    return [build(dict(parts[need])) for need in sorted(needed(losses) - {FROM_CACHE})]
+def _read(
+    parts: Mapping[Any, Any], needs: frozenset[str]
+) -> list[SparseSource | LiveSource | BlocksSource | ReaderSource]:
+    return [build(dict(parts[need])) for need in sorted(needs - {FROM_CACHE})]

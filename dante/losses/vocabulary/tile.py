@@ -174,14 +174,21 @@ def tile_rows(tokens: int, most: int, together: Sequence[tuple[int, int]]) -> li
     Args:
         tokens: of the micro-batch.
         most: tokens of a tile.
-        together: first token and the one behind the last of each group that a loss has to see at once, ascending.
+        together: first token and the one behind the last of each group that a loss has to see at once. What overlaps
+            is one group.
     """
-    firsts, tiles, start = [first for first, _ in together], [], 0
+    groups: list[tuple[int, int]] = []
+    for first, behind in sorted(together):
+        if groups and first < groups[-1][1]:
+            groups[-1] = groups[-1][0], max(behind, groups[-1][1])
+        else:
+            groups.append((first, behind))
+    firsts, tiles, start = [first for first, _ in groups], [], 0
     while start < tokens:
         end = min(start + most, tokens)
         group = bisect.bisect_left(firsts, end) - 1  # the last one that begins before the cut
-        if group >= 0 and together[group][1] > end:
-            first, behind = together[group]
+        if group >= 0 and groups[group][1] > end:
+            first, behind = groups[group]
             end = first if first > start else behind
         tiles.append(slice(start, end))
         start = end

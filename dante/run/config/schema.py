@@ -51,7 +51,7 @@ Confidence = Annotated[float, Field(gt=0, lt=1)]
 Text = Annotated[str, Field(min_length=1)]
 Losses = Annotated[dict[str, Target], Field(min_length=1)]
 # What a loss needs of the teacher besides its text → the part that provides it.
-Supervision = dict[Literal["blocks", "sparse", "teacher_logits"], Target]
+Supervision = dict[Literal["blocks", "span_logits", "sparse", "teacher_logits"], Target]
 Suites = Annotated[dict[str, Target | None], Field(min_length=1)]  # null: not measured
 
 

@@ -54,13 +54,22 @@ def token_texts(tokenizer: Any, token_ids: Sequence[int]) -> list[str]:
 
     Unlike what a tokenizer decodes of a single token, a leading space stays, and different parts of a character differ.
     """
-    kinds = _decoder_kinds(tokenizer)
-    alphabet = _byte_alphabet() if "ByteLevel" in kinds else {}
-    tokens = tokenizer.convert_ids_to_tokens(list(token_ids))
-    # An id without a token: a vocabulary that was padded to a round size.
-    pieces = [b"" if token is None else _bytes_of(token, alphabet) for token in tokens]
-    texts = [piece.decode("utf-8", "backslashreplace") for piece in pieces]
-    return texts if alphabet else [text.replace(_SPACE, " ") for text in texts]
+    return [data.decode("utf-8", "backslashreplace") for data, _ in token_bytes(tokenizer, token_ids)]
+
+
+def token_bytes(tokenizer: Any, token_ids: Sequence[int]) -> list[tuple[bytes, bool]]:
+    """The bytes of each token inside a text, and whether it is a single byte that a vocabulary falls back to.
+
+    An id without a token, of a vocabulary that was padded to a round size, has none.
+    """
+    alphabet = _byte_alphabet() if "ByteLevel" in _decoder_kinds(tokenizer) else {}
+    space = b"" if alphabet else _SPACE.encode()
+    found = []
+    for token in tokenizer.convert_ids_to_tokens(list(token_ids)):
+        data = b"" if token is None else _bytes_of(token, alphabet)
+        falls_back = bool(token and not alphabet and _BYTE.fullmatch(token))
+        found.append((data.replace(space, b" ") if space else data, falls_back))
+    return found
 
 
 class _WithSpecialTokens:

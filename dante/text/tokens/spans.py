@@ -65,10 +65,15 @@ def align(ours: Sequence[int], theirs: Sequence[int], begin: int, total: int) ->
     return spans
 
 
-def span_of_tokens(spans: Spans, tokens: int) -> Int64[np.ndarray, " tokens"]:
-    """Which span each of our tokens is in; −1 for those in none."""
-    found = np.searchsorted(spans.ours, np.arange(tokens), side="right") - 1
-    return np.where((found >= 0) & (found < len(spans)), found, -1).astype(np.int64)
+def span_of_tokens(before: Int64[np.ndarray, "boundaries"], tokens: int) -> Int64[np.ndarray, " tokens"]:
+    """Which span each token of a side is in; −1 for those in none.
+
+    Args:
+        before: `Spans.ours` or `Spans.theirs`.
+        tokens: how many that side has.
+    """
+    found = np.searchsorted(before, np.arange(tokens), side="right") - 1
+    return np.where((found >= 0) & (found < len(before) - 1), found, -1).astype(np.int64)
 
 
 def sums(spans: Spans, values: Sequence[float]) -> np.ndarray:

@@ -27,6 +27,7 @@ from torch import Tensor
 from dante.losses.base import LinearLoss
 from dante.losses.distillation.temperature import checked_temperature
 from dante.losses.schedule import Schedule
+from dante.losses.spans.tile import SpanTile
 from dante.losses.tokens import Need, SupervisedTokens
 from dante.losses.vocabulary.tile import Tile
 
@@ -60,28 +61,16 @@ class ALM(LinearLoss):
         )
 
     def on_tile(self, tile: Tile, coefficients: Float[Tensor, " tile"]) -> Float[Tensor, " tile"]:
-        spans = tile.tokens.teacher.spans
-        own_T = spans.span[tile.rows]
-        inside_T, place_T = own_T >= 0, own_T.clamp_min(0)
-
-        def summed(values_T: Tensor) -> Tensor:
-            """Over each span, in float64. No span is cut by a tile; those of other tiles get nothing."""
-            kept_T = values_T.double().masked_fill(~inside_T, 0.0)
-            return torch.zeros_like(spans.log_likelihood).index_add_(0, place_T, kept_T)
-
-        if len(spans.log_likelihood) == 0:
-            return tile.zero()
-        ours_S, theirs_S = summed(tile.label_log_probability), spans.log_likelihood
-        tokens_S = summed(torch.ones_like(tile.label_log_probability)).clamp_min(1.0)
+        said = tile.tokens.teacher.spans
+        spans = SpanTile(tile, said.tokens)
+        ours_S, theirs_S = spans.summed(tile.label_log_probability), said.log_likelihood[spans.chosen]
         value_S, slope_S = binary_kl(theirs_S, ours_S, self.temperature)
-        # A span's value stands in equal parts at its tokens, so its coefficient is the mean of theirs.
-        coefficient_S = summed(coefficients) / tokens_S
-        tile.keep("gap", _at(((theirs_S - ours_S).abs() / tokens_S), place_T, inside_T, tile))
+        tile.keep("gap", spans.shares((theirs_S - ours_S).abs()))
         if tile.wants_gradient:
-            gradient_T = _at(coefficient_S * slope_S, place_T, inside_T, tile)
+            gradient_T = spans.at_tokens(spans.coefficients(coefficients) * slope_S)
             tile.add_label(gradient_T)  # ∂ log p(label)/∂z = onehot(label) − p
             tile.add_probability(-gradient_T)
-        return _at(value_S / tokens_S, place_T, inside_T, tile)
+        return spans.shares(value_S)
 
     def metrics(
         self, tokens: SupervisedTokens, values: Float[Tensor, " tokens"], kept: Mapping[str, Tensor]
@@ -101,8 +90,3 @@ def binary_kl(
     rest_u, rest_v = -torch.expm1(log_u), -torch.expm1(log_v)
     value = log_u.exp() * (log_u - log_v) + rest_u * (rest_u.log() - rest_v.log())
     return value, (rest_u - rest_v) / (temperature * rest_v)
-
-
-def _at(values_S: Tensor, place_T: Tensor, inside_T: Tensor, tile: Tile) -> Tensor:
-    """A value per span at each of its tokens; 0 at those in none."""
-    return values_S[place_T].masked_fill(~inside_T, 0.0).to(tile.log_z)
