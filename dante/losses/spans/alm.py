@@ -10,8 +10,9 @@ the loop.
 
     L = (1/N) Σ_c ℓ_c          ∂ℓ_c/∂ℓ_S = (v − u) / (τ (1 − v))
 
-N is the supervised tokens of the optimizer step, as for every token loss here [I]. The gradient is at most 1/τ a token,
-where cross-entropy's is 1: a weight of τ makes them comparable [I]. The end of a turn is in no span, since what ends
+N is the supervised tokens of the optimizer step, as for every token loss here [I]. Where the student finds a span less
+likely than the teacher, the gradient is at most 1/τ a token, where cross-entropy's is 1 (where it finds it likelier, at
+most |ℓ_T|/τ): a weight of τ makes them comparable [I]. The end of a turn is in no span, since what ends
 one differs between models: it is learnt from cross-entropy beside this loss.
 
 Metrics: `gap_nats`, Σ_c |ℓ_T − ℓ_S| / N, in nats per token.
