@@ -1,6 +1,7 @@
 """What judges a comparison: agreement with scipy by other ways, with truth where it is known, and at the edges."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from scipy import stats
 
 from dante.statistics.correction import benjamini_hochberg, holm
 from dante.statistics.crossed import compare_ratios, compare_values, influence
-from dante.statistics.power import detectable, power
+from dante.statistics.power import detectable, power, seeds_to_decide
 from dante.statistics.ratio import Ratio, mean
 
 Runs = dict[int, Ratio]
@@ -222,3 +223,17 @@ def test_detectable_difference_at_the_edges() -> None:
     assert detectable([(1.0, 2.0), (1.0, 200.0)], level=0.05, power=0.8) == usual  # the stricter test decides
     assert strict > 3 * usual > 15  # two degrees of freedom are dear
     assert power(0.0, 1.0, 5.0, level=0.05) == pytest.approx(0.05)
+
+
+def test_seeds_that_decide_are_the_fewest_at_which_the_interval_excludes_zero() -> None:
+    for difference, per_seed, fixed in ((0.02, 0.001, 0.0), (-0.02, 0.001, 0.00003), (0.1, 1e-6, 0.0)):
+        seeds = seeds_to_decide(difference, per_seed, fixed, level=0.05)
+        assert seeds is not None
+
+        def excluded(count: int) -> bool:
+            reach = stats.t.isf(0.025, count - 1) * math.sqrt(fixed + per_seed / count)  # noqa: B023
+            return bool(abs(difference) > reach)  # noqa: B023
+
+        assert excluded(seeds)
+        assert seeds == 2 or not excluded(seeds - 1)
+    assert seeds_to_decide(0.02, 0.001, 0.0002, level=0.05) is None  # 1.96 standard errors of the items alone

@@ -19,6 +19,7 @@ from dante.report.evaluation import parts
 from dante.report.figures.effects import whiskers
 from dante.statistics.correction import holm
 from dante.statistics.crossed import Effect, compare_ratios
+from dante.statistics.power import seeds_to_decide
 from dante.statistics.ratio import Ratio
 from dante.system.jsonl import read_lines
 
@@ -85,6 +86,7 @@ def write_contrasts(
     measures: Sequence[Measure],
     *,
     name: str = "contrasts",
+    seeds_needed: bool = False,
 ) -> None:
     """Writes `<name>.md` and a figure per metric into an experiment's folder, and prints the tables.
 
@@ -94,6 +96,7 @@ def write_contrasts(
         pairs: arms; the second is what the first is measured against.
         measures: a table's rows, and a figure each.
         name: of the table.
+        seeds_needed: say of what is undecided how many seeds would decide it, if the measured difference is true.
 
     Raises:
         DanteError: there is no run, as `dante.report.comparison.runs.find`.
@@ -114,13 +117,15 @@ def write_contrasts(
         lines.append(f"| {measure.words} | " + " | ".join(_cell(arms.get(arm)) for arm in runs) + " |")
         p = holm([effect.p for effect in effects])
         for (a, b), effect, corrected in zip(asked, effects, p, strict=True):
+            judged = verdict(effect, corrected, measure) + (needed(effect, corrected) if seeds_needed else "")
             contrasts.append(
                 f"| {a} − {b} | {measure.words} | {effect.difference:+.3f} | {effect.low:+.3f} to {effect.high:+.3f} | "
-                f"{corrected:.3g} | {verdict(effect, corrected, measure)} |"
+                f"{corrected:.3g} | {judged} |"
             )
         axes = panel(LIGHT, measure.words, "left of zero: less", size_in=(5.4, 1.2 + 0.2 * len(asked)))
         _draw(axes, measure, asked, effects, p)
-        figures[f"{measure.stem}.png"] = png(axes)
+        alike = sum(other.stem == measure.stem for other in measures) > 1
+        figures[f"{measure.suite}_{measure.stem}.png" if alike else f"{measure.stem}.png"] = png(axes)
     text = "\n".join([*lines, "", *contrasts]) + "\n"
     publish(folder, {f"{name}.md": text, **figures})
 
@@ -130,6 +135,18 @@ def verdict(effect: Effect, corrected: float | None, measure: Measure) -> str:
     if corrected is None or corrected >= 1 - CONFIDENCE:
         return "undecided"
     return "better" if (effect.difference < 0) == measure.less_is_better else "worse"
+
+
+def needed(effect: Effect, corrected: float | None) -> str:
+    """How many seeds would decide what is undecided, behind a comma; empty where it is decided."""
+    if (corrected is not None and corrected < 1 - CONFIDENCE) or len(effect.parts) < 2:
+        return ""
+    whole, seeds_alone = effect.parts
+    per_seed = seeds_alone.variance * len(effect.seeds_a)
+    seeds = seeds_to_decide(
+        effect.difference, per_seed, max(whole.variance - seeds_alone.variance, 0.0), level=1 - CONFIDENCE
+    )
+    return ", no number of seeds on these items" if seeds is None else f", {seeds} seeds"
 
 
 def _cell(by_seed: Mapping[int, Ratio] | None) -> str:

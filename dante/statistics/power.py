@@ -33,6 +33,25 @@ def detectable(parts: Sequence[tuple[float, float]], *, level: float, power: flo
     return max((math.sqrt(variance) * _shift(df, level, power) for variance, df in parts), default=None)
 
 
+def seeds_to_decide(difference: float, per_seed: float, fixed: float, *, level: float, most: int = 1000) -> int | None:
+    """Seeds of each arm at which a difference as large as the measured one would no longer be called none.
+
+    With the variances as they were estimated and a true difference that is the measured one, half of all such
+    comparisons would find it. None: not even `most` seeds would, because the items alone are too few.
+
+    Args:
+        difference: as measured.
+        per_seed: variance of one seed's difference, without what the choice of items adds to all seeds alike.
+        fixed: variance that the choice of items adds, whatever the number of seeds.
+        level: of the test, e.g. 0.05.
+        most: seeds that anybody would run.
+    """
+    for seeds in range(2, most + 1):
+        if abs(difference) > float(stats.t.isf(level / 2, seeds - 1)) * math.sqrt(fixed + per_seed / seeds):
+            return seeds
+    return None
+
+
 @functools.lru_cache(maxsize=4096)
 def _shift(df: float, level: float, power: float) -> float:
     """The difference in standard errors that one test finds with the given chance."""
