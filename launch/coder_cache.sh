@@ -18,7 +18,7 @@ python train.py +experiment=sft cache=generated logger=none run.dir=build/coder_
   teacher.python="$environment/bin/python" prompts=coder cache.source.decoding.max_new_tokens=384 \
   cache.source.consistency.prompts=150 '+cache/filters@cache.source.filters=decontaminate_measured' \
   cache.source.heldout=240 cache.source.validation=120 "$@"
-rm -f "$out"/records-*.jsonl* "$out"/manifest.json
+rm -rf "$out"/records-*.jsonl* "$out"/manifest.json "$out"/scores # which were kept beside other answers
 cp build/coder_cache/run/cache/records-*.jsonl* build/coder_cache/run/cache/manifest.json "$out"/
 python -m dante.cache "$out"
 echo "written: $out"

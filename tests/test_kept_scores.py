@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -123,3 +124,27 @@ def test_what_is_no_teacher_s_is_refused(measured: Path, cache: Path, tmp_path: 
     (measured / "scores.json").write_text(json.dumps(scores | {"model": "init"}))
     with pytest.raises(DanteError, match="scores of the init"):
         keep(measured, cache)
+
+
+def test_scores_of_another_teacher_are_refused(measured: Path, cache: Path, tmp_path: Path) -> None:
+    described = json.loads((measured / "step.json").read_text())
+    (measured / "step.json").write_text(json.dumps(described | {"inputs": {"teacher": "0123"}}))
+    Teacher("Other", "org/other", False, None, "MIT", "e" * 64, True).write(tmp_path / "teacher-0123")
+    with pytest.raises(DanteError, match="measured Other, and the cache was written by Coder"):
+        keep(measured, cache)
+    assert not (cache / "scores").exists()
+    Teacher("Coder", "org/coder", False, None, "MIT", "f" * 64, True).write(tmp_path / "teacher-0123")
+    assert keep(measured, cache) == ["gsm8k_0shot", "mbpp_3shot"]
+
+
+def test_scores_beside_other_answers_are_refused_with_what_to_type(measured: Path, cache: Path, tmp_path: Path) -> None:
+    keep(measured, cache)
+    scores = tmp_path / "scores"
+    shutil.move(cache / "scores", scores)
+    shutil.rmtree(cache)
+    other = Record(id="r", prompt="Q", teacher_text="Another.", output_entropy=0.1)
+    CacheWriter(cache).add([other]).seal(teacher={"name": "Coder", "sha256": "f" * 64})
+    shutil.move(scores, cache / "scores")
+    shipped = ShippedCache(str(cache), 0, 0, {}, "error")
+    with pytest.raises(DanteError, match="kept beside other answers.*rm -r"):
+        shipped.build(Step("cache", "cache", None, {}, {}, tmp_path / "step", "f", 0))

@@ -12,7 +12,7 @@ from dante.cache.records.writer import CacheWriter
 from dante.cache.split import Holdout, prompts_of, prompts_to_draw_from, split_by_prompt
 from dante.errors import DanteError
 from dante.run.step import Step
-from dante.system.files import sha256
+from dante.system.files import read_json, sha256
 from dante.teachers.teacher import FILE_NAME as TEACHER_FILE
 from dante.teachers.teacher import load_teacher
 
@@ -24,6 +24,11 @@ EXAMPLES = 3
 SCORES = "scores"
 # How files of others are read; raised when the same file gives other records. 2: prompts in all their forms are one.
 READING = "2"
+
+
+def answers_of(manifest: Mapping[str, Any]) -> list[str]:
+    """Hashes of a cache's shards, by which scores know the answers that they were kept beside."""
+    return [str(shard["sha256"]) for shard in manifest.get("shards", [])]
 
 
 class ShippedCache:
@@ -110,8 +115,20 @@ class ShippedCache:
         }
         manifest = CacheWriter(step.out).add(kept).seal(**provenance)
         if (self.path / SCORES).is_dir():
+            self._check_scores(source)
             shutil.copytree(self.path / SCORES, step.out / SCORES, dirs_exist_ok=True)
         return manifest
+
+    def _check_scores(self, manifest: dict[str, Any]) -> None:
+        """Scores that stayed when the cache beside them was made anew speak of other answers."""
+        measured = read_json(self.path / SCORES / "scores.json").get("answers")
+        if measured is not None and measured != answers_of(manifest):
+            raise DanteError(
+                "the teacher's scores beside the cache were kept beside other answers",
+                where=str(self.path / SCORES),
+                allowed="scores that `python -m dante.evaluate keep` has put there for these answers, or none",
+                fix=f"rm -r {self.path / SCORES}",
+            )
 
     def _check_teacher(self, step: Step, manifest: dict[str, Any]) -> None:
         """A cache of another teacher than the one that the run evaluates would make its comparison meaningless."""

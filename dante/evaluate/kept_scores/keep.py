@@ -12,9 +12,11 @@ from typing import Any
 
 from dante.cache.records.manifest import load_manifest
 from dante.cache.shipped import SCORES as FOLDER
+from dante.cache.shipped import answers_of
 from dante.errors import DanteError
 from dante.run.store import partial_of, read_description, take_the_place
 from dante.system.files import read_json, write_json
+from dante.teachers.teacher import FILE_NAME, load_teacher
 
 FILE = "scores.json"
 # What decides no number: whether programs may run at all, what runs the model, where items lie.
@@ -49,6 +51,8 @@ def keep(step: Path, cache: Path) -> list[str]:
     if scores["model"] != "teacher" or not scores["suites"]:
         what = f"scores of the {scores['model']}" if scores["model"] != "teacher" else "no suite"
         raise DanteError(f"{step} holds {what}", where=str(step), allowed="a teacher's scores, at least of one suite")
+    manifest = load_manifest(cache)
+    _check_wrote(step, described, manifest, cache)
     out = partial_of(cache / FOLDER)
     shutil.rmtree(out, ignore_errors=True)
     suites = {}
@@ -63,7 +67,26 @@ def keep(step: Path, cache: Path) -> list[str]:
             "others": [row for row in scores["others"] if row["task"].partition("/")[0] == name],
         }
     common = {key: settings[key] for key in ("seed", "heldout", "chat")}
-    facts = {"teacher": load_manifest(cache).get("teacher"), "precision": scores["precision"], **common}
+    facts = {
+        "teacher": manifest.get("teacher"),
+        "answers": answers_of(manifest),
+        "precision": scores["precision"],
+        **common,
+    }
     write_json(out / FILE, facts | {"suites": suites})
     take_the_place(cache / FOLDER)
     return list(suites)
+
+
+def _check_wrote(step: Path, described: Mapping[str, Any], manifest: Mapping[str, Any], cache: Path) -> None:
+    """Refuses scores of another teacher than the one that wrote the cache, where the measured one is still there."""
+    folder = step.resolve().parent / f"teacher-{(described.get('inputs') or {}).get('teacher')}"
+    writer = manifest.get("teacher")
+    if writer is None or not (folder / FILE_NAME).is_file() or (measured := load_teacher(folder)).wrote(writer):
+        return
+    raise DanteError(
+        f"{step} measured {measured.name}, and the cache was written by {writer.get('name')}",
+        where=str(cache),
+        allowed="scores of the teacher that wrote the cache",
+        fix="name the cache of that teacher, or a step that measured this one",
+    )
