@@ -75,12 +75,13 @@ def module(
     gradient_sync="last",
     teacher=None,
     blocks=None,
+    reader=None,
     **fit,
 ):
     losses = losses or {"cwce": cwce()}
     settings = fit_settings.fit(**{**FIT, **fit})
     kept = fit_settings.fidelity(**fidelity)
-    beside = {"teacher": teacher, "blocks": blocks}
+    beside = {"teacher": teacher, "blocks": blocks, "reader": reader}
     return DistillModule(model or student(), losses, settings, kept, precision, seed, gradient_sync, **beside)
 
 

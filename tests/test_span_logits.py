@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dante.data.batch import Reading, assemble, joined_reading
+from dante.data.batch import Reading, StepBatch, assemble, joined_reading
 from dante.data.table import Wanted, rows
 from dante.errors import DanteError
 from dante.losses.base import LinearLoss
@@ -28,6 +28,7 @@ from dante.teachers.smoke_other import other_tokenizer
 from dante.text.chat import ChatRenderer
 from dante.text.tokens.matching import matched_ids
 from tests.test_alm import TEXTS, record
+from tests.test_module import module, token_gradient
 from tests.test_offsets import FALLBACK, LEVEL
 
 OTHER = other_tokenizer()
@@ -146,7 +147,7 @@ CASES: dict[str, tuple[LinearLoss, Any]] = {
     "uld-4": (ULD(WEIGHT, 4, "l"), lambda problem: reference_uld(problem, 4)),
     "uld-15": (ULD(WEIGHT, 15, "l"), lambda problem: reference_uld(problem, 15)),
     "gold": (GOLD(WEIGHT, 0.5, None, None, "l"), lambda p: reference_gold(p, 0.5, 5 / THEIR_VOCABULARY, None)),
-    "gold-0.9": (GOLD(WEIGHT, 0.9, 0.25, 3, "l"), lambda problem: reference_gold(problem, 0.9, 0.25, 3)),
+    "gold-9": (GOLD(WEIGHT, 0.9, 0.25, 3, "l"), lambda problem: reference_gold(problem, 0.9, 0.25, 3)),
 }
 
 
@@ -393,3 +394,28 @@ def test_an_empty_row_is_read_too() -> None:
         result = vocabulary_pass(hidden, Head(weight), [loss], {"l": 1.0}, step, torch.float32, 4)
         assert float(result.total.detach()) == 0.0
         assert float(loss.metrics(step, result.values["l"], result.kept["l"])["per_token"]) == 0.0
+
+
+def test_an_optimizer_step_is_one_mean_however_its_records_share_rows() -> None:
+    """Two rows or three, and one more that is empty, as a rank runs that has less to do than another."""
+    theirs, ours = ChatRenderer(OTHER), ChatRenderer(LEVEL)
+    table = rows([record(text, OTHER) for text in TEXTS], ours, Wanted(reader=theirs))
+    matched = Matched(*(torch.from_numpy(side) for side in matched_ids(OTHER, LEVEL)))
+    found = []
+    for layout in ([[0, 1, 2]], [[0], [2, 1], []]):
+        beside = BesideReading(matched, tiny(len(OTHER)).double())
+        beside.place(torch.device("cpu"), None)
+        losses = {name: copy_named(loss, name) for name, (loss, _) in CASES.items()}
+        model = tiny(len(LEVEL)).double()
+        network = module(model, losses, reader=beside, attention_dropout=0.0)
+        micro = []
+        for numbers in layout:
+            chosen = [table[number] for number in numbers]
+            micro.append(replace(assemble(chosen), reading=joined_reading(chosen)))
+        count = sum(len(one.labels) for one in micro)
+        batch = StepBatch(micro, sum(one.input_ids.numel() for one in micro), count, 3, 0)
+        gradients, metrics = token_gradient(network, batch)
+        found.append((gradients, {name: float(value) for name, value in metrics.items()}))
+    assert max(float(gradient.abs().max()) for gradient in found[0][0]) > 1e-4
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-6, atol=1e-9)
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-9)
