@@ -52,6 +52,15 @@ def test_a_matrix_that_is_stored_twice_is_one_again(file: Path) -> None:
     assert read_config(source_of(file, "x")).tie_word_embeddings
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_file_tells_how_many_parameters_its_model_will_have(tied: bool, file: Path, tmp_path: Path) -> None:
+    model = tiny_qwen(tied)
+    path = file if tied else write_gguf(tmp_path / "apart.gguf", model)
+    counted = sum(parameter.numel() for parameter in model.parameters())
+    assert facts_of(path).parameters == counted
+    assert GgufTeacher(str(path), None, None).parameters() == float(counted)
+
+
 def test_as_a_teacher(file: Path, tmp_path: Path) -> None:
     teacher = GgufTeacher(str(file), None, None).make(tmp_path)
     assert load_teacher(tmp_path) == teacher

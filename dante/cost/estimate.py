@@ -395,7 +395,15 @@ def _made(label: str | None, steps: dict[str, PlannedStep]) -> Path | None:
 def _stated(cfg: dict[str, Any], label: str | None, key: str) -> float | None:
     """What the configuration says of a step's teacher: only of the run's own it says anything."""
     own = label is not None and cfg["steps"][label]["settings"].get("make") == cfg["teacher"]["make"]
-    return float(cfg["teacher"][key]) if own and cfg["teacher"][key] is not None else None
+    return _said(cfg, key) if own else None
+
+
+def _said(cfg: dict[str, Any], key: str) -> float | None:
+    """What is stated of the run's teacher, or what a file says that it is to be made of."""
+    stated = cfg["teacher"][key]
+    if stated is None and (counted := getattr(build(cfg["teacher"]["make"]), "parameters", None)) is not None:
+        stated = counted()
+    return None if stated is None else float(stated)
 
 
 def _teacher_parameters(cfg: dict[str, Any], steps: dict[str, PlannedStep]) -> float | None:
@@ -406,7 +414,7 @@ def _teacher_parameters(cfg: dict[str, Any], steps: dict[str, PlannedStep]) -> f
         step for step in steps.values() if step.stage == "teacher" and step.settings["make"] == cfg["teacher"]["make"]
     ]
     made = next((step.directory for step in own if step.complete), None)
-    size = teacher_size(cfg["teacher"]["parameters"], made)
+    size = teacher_size(_said(cfg, "parameters"), made)
     return size.parameters if size else None
 
 

@@ -28,6 +28,8 @@ _MAGIC = b"GGUF"
 _SAME_MATRIX = 0.2
 _ROWS_COMPARED = 512
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
+_EXPERTS = "_exps."
+_NO_WEIGHTS = {"rope_freqs.weight"}  # computed, not learnt
 _NO_ARCHITECTURES = {"general", "tokenizer"}  # tables that transformers keeps beside those of architectures
 
 
@@ -41,6 +43,9 @@ class GgufFacts:
         licence: SPDX identifier, or `unknown`.
         bits: bits per entry of embedding and head, where they are stored.
         head_apart: ‖head − embedding‖ / ‖head‖ over some rows, where both are stored; None: there is no second matrix.
+        entries: of all matrices and vectors of the model, a head that is stored beside the embedding included.
+        head_entries: of that head; 0: there is none.
+        experts: whether some of them are experts', of which a token goes through a few.
     """
 
     architecture: str
@@ -48,6 +53,14 @@ class GgufFacts:
     licence: str
     bits: dict[str, float]
     head_apart: float | None
+    entries: int
+    head_entries: int
+    experts: bool
+
+    @property
+    def parameters(self) -> int:
+        """Of the model as it is loaded: a matrix that is stored twice counts once."""
+        return self.entries - (self.head_entries if self.stored_twice else 0)
 
     @property
     def stored_twice(self) -> bool:
@@ -137,6 +150,9 @@ def _facts(path: Path, *_: int) -> GgufFacts:
         licence=said("general.license") or "unknown",
         bits={name: 8 * stored / entries for name, (entries, stored) in sizes.items()},
         head_apart=_apart(ends[_EMBEDDING], ends[_HEAD]) if len(ends) == 2 else None,
+        entries=sum(int(tensor.n_elements) for tensor in reader.tensors if tensor.name not in _NO_WEIGHTS),
+        head_entries=int(ends[_HEAD].n_elements) if len(ends) == 2 else 0,
+        experts=any(_EXPERTS in tensor.name for tensor in reader.tensors),
     )
 
 

@@ -34,6 +34,11 @@ class GgufTeacher:
         """Size and hash of the file."""
         return file_identity(gguf_path(self.file, WHERE))
 
+    def parameters(self) -> float | None:
+        """Of the model in the file, told without reading its weights; None for a mixture of experts."""
+        facts = facts_of(gguf_path(self.file, WHERE))
+        return None if facts.experts else float(facts.parameters)
+
     def make(self, out: Path) -> Teacher:
         """Writes `model/` and `teacher.json` under `out`; what an interrupted attempt left is replaced.
 
