@@ -72,7 +72,7 @@ class BesideReading(WithHead):
         last_S = torch.tensor([behind - 1 for _, behind in spans.ranges], dtype=torch.int64).to(device)
         return ReadLogits(
             tokens=reading.tokens,
-            before=_before(said, spans, labels_R, last_S),
+            before=_before(said, spans, labels_R),
             last=labels_R[last_S],
             alone=tuple(behind - first == 1 for first, behind in spans.ranges),
             matched=self.matched,
@@ -113,15 +113,13 @@ class ReadLogits:
         return self._said.projection.logits(self._said.hidden[self._places[spans]])
 
 
-def _before(
-    said: HiddenLogits, spans: TokenSpans, labels_R: Int64[Tensor, " read"], last_S: Int64[Tensor, " spans"]
-) -> Float64[Tensor, " spans"]:
+def _before(said: HiddenLogits, spans: TokenSpans, labels_R: Int64[Tensor, " read"]) -> Float64[Tensor, " spans"]:
     """Log-likelihood of each span's tokens but its last."""
-    earlier_R = torch.ones_like(labels_R, dtype=torch.bool)
-    earlier_R[last_S] = False
-    total_S = torch.zeros(len(last_S), dtype=torch.float64, device=labels_R.device)
-    # Most spans are one token: few rows are left.
-    for places in earlier_R.nonzero()[:, 0].split(auto_tile_tokens(said.vocabulary, labels_R.device)):
+    total_S = torch.zeros(len(spans.ranges), dtype=torch.float64, device=labels_R.device)
+    # Most spans are one token: few rows are left. Found on the host, so that nothing waits for the device.
+    earlier = [place for first, behind in spans.ranges for place in range(first, behind - 1)]
+    for places in torch.tensor(earlier, dtype=torch.int64).split(auto_tile_tokens(said.vocabulary, labels_R.device)):
+        places = places.to(labels_R.device)
         logits_CV = said.projection.logits(said.hidden[places])
         log_p_C = logits_CV.gather(1, labels_R[places, None])[:, 0] - logits_CV.logsumexp(-1)
         total_S.index_add_(0, spans.span[places], log_p_C.double())
