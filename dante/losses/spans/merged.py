@@ -104,7 +104,6 @@ class MergedSpans(LinearLoss):
             gradient_T[last_S] = 0.0  # what the last token has is in the whole gradient
             tile.add_label(gradient_T)
             tile.add_probability(-gradient_T)
-        tile.keep("value", spans.shares(value_S))
         return spans.shares(value_S)
 
     def metrics(
